@@ -1,1 +1,48 @@
-//! Skeleton.
+//! The envelope: one file that holds a query function and the evidence about it.
+//!
+//! An envelope is a ZIP64 archive whose first entry, `manifest.json`, lists every other entry
+//! with its size and SHA-256. The SHA-256 of the manifest is the envelope's identity. `SPEC.md`
+//! states the format rule by rule; each rule has one [`Error`] variant and at least one vector
+//! under `vectors/`.
+//!
+//! This crate turns bytes into values and values into bytes. It reads no clock, opens no socket
+//! and runs no Python: opening an envelope executes nothing that is in it.
+//!
+//! ```
+//! use envelope_format::{Content, Draft, Envelope, Manifest, MemberName};
+//!
+//! # fn main() -> Result<(), envelope_format::Error> {
+//! let mut draft = Draft::new(Manifest::example());
+//! for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
+//!     draft.add(name.parse::<MemberName>()?, Content::Text(b"...".to_vec()))?;
+//! }
+//! let mut bytes = Vec::new();
+//! let digest = draft.write(&mut bytes)?;
+//!
+//! let envelope = Envelope::open(bytes)?;
+//! assert_eq!(envelope.digest(), digest);
+//! envelope.verify()?;
+//! # Ok(()) }
+//! ```
+
+mod digest;
+mod member;
+mod signature;
+mod manifest;
+pub mod limits;
+mod source;
+mod archive;
+mod read;
+mod write;
+mod error;
+
+pub use digest::{Digest, InvalidDigest};
+pub use error::Error;
+pub use manifest::{
+    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Sample, SourceCode,
+};
+pub use member::{Encoding, MemberName};
+pub use read::{Envelope, MemberRange};
+pub use signature::{DataType, Field, InvalidDataType, Rows, Shape, Signature, TimeUnit};
+pub use source::{ReadAt, Section};
+pub use write::{Content, Draft};

@@ -1,1 +1,32 @@
-//! Skeleton.
+//! Runs the query functions of an envelope in isolated CPython processes: rows in, rows out.
+//!
+//! This process links no Python. It starts worker processes, each of which embeds the CPython of
+//! the envelope's realised environment, and speaks Arrow with them:
+//!
+//! ```text
+//!  this process                                   worker process
+//!  ┌───────────────────────────┐                  ┌──────────────────────────────┐
+//!  │ Runtime::call ─► pool     │   Unix socket    │ launcher ─► CPython          │
+//!  │        ▲          │ lends │  header + Arrow  │   worker core (abi3 cdylib)  │
+//!  │        │          ▼       │ ───────────────► │   rows ─► DataFrame, …       │
+//!  │        └────── process ◄──│──────────────────│   query function             │
+//!  └───────────────────────────┘                  └──────────────────────────────┘
+//! ```
+//!
+//! Read in this order: an [`EnvelopeFile`] is the file; [`Environments`] makes its lock real on
+//! disk; a [`Runtime`] lends workers to calls.
+
+mod envelope_file;
+mod schema;
+mod environment;
+mod protocol;
+mod launch;
+mod process;
+mod pool;
+mod error;
+
+pub use envelope_file::EnvelopeFile;
+pub use environment::{Environment, Environments};
+pub use error::{Error, PythonError};
+pub use pool::{Builder, Runtime, Usage};
+pub use schema::{arrow_schema, arrow_type};

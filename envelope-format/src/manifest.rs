@@ -1,0 +1,312 @@
+//! The description of an envelope.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::limits::MAX_MANIFEST_BYTES;
+use crate::{DataType, Digest, Encoding, Error, Field, MemberName, Rows, Shape, Signature};
+
+/// The only version of the format there is.
+pub(crate) const FORMAT_VERSION: u32 = 1;
+
+/// The parsed and validated `manifest.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of the format.
+    pub format_version: u32,
+    /// Name under which versions of the model are kept.
+    pub name: String,
+    /// What the model does, for people.
+    pub description: String,
+    /// Tags given when the envelope was saved. The registry's tags start from these.
+    pub tags: BTreeMap<String, String>,
+    /// The query functions; the first is the default one.
+    pub functions: Vec<Function>,
+    /// What the functions need to run.
+    pub environment: Environment,
+    /// Where the code came from, and which modules are carried.
+    pub source: SourceCode,
+    /// Every other entry of the archive, in its order.
+    #[serde(default)]
+    pub members: Vec<Member>,
+}
+
+/// One query function and the evidence about it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Function {
+    /// Name of the function, a Python identifier.
+    pub name: String,
+    /// Its doc text.
+    pub doc: String,
+    /// Input and output.
+    pub signature: Signature,
+    /// Member with the pickled function.
+    pub pickle: MemberName,
+    /// Members with the pickle's out-of-band buffers, in order.
+    pub buffers: Vec<MemberName>,
+    /// The rows on which it was proved.
+    pub sample: Option<Sample>,
+    /// Member with the statistics of input and output (JSON).
+    pub statistics: Option<MemberName>,
+    /// What was tested.
+    pub certificate: Certificate,
+}
+
+/// Members with input rows and the output that a clean process gave for them (Arrow IPC streams).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sample {
+    /// Input rows.
+    pub input: MemberName,
+    /// Output rows.
+    pub output: MemberName,
+}
+
+/// What was tested about a function, never merely promised.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Certificate {
+    /// The output for a row did not depend on the other rows in any of the trials.
+    pub row_wise: bool,
+    /// How equal the outputs of the trials were.
+    pub equality: Equality,
+    /// Batches are padded to a multiple of so many rows. No padding was needed when absent.
+    pub tile: Option<u32>,
+    /// Number of trials: splits, reorderings, duplications and mixtures of the sample.
+    pub trials: u32,
+    /// Seed of the trials' choices.
+    pub seed: u64,
+    /// Why it is not row-wise, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// How equal two outputs for the same row are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Equality {
+    /// The same bits at any number of rows.
+    Bitwise,
+    /// Floating-point numbers within 1e-6 of each other, relatively; all else the same.
+    Close,
+    /// No statement.
+    None,
+}
+
+/// What the functions need to run: an interpreter and a lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// The interpreter.
+    pub python: Interpreter,
+    /// Operating system and processor, as in wheel tags: `linux_x86_64`.
+    pub platform: String,
+    /// C library it was locked on: `glibc 2.36`.
+    pub libc: String,
+    /// Member with the PEP 751 lock.
+    pub lock: MemberName,
+}
+
+/// The interpreter that code objects were compiled by.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Interpreter {
+    /// `cpython`.
+    pub implementation: String,
+    /// Exact version: `3.11.7`.
+    pub version: String,
+    /// Code objects are understood by interpreters with this tag only: `cpython-311`.
+    pub cache_tag: String,
+}
+
+impl Interpreter {
+    /// Major and minor version: `3.11`.
+    #[must_use]
+    pub fn minor(&self) -> String {
+        self.version.split('.').take(2).collect::<Vec<_>>().join(".")
+    }
+}
+
+/// Where the code came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceCode {
+    /// Commit of the git repository that the function was saved from.
+    pub git_commit: Option<String>,
+    /// Whether files differed from that commit.
+    pub git_dirty: bool,
+    /// Files of custom modules; each is importable under its path below `modules/`.
+    pub modules: Vec<MemberName>,
+}
+
+/// One entry of the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Member {
+    /// Its name.
+    pub name: MemberName,
+    /// Length of its content in bytes.
+    pub size: u64,
+    /// SHA-256 of its content.
+    pub digest: Digest,
+    /// How it is kept.
+    pub encoding: Encoding,
+}
+
+impl Manifest {
+    /// The function called `name`, or the default one.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFunction`], with the names there are.
+    pub fn function(&self, name: Option<&str>) -> Result<&Function, Error> {
+        let found = match name {
+            None => self.functions.first(),
+            Some(name) => self.functions.iter().find(|function| function.name == name),
+        };
+        found.ok_or_else(|| Error::NoSuchFunction {
+            name: name.unwrap_or_default().to_owned(),
+            known: self.functions.iter().map(|function| function.name.clone()).collect::<Vec<_>>().join(", "),
+        })
+    }
+
+    /// The bytes of `manifest.json`: JSON with two spaces of indentation, fields in the order of
+    /// the type, and a final newline. There is one spelling of each manifest.
+    ///
+    /// # Errors
+    /// [`Error::ManifestTooLarge`].
+    pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
+        let mut bytes = serde_json::to_vec_pretty(self)
+            .map_err(|source| Error::ManifestSyntax { source })?;
+        bytes.push(b'\n');
+        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+            return Err(Error::ManifestTooLarge { size: bytes.len() as u64 });
+        }
+        Ok(bytes)
+    }
+
+    /// Parses and validates the bytes of `manifest.json`.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
+        check_version(bytes)?;
+        let manifest: Self =
+            serde_json::from_slice(bytes).map_err(|source| Error::ManifestSyntax { source })?;
+        // One spelling only: no duplicate keys, no other number formats, no hidden white space.
+        if manifest.to_bytes()? != bytes {
+            return Err(Error::ManifestNotCanonical);
+        }
+        manifest.check()?;
+        Ok(manifest)
+    }
+
+    /// Rules 5 and 6: what a manifest says about itself must hold.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_name(&self.name)?;
+        if self.functions.is_empty() {
+            return Err(Error::NoFunctions);
+        }
+        let mut names = BTreeSet::new();
+        for function in &self.functions {
+            if !names.insert(&function.name) || !is_identifier(&function.name) {
+                return Err(Error::FunctionName { name: function.name.clone() });
+            }
+            function.signature.input.check(&function.name)?;
+            function.signature.output.check(&function.name)?;
+        }
+        self.check_references()
+    }
+
+    fn check_references(&self) -> Result<(), Error> {
+        let known: BTreeSet<_> = self.members.iter().map(|member| &member.name).collect();
+        match self.references().find(|name| !known.contains(name)) {
+            None => Ok(()),
+            Some(name) => Err(Error::MemberMissing { name: name.clone() }),
+        }
+    }
+
+    fn references(&self) -> impl Iterator<Item = &MemberName> {
+        let functions = self.functions.iter().flat_map(|function| {
+            let sample = function.sample.iter().flat_map(|sample| [&sample.input, &sample.output]);
+            [&function.pickle].into_iter().chain(&function.buffers).chain(&function.statistics).chain(sample)
+        });
+        functions.chain([&self.environment.lock]).chain(&self.source.modules)
+    }
+
+    /// A manifest with one function, for documentation and tests.
+    #[must_use]
+    #[doc(hidden)]
+    pub fn example() -> Self {
+        let name = |text: &str| text.parse().unwrap_or_else(|_| unreachable!("a literal name"));
+        let column = |column: &str| Rows {
+            shape: Shape::PandasSeries,
+            fields: vec![Field::new(column, DataType::Float64, false)],
+        };
+        Self {
+            format_version: FORMAT_VERSION,
+            name: "doubler".into(),
+            description: "doubles".into(),
+            tags: BTreeMap::from([("region".into(), "US".into())]),
+            functions: vec![Function {
+                name: "double".into(),
+                doc: String::new(),
+                signature: Signature { input: column("x"), output: column("prediction") },
+                pickle: name("functions/double/function.pkl"),
+                buffers: vec![],
+                sample: None,
+                statistics: None,
+                certificate: Certificate {
+                    row_wise: true,
+                    equality: Equality::Bitwise,
+                    tile: None,
+                    trials: 8,
+                    seed: 0,
+                    reason: None,
+                },
+            }],
+            environment: Environment {
+                python: Interpreter {
+                    implementation: "cpython".into(),
+                    version: "3.11.7".into(),
+                    cache_tag: "cpython-311".into(),
+                },
+                platform: "linux_x86_64".into(),
+                libc: "glibc 2.36".into(),
+                lock: name("environment/pylock.toml"),
+            },
+            source: SourceCode::default(),
+            members: vec![],
+        }
+    }
+}
+
+/// Rule 5.2 comes before the rest: a manifest of another version may have any other shape.
+fn check_version(bytes: &[u8]) -> Result<(), Error> {
+    #[derive(Deserialize)]
+    struct Version {
+        format_version: u32,
+    }
+    let Version { format_version } =
+        serde_json::from_slice(bytes).map_err(|source| Error::ManifestSyntax { source })?;
+    if format_version != FORMAT_VERSION {
+        return Err(Error::FormatVersion { found: format_version, known: FORMAT_VERSION });
+    }
+    Ok(())
+}
+
+/// Rule 6.1: a name can be part of a path, a URL and a tag query unchanged.
+fn check_name(name: &str) -> Result<(), Error> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let first = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+    if name.len() > 128 || !first || !name.chars().all(plain) {
+        return Err(Error::ModelName { name: name.chars().take(160).collect() });
+    }
+    Ok(())
+}
+
+fn is_identifier(name: &str) -> bool {
+    let start = |c: char| c.is_alphabetic() || c == '_';
+    name.len() <= 256
+        && name.starts_with(start)
+        && name.chars().all(|c| c.is_alphanumeric() || c == '_')
+}

@@ -1,0 +1,58 @@
+//! Columns of a signature as Arrow sees them.
+
+use std::sync::Arc;
+
+use arrow_schema as arrow;
+use arrow_schema::SchemaRef;
+use envelope_format::{DataType, Rows, TimeUnit};
+
+/// The Arrow schema of the rows that a function takes or gives.
+///
+/// Text columns are `Utf8` (categorical ones too: the categories are in the signature), lists are
+/// `List`, timestamps keep their unit and zone.
+#[must_use]
+pub fn arrow_schema(rows: &Rows) -> SchemaRef {
+    let field = |field: &envelope_format::Field| {
+        arrow::Field::new(&field.name, arrow_type(&field.data_type), field.nullable)
+    };
+    Arc::new(arrow::Schema::new(rows.fields.iter().map(field).collect::<Vec<_>>()))
+}
+
+/// The Arrow type of a column's values.
+#[must_use]
+pub fn arrow_type(data_type: &DataType) -> arrow::DataType {
+    match data_type {
+        DataType::Null => arrow::DataType::Null,
+        DataType::Bool => arrow::DataType::Boolean,
+        DataType::Int8 => arrow::DataType::Int8,
+        DataType::Int16 => arrow::DataType::Int16,
+        DataType::Int32 => arrow::DataType::Int32,
+        DataType::Int64 => arrow::DataType::Int64,
+        DataType::UInt8 => arrow::DataType::UInt8,
+        DataType::UInt16 => arrow::DataType::UInt16,
+        DataType::UInt32 => arrow::DataType::UInt32,
+        DataType::UInt64 => arrow::DataType::UInt64,
+        DataType::Float32 => arrow::DataType::Float32,
+        DataType::Float64 => arrow::DataType::Float64,
+        DataType::Utf8 => arrow::DataType::Utf8,
+        DataType::Binary => arrow::DataType::Binary,
+        DataType::Date => arrow::DataType::Date32,
+        DataType::Timestamp(unit, zone) => {
+            arrow::DataType::Timestamp(time_unit(*unit), zone.as_deref().map(Arc::from))
+        }
+        DataType::Duration(unit) => arrow::DataType::Duration(time_unit(*unit)),
+        DataType::List(item) => {
+            let item = arrow::Field::new_list_field(arrow_type(item), true);
+            arrow::DataType::List(Arc::new(item))
+        }
+    }
+}
+
+fn time_unit(unit: TimeUnit) -> arrow::TimeUnit {
+    match unit {
+        TimeUnit::Second => arrow::TimeUnit::Second,
+        TimeUnit::Millisecond => arrow::TimeUnit::Millisecond,
+        TimeUnit::Microsecond => arrow::TimeUnit::Microsecond,
+        TimeUnit::Nanosecond => arrow::TimeUnit::Nanosecond,
+    }
+}
