@@ -189,3 +189,54 @@ async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Res
     let done = tokio::task::spawn_blocking(work).await?;
     done.map_err(|source| Error::Generic { store: "Durable", source: Box::new(source) })
 }
+
+#[cfg(test)]
+mod tests {
+    use object_store::ObjectStoreExt as _;
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn folder() -> (TempDir, Path) {
+        let folder = TempDir::new().unwrap();
+        let path = Path::from_absolute_path(folder.path()).unwrap();
+        (folder, path)
+    }
+
+    fn names(folder: &TempDir) -> Vec<String> {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_there_is_not_created_again() {
+        let (folder, path) = folder();
+        let (store, file) = (DurableStore::local(), path.join("0.json"));
+        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        store.put_opts(&file, "first".into(), create()).await.unwrap();
+        let error = store.put_opts(&file, "second".into(), create()).await.unwrap_err();
+        assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
+        assert_eq!(store.get(&file).await.unwrap().bytes().await.unwrap(), "first");
+        assert_eq!(names(&folder), ["0.json"]);
+    }
+
+    #[tokio::test]
+    async fn an_upload_has_its_name_only_when_it_is_complete() {
+        let (folder, path) = folder();
+        let (store, file) = (DurableStore::local(), path.join("part.parquet"));
+        let mut upload = store.put_multipart(&file).await.unwrap();
+        upload.put_part("half".into()).await.unwrap();
+        assert!(store.head(&file).await.is_err());
+        upload.complete().await.unwrap();
+        assert_eq!(store.head(&file).await.unwrap().size, 4);
+        assert_eq!(names(&folder), ["part.parquet"]);
+    }
+
+    #[test]
+    fn folders_that_were_new_are_told_outermost_first() {
+        let folder = TempDir::new().unwrap();
+        let [outer, inner] = [folder.path().join("a"), folder.path().join("a/b")];
+        assert_eq!(create_folders(&inner).unwrap(), [outer, inner.clone()]);
+        assert_eq!(create_folders(&inner).unwrap(), Vec::<PathBuf>::new());
+    }
+}

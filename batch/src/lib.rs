@@ -35,6 +35,8 @@ mod commit;
 mod durable;
 mod progress;
 mod error;
+#[cfg(test)]
+mod fake;
 
 pub use error::Error;
 pub use function::MapRows;
