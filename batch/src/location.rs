@@ -17,7 +17,10 @@ pub(crate) struct Location {
 impl Location {
     /// Understands a path or a `file://` URL.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let refuse = |reason: &str| Error::Location { location: text.to_owned(), reason: reason.to_owned() };
+        let refuse = |reason: &str| Error::Location {
+            location: text.to_owned(),
+            reason: reason.to_owned(),
+        };
         if text.is_empty() {
             return Err(refuse("it is empty"));
         }
@@ -28,11 +31,15 @@ impl Location {
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| refuse("it is not a good `file://` URL"))?,
             Some((scheme, _)) => {
-                return Err(refuse(&format!("`{scheme}://` is not supported, only paths and `file://` are")));
+                return Err(refuse(&format!(
+                    "`{scheme}://` is not supported, only paths and `file://` are"
+                )));
             }
         };
         let path = std::path::absolute(path).map_err(|source| refuse(&source.to_string()))?;
-        Ok(Self { path: without_dots(&path) })
+        Ok(Self {
+            path: without_dots(&path),
+        })
     }
 
     /// The path.
@@ -42,7 +49,9 @@ impl Location {
 
     /// The place itself, where the path leads through links.
     pub(crate) fn resolved(self) -> Self {
-        Self { path: self.path.canonicalize().unwrap_or(self.path) }
+        Self {
+            path: self.path.canonicalize().unwrap_or(self.path),
+        }
     }
 
     /// The path as a URL of a folder.
