@@ -37,7 +37,9 @@ impl EnvelopeFile {
         Self::from_section(path, file, offset, length)
     }
 
+    /// Workers run in another folder and open the file again: its path must not depend on ours.
     fn from_section(path: PathBuf, file: File, offset: u64, length: u64) -> Result<Self, Error> {
+        let path = path.canonicalize().map_err(|source| reading(&path, source))?;
         match Envelope::open(Section::new(file, offset, length)) {
             Ok(envelope) => Ok(Self { path, offset, envelope }),
             Err(source) => Err(Error::Envelope { path, source }),

@@ -18,6 +18,7 @@
 
 mod envelope_file;
 mod schema;
+mod fit;
 mod environment;
 mod protocol;
 mod launch;
@@ -29,4 +30,4 @@ pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};
 pub use error::{Error, PythonError};
 pub use pool::{Builder, Runtime, Usage};
-pub use schema::{arrow_schema, arrow_type};
+pub use schema::{arrow_schema, arrow_type, signature_type};

@@ -1,20 +1,52 @@
 //! Lends workers to calls, takes them back, replaces broken ones.
 
+use std::num::NonZero;
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
+use envelope_format::Function;
+use futures::future::join_all;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::fit::fit;
+use crate::launch::Launch;
+use crate::process::{Call, Process};
 use crate::{EnvelopeFile, Environment, Error};
 
-/// Workers of one envelope, ready to be called.
+/// A worker beyond the least number that had nothing to do for so long is ended.
+const IDLE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// A worker that cannot start is not tried again before this.
+const START_PAUSE: Duration = Duration::from_secs(1);
+
+/// Workers of one envelope, ready to be called. Clones share them.
+///
+/// ```no_run
+/// # use std::sync::Arc; use std::time::Duration;
+/// # async fn example(environments: runtime::Environments, rows: arrow_array::RecordBatch) -> Result<(), runtime::Error> {
+/// let envelope = Arc::new(runtime::EnvelopeFile::open("ltv.envelope")?);
+/// let environment = environments.realise(&envelope, &|step| eprintln!("{step}")).await?;
+/// let runtime = runtime::Runtime::builder(envelope, environment).workers(1..=2).start().await?;
+/// let predictions = runtime.call(None, rows, Duration::from_secs(5)).await?;
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone)]
-pub struct Runtime {}
+pub struct Runtime {
+    pool: Arc<Pool>,
+}
 
 /// What an embedder may choose about a [`Runtime`].
 #[derive(Debug)]
-pub struct Builder {}
+#[must_use = "a builder does nothing until `start`"]
+pub struct Builder {
+    envelope: Arc<EnvelopeFile>,
+    environment: Environment,
+    workers: RangeInclusive<usize>,
+    threads: Option<usize>,
+}
 
 /// How busy a runtime is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,69 +57,24 @@ pub struct Usage {
     pub busy: usize,
     /// Calls that wait for a worker.
     pub waiting: usize,
-    /// Workers that were replaced after a crash or a missed deadline.
+    /// Workers that were replaced after a crash, a missed deadline or a dropped call.
     pub replaced: u64,
-}
-
-impl Runtime {
-    /// Begins a runtime for `envelope` in `environment`.
-    #[must_use]
-    pub fn builder(envelope: Arc<EnvelopeFile>, environment: Environment) -> Builder {
-        todo!()
-    }
-
-    /// The envelope.
-    #[must_use]
-    pub fn envelope(&self) -> &EnvelopeFile {
-        todo!()
-    }
-
-    /// Calls a function once, on all of `rows`.
-    ///
-    /// `function` is `None` for the envelope's default one. Columns are matched by name: those that
-    /// the signature does not know are ignored, order does not matter; nothing is cast.
-    /// A call that is dropped costs its worker.
-    ///
-    /// # Errors
-    /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`], [`Error::Function`], [`Error::Output`],
-    /// [`Error::Crashed`], [`Error::Deadline`], [`Error::Start`], [`Error::Stopped`].
-    pub async fn call(&self, function: Option<&str>, rows: RecordBatch, deadline: Duration) -> Result<RecordBatch, Error> {
-        todo!()
-    }
-
-    /// Gives one row of output for each row of `rows`: a row-wise function is called once, one that
-    /// gives a single row per call is called for each row.
-    ///
-    /// # Errors
-    /// As [`Runtime::call`].
-    pub async fn map(&self, function: Option<&str>, rows: RecordBatch, deadline: Duration) -> Result<RecordBatch, Error> {
-        todo!()
-    }
-
-    /// How busy it is.
-    #[must_use]
-    pub fn usage(&self) -> Usage {
-        todo!()
-    }
-
-    /// Ends the workers. Calls under way have `grace` to finish; then their workers are killed.
-    pub async fn shutdown(&self, grace: Duration) {
-        todo!()
-    }
 }
 
 impl Builder {
     /// How many workers: the first number from the beginning, up to the second under load.
     /// Default: one for each core, all from the beginning.
-    #[must_use]
-    pub fn workers(self, workers: RangeInclusive<usize>) -> Self {
-        todo!()
+    pub fn workers(mut self, workers: RangeInclusive<usize>) -> Self {
+        let most = (*workers.end()).max(1);
+        self.workers = (*workers.start()).clamp(1, most)..=most;
+        self
     }
 
-    /// Threads of BLAS and OpenMP in each worker. Default: cores divided by the most workers, at least 1.
-    #[must_use]
-    pub fn threads(self, threads: usize) -> Self {
-        todo!()
+    /// Threads of BLAS and OpenMP in each worker. Default: cores divided by the most workers, at
+    /// least 1, so that all workers together have one thread for each core.
+    pub fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads.max(1));
+        self
     }
 
     /// Starts the first workers; returns when each has loaded the envelope.
@@ -95,6 +82,333 @@ impl Builder {
     /// # Errors
     /// [`Error::Start`], [`Error::WrongInterpreter`], [`Error::Io`], [`Error::Envelope`].
     pub async fn start(self) -> Result<Runtime, Error> {
-        todo!()
+        // Code of one minor crashes another: refuse before a byte is unpickled.
+        self.environment.check(self.envelope.manifest())?;
+        let threads = self.threads.unwrap_or_else(|| (cores() / self.workers.end()).max(1));
+        let launch = Launch::prepare(&self.envelope, self.environment, threads)?;
+        let (least, most) = self.workers.into_inner();
+        let pool = Arc::new(Pool {
+            envelope: self.envelope,
+            launch,
+            least,
+            most,
+            state: Mutex::default(),
+            changed: Notify::new(),
+        });
+        pool.start_first().await?;
+        if least < most {
+            tokio::spawn(end_idle(Arc::downgrade(&pool)));
+        }
+        Ok(Runtime { pool })
     }
+}
+
+impl Runtime {
+    /// Begins a runtime for `envelope` in `environment`.
+    pub fn builder(envelope: Arc<EnvelopeFile>, environment: Environment) -> Builder {
+        let cores = cores();
+        Builder { envelope, environment, workers: cores..=cores, threads: None }
+    }
+
+    /// The envelope.
+    #[must_use]
+    pub fn envelope(&self) -> &EnvelopeFile {
+        &self.pool.envelope
+    }
+
+    /// The most workers there may be at once.
+    #[must_use]
+    pub fn most_workers(&self) -> usize {
+        self.pool.most
+    }
+
+    /// Calls a function once, on all of `rows`.
+    ///
+    /// `function` is `None` for the envelope's default one. Columns are matched by name: those that
+    /// the signature does not know are ignored, order does not matter; nothing is cast.
+    /// A call that is dropped costs its worker, which is replaced.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`], [`Error::Function`], [`Error::Output`],
+    /// [`Error::Crashed`], [`Error::Deadline`], [`Error::Start`], [`Error::Stopped`].
+    pub async fn call(
+        &self,
+        function: Option<&str>,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, Error> {
+        let function = self.envelope().function(function)?;
+        self.lend_and_call(function, false, &rows, deadline).await
+    }
+
+    /// Gives one row of output for each row of `rows`: a function that gives a single row for each
+    /// call is called for each row, any other once.
+    ///
+    /// # Errors
+    /// As [`Runtime::call`]; [`Error::Output`] when there are more or fewer rows than in `rows`.
+    pub async fn map(
+        &self,
+        function: Option<&str>,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, Error> {
+        let function = self.envelope().function(function)?;
+        let each_row = function.signature.output.shape.is_one_row();
+        if each_row && rows.num_rows() == 0 {
+            return Ok(RecordBatch::new_empty(crate::arrow_schema(&function.signature.output)));
+        }
+        let output = self.lend_and_call(function, each_row, &rows, deadline).await?;
+        if output.num_rows() == rows.num_rows() {
+            return Ok(output);
+        }
+        Err(Error::Output {
+            function: function.name.clone(),
+            reason: format!("it gave {} rows for {}", output.num_rows(), rows.num_rows()),
+        })
+    }
+
+    async fn lend_and_call(
+        &self,
+        function: &Function,
+        each_row: bool,
+        rows: &RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, Error> {
+        let rows = fit(function, rows)?;
+        let answered = async {
+            let mut worker = self.pool.lend().await?;
+            let answer = worker.call(Call { function: &function.name, each_row }, &rows).await;
+            // A worker that answered is healthy, whatever the answer; any other end of the loan
+            // (a crash, the deadline, a dropped call) replaces it.
+            if !matches!(answer, Err(Error::Crashed { .. } | Error::Io { .. })) {
+                worker.returned();
+            }
+            answer
+        };
+        timeout(deadline, answered).await.unwrap_or(Err(Error::Deadline { after: deadline }))
+    }
+
+    /// How busy it is.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        let state = self.pool.state();
+        Usage {
+            workers: state.idle.len() + state.lent,
+            busy: state.lent,
+            waiting: state.waiting,
+            replaced: state.replaced,
+        }
+    }
+
+    /// Ends the workers. Calls under way have `grace` to finish; then their workers are killed.
+    pub async fn shutdown(&self, grace: Duration) {
+        {
+            let mut state = self.pool.state();
+            state.stopped = true;
+            state.idle.clear();
+        }
+        self.pool.changed.notify_waiters();
+        let deadline = Instant::now() + grace;
+        loop {
+            let changed = self.pool.changed.notified();
+            if self.pool.state().lent == 0 || timeout_at(deadline, changed).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Pool {
+    envelope: Arc<EnvelopeFile>,
+    launch: Launch,
+    least: usize,
+    most: usize,
+    state: Mutex<State>,
+    /// A worker came back, a start ended, or the pool stopped.
+    changed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The one used last is used next: the others' memory may go cold.
+    idle: Vec<(Process, Option<Instant>)>,
+    lent: usize,
+    starting: usize,
+    waiting: usize,
+    replaced: u64,
+    /// Why the last start failed, while no worker is alive.
+    broken: Option<(String, String)>,
+    stopped: bool,
+}
+
+impl Pool {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn start_first(&self) -> Result<(), Error> {
+        let starts = (0..self.least).map(|_| Process::start(&self.launch, &self.envelope));
+        let mut started = vec![];
+        for process in join_all(starts).await {
+            started.push((process?, None));
+        }
+        self.state().idle = started;
+        Ok(())
+    }
+
+    /// Waits for an idle worker; starts another when there are none and more are allowed.
+    async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
+        let _waiting = Waiting::begin(self);
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable(); // before looking: a return in between must wake us
+            if let Some(lent) = self.try_lend()? {
+                return Ok(lent);
+            }
+            changed.await;
+        }
+    }
+
+    fn try_lend(self: &Arc<Self>) -> Result<Option<LentWorker>, Error> {
+        let mut state = self.state();
+        if state.stopped {
+            return Err(Error::Stopped);
+        }
+        if let Some((process, _)) = state.idle.pop() {
+            state.lent += 1;
+            return Ok(Some(LentWorker { pool: Arc::clone(self), process: Some(process) }));
+        }
+        if let Some((reason, stderr)) = state.broken.take() {
+            return Err(Error::Start { reason, stderr });
+        }
+        let wanted = state.lent + state.starting < self.most && state.starting < state.waiting;
+        if wanted {
+            state.starting += 1;
+            tokio::spawn(Arc::clone(self).start_another());
+        }
+        Ok(None)
+    }
+
+    async fn start_another(self: Arc<Self>) {
+        let started = Process::start(&self.launch, &self.envelope).await;
+        if started.is_err() {
+            sleep(START_PAUSE).await;
+        }
+        let mut state = self.state();
+        state.starting -= 1;
+        match started {
+            Ok(process) if !state.stopped => state.idle.push((process, Some(Instant::now()))),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!("{error}");
+                let alive = state.lent + state.idle.len();
+                state.broken = (alive == 0).then(|| broken(error));
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    fn give_back(self: &Arc<Self>, process: Option<Process>) {
+        let mut state = self.state();
+        state.lent -= 1;
+        match process {
+            Some(process) if !state.stopped => state.idle.push((process, Some(Instant::now()))),
+            Some(_) => {}
+            None if state.stopped => {}
+            None => {
+                state.replaced += 1;
+                let alive = state.lent + state.idle.len() + state.starting;
+                // A dropped call may end outside of any runtime, when a program is coming down.
+                if alive < self.least.max(state.waiting.min(self.most))
+                    && let Ok(handle) = tokio::runtime::Handle::try_current()
+                {
+                    state.starting += 1;
+                    handle.spawn(Arc::clone(self).start_another());
+                }
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+    }
+}
+
+fn broken(error: Error) -> (String, String) {
+    match error {
+        Error::Start { reason, stderr } => (reason, stderr),
+        other => (other.to_string(), String::new()),
+    }
+}
+
+/// Ends workers that have had nothing to do, down to the least number.
+async fn end_idle(pool: std::sync::Weak<Pool>) {
+    loop {
+        sleep(IDLE_DEADLINE / 4).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut state = pool.state();
+        let mut surplus = (state.idle.len() + state.lent).saturating_sub(pool.least);
+        let now = Instant::now();
+        state.idle.retain(|(_, since)| {
+            let idle = since.is_some_and(|since| now.duration_since(since) > IDLE_DEADLINE);
+            let end = idle && surplus > 0;
+            surplus -= usize::from(end);
+            !end
+        });
+    }
+}
+
+/// A worker that is ours until the loan ends.
+#[derive(Debug)]
+#[must_use = "a loan that is dropped without `returned` costs the worker"]
+struct LentWorker {
+    pool: Arc<Pool>,
+    /// `None` once the loan has ended.
+    process: Option<Process>,
+}
+
+impl LentWorker {
+    async fn call(&mut self, call: Call<'_>, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+        match &mut self.process {
+            Some(process) => process.call(call, rows).await,
+            None => Err(Error::Stopped),
+        }
+    }
+
+    /// The worker is healthy: another call may use it.
+    fn returned(mut self) {
+        let process = self.process.take();
+        self.pool.give_back(process);
+    }
+}
+
+impl Drop for LentWorker {
+    /// An unfinished loan may leave a damaged or busy worker: kill it and start another.
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            drop(process);
+            self.pool.give_back(None);
+        }
+    }
+}
+
+/// Counts a call as waiting for as long as it lives.
+struct Waiting<'p>(&'p Pool);
+
+impl<'p> Waiting<'p> {
+    fn begin(pool: &'p Pool) -> Self {
+        pool.state().waiting += 1;
+        Self(pool)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
 }

@@ -56,3 +56,42 @@ fn time_unit(unit: TimeUnit) -> arrow::TimeUnit {
         TimeUnit::Nanosecond => arrow::TimeUnit::Nanosecond,
     }
 }
+
+/// The type that a signature gives to an Arrow type, if it is one that signatures have.
+#[must_use]
+pub fn signature_type(arrow: &arrow::DataType) -> Option<DataType> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has many types that no signature has")]
+    let found = match arrow {
+        arrow::DataType::Null => DataType::Null,
+        arrow::DataType::Boolean => DataType::Bool,
+        arrow::DataType::Int8 => DataType::Int8,
+        arrow::DataType::Int16 => DataType::Int16,
+        arrow::DataType::Int32 => DataType::Int32,
+        arrow::DataType::Int64 => DataType::Int64,
+        arrow::DataType::UInt8 => DataType::UInt8,
+        arrow::DataType::UInt16 => DataType::UInt16,
+        arrow::DataType::UInt32 => DataType::UInt32,
+        arrow::DataType::UInt64 => DataType::UInt64,
+        arrow::DataType::Float32 => DataType::Float32,
+        arrow::DataType::Float64 => DataType::Float64,
+        arrow::DataType::Utf8 => DataType::Utf8,
+        arrow::DataType::Binary => DataType::Binary,
+        arrow::DataType::Date32 => DataType::Date,
+        arrow::DataType::Timestamp(unit, zone) => {
+            DataType::Timestamp(signature_unit(*unit), zone.as_deref().map(str::to_owned))
+        }
+        arrow::DataType::Duration(unit) => DataType::Duration(signature_unit(*unit)),
+        arrow::DataType::List(item) => DataType::List(Box::new(signature_type(item.data_type())?)),
+        _ => return None,
+    };
+    Some(found)
+}
+
+fn signature_unit(unit: arrow::TimeUnit) -> TimeUnit {
+    match unit {
+        arrow::TimeUnit::Second => TimeUnit::Second,
+        arrow::TimeUnit::Millisecond => TimeUnit::Millisecond,
+        arrow::TimeUnit::Microsecond => TimeUnit::Microsecond,
+        arrow::TimeUnit::Nanosecond => TimeUnit::Nanosecond,
+    }
+}

@@ -1,1 +1,33 @@
-//! Skeleton.
+//! The part of Model Envelope that runs inside CPython: one build for every minor from 3.10 on.
+//!
+//! As a cdylib it is the core of a worker process: the launcher starts an interpreter, which loads
+//! this library by path and calls `main`. As an rlib it gives the Python package the same
+//! conversions, so that saving and serving cannot disagree about what a value is.
+//!
+//! Read in this order: [`serve`] is the worker's loop; `python/rows.py` and `python/columns.py`
+//! convert between Python objects and [`Batch`]es; [`read`] and [`assemble`] do it value by value.
+
+mod batch;
+mod read;
+mod assemble;
+mod capsule;
+mod serve;
+mod load;
+mod python;
+#[path = "../../src/protocol.rs"]
+#[allow(dead_code, reason = "the host's half of a shared file")]
+mod protocol;
+#[path = "../../src/schema.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the host's half of a shared file")]
+mod schema;
+
+pub use batch::Batch;
+pub use python::conversions;
+
+use pyo3::prelude::*;
+
+/// The module that the interpreter of a worker loads.
+#[pymodule]
+fn envelope_worker(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(serve::main, module)?)
+}

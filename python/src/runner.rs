@@ -1,0 +1,95 @@
+//! Workers for a Python program: the same ones that serve and map.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use pyo3::prelude::*;
+use runtime::{EnvelopeFile, Environments, Runtime};
+use worker::Batch;
+
+use crate::fault;
+
+/// How often a waiting call looks whether the user has interrupted it.
+const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Workers of one envelope, in its own environment.
+#[pyclass(frozen, module = "model_envelope")]
+pub(crate) struct Runner {
+    runtime: Runtime,
+    python: String,
+}
+
+#[pymethods]
+impl Runner {
+    /// Realises the environment and starts `workers` workers. `progress` is called with text.
+    #[staticmethod]
+    fn start(
+        py: Python<'_>,
+        path: PathBuf,
+        places: (PathBuf, Option<PathBuf>, Vec<PathBuf>, bool),
+        workers: usize,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<Self> {
+        let (cache, uv, interpreters, offline) = places;
+        let environments = Environments { cache, uv, interpreters, offline };
+        let tell = move |step: &str| {
+            if let Some(progress) = &progress {
+                // What cannot be shown is not worth failing for.
+                let _ = Python::attach(|py| progress.call1(py, (step,)));
+            }
+        };
+        let started = async move {
+            let envelope = Arc::new(EnvelopeFile::open(path)?);
+            let environment = environments.realise(&envelope, &tell).await?;
+            let python = environment.python().display().to_string();
+            let runtime = Runtime::builder(envelope, environment).workers(workers..=workers).start().await?;
+            Ok(Self { runtime, python })
+        };
+        wait(py, started)?.map_err(|error| fault::runtime(py, &error))
+    }
+
+    /// Calls a function once, on all rows. `timeout` is in seconds.
+    fn call(&self, py: Python<'_>, function: &str, rows: PyRef<'_, Batch>, timeout: f64) -> PyResult<Batch> {
+        let rows = rows.rows().clone();
+        let deadline = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX);
+        let answered = self.runtime.call(Some(function), rows, deadline);
+        wait(py, answered)?.map(Batch::new).map_err(|error| fault::runtime(py, &error))
+    }
+
+    /// Interpreter of the realised environment.
+    #[getter]
+    fn python(&self) -> &str {
+        &self.python
+    }
+
+    /// Ends the workers.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        wait(py, self.runtime.shutdown(Duration::ZERO))
+    }
+}
+
+/// Waits without holding the interpreter; an interrupt ends the wait and drops the future.
+pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Send) -> PyResult<T> {
+    let mut future = Box::pin(future);
+    loop {
+        let turn = py.detach(|| {
+            executor().block_on(async { tokio::time::timeout(INTERRUPT_INTERVAL, future.as_mut()).await })
+        });
+        match turn {
+            Ok(value) => return Ok(value),
+            Err(_) => py.check_signals()?,
+        }
+    }
+}
+
+fn executor() -> &'static tokio::runtime::Runtime {
+    static EXECUTOR: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
+    EXECUTOR.get_or_init(|| {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let built = builder.worker_threads(2).thread_name("model-envelope").enable_all().build();
+        #[expect(clippy::expect_used, reason = "a process that cannot start two threads cannot do anything")]
+        built.expect("the operating system gives no threads")
+    })
+}

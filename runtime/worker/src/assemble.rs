@@ -1,0 +1,143 @@
+//! Python → Arrow, value by value.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{BinaryBuilder, BooleanBuilder, StringBuilder};
+use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use arrow_array::types::{UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, ListArray, NullArray, PrimitiveArray, make_array};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
+use arrow_data::ArrayData;
+use arrow_schema::{DataType, Field};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyList};
+
+use crate::batch::arrow_error;
+use crate::schema::arrow_type;
+
+/// A column of type `kind` (as a signature writes it) from bytes or from a list.
+pub(crate) fn column(
+    name: &str,
+    kind: &str,
+    values: &Bound<'_, PyAny>,
+    mask: Option<&Bound<'_, PyAny>>,
+) -> PyResult<ArrayRef> {
+    let data_type = kind
+        .parse()
+        .map(|parsed| arrow_type(&parsed))
+        .map_err(|error: envelope_format::InvalidDataType| PyTypeError::new_err(error.to_string()))?;
+    let made = match values.cast::<PyBytes>() {
+        Ok(bytes) => from_bytes(&data_type, bytes.as_bytes(), mask),
+        Err(_) => from_list(&data_type, values.cast::<PyList>()?),
+    };
+    made.map_err(|error| PyTypeError::new_err(format!("column `{name}`: {error}")))
+}
+
+fn from_bytes(data_type: &DataType, bytes: &[u8], mask: Option<&Bound<'_, PyAny>>) -> PyResult<ArrayRef> {
+    let mask = mask.map(|mask| mask.cast::<PyBytes>()).transpose()?;
+    let nulls = mask.map(|mask| mask.as_bytes().iter().map(|byte| *byte == 0).collect::<NullBuffer>());
+    if *data_type == DataType::Boolean {
+        let values: BooleanBuffer = bytes.iter().map(|byte| *byte != 0).collect();
+        return Ok(Arc::new(arrow_array::BooleanArray::new(values, nulls)));
+    }
+    let width = data_type.primitive_width().ok_or_else(|| PyValueError::new_err("not a fixed-width type"))?;
+    let data = ArrayData::builder(data_type.clone())
+        .len(bytes.len() / width)
+        .add_buffer(Buffer::from(bytes))
+        .nulls(nulls)
+        .build()
+        .map_err(arrow_error)?;
+    Ok(make_array(data))
+}
+
+fn from_list(data_type: &DataType, values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has many types that no signature has")]
+    match data_type {
+        DataType::Null => Ok(Arc::new(NullArray::new(values.len()))),
+        DataType::Boolean => booleans(values),
+        DataType::Int8 => numbers::<Int8Type>(values),
+        DataType::Int16 => numbers::<Int16Type>(values),
+        DataType::Int32 => numbers::<Int32Type>(values),
+        DataType::Int64 => numbers::<Int64Type>(values),
+        DataType::UInt8 => numbers::<UInt8Type>(values),
+        DataType::UInt16 => numbers::<UInt16Type>(values),
+        DataType::UInt32 => numbers::<UInt32Type>(values),
+        DataType::UInt64 => numbers::<UInt64Type>(values),
+        DataType::Float32 => numbers::<Float32Type>(values),
+        DataType::Float64 => numbers::<Float64Type>(values),
+        DataType::Date32 => counted(&numbers::<Int32Type>(values)?, data_type),
+        DataType::Timestamp(..) | DataType::Duration(..) => counted(&numbers::<Int64Type>(values)?, data_type),
+        DataType::Utf8 => texts(values),
+        DataType::Binary => binaries(values),
+        DataType::List(item) => lists(item, values),
+        other => Err(PyTypeError::new_err(format!("{other} is not a type of a signature"))),
+    }
+}
+
+fn numbers<'py, T>(values: &Bound<'py, PyList>) -> PyResult<ArrayRef>
+where
+    T: ArrowPrimitiveType,
+    T::Native: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
+{
+    let numbers: Vec<Option<T::Native>> = values.iter().map(|value| value.extract()).collect::<PyResult<_>>()?;
+    Ok(Arc::new(PrimitiveArray::<T>::from_iter(numbers)))
+}
+
+/// Integers that count days or moments.
+fn counted(integers: &ArrayRef, data_type: &DataType) -> PyResult<ArrayRef> {
+    let data = integers.to_data().into_builder().data_type(data_type.clone()).build();
+    data.map(make_array).map_err(arrow_error)
+}
+
+fn booleans(values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
+    let mut builder = BooleanBuilder::with_capacity(values.len());
+    for value in values {
+        builder.append_option(value.extract::<Option<bool>>()?);
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+fn texts(values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
+    let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 8);
+    for value in values {
+        if value.is_none() {
+            builder.append_null();
+        } else {
+            builder.append_value(value.extract::<std::borrow::Cow<'_, str>>()?);
+        }
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+fn binaries(values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
+    let mut builder = BinaryBuilder::with_capacity(values.len(), values.len() * 8);
+    for value in values {
+        if value.is_none() {
+            builder.append_null();
+        } else {
+            builder.append_value(value.cast::<PyBytes>()?.as_bytes());
+        }
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+fn lists(item: &Arc<Field>, values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
+    let flat = PyList::empty(values.py());
+    let mut lengths = Vec::with_capacity(values.len());
+    let mut valid = Vec::with_capacity(values.len());
+    for value in values {
+        let inner = if value.is_none() { None } else { Some(value.cast_into::<PyList>()?) };
+        valid.push(inner.is_some());
+        lengths.push(inner.as_ref().map_or(0, |inner| inner.len()));
+        for value in inner.iter().flatten() {
+            flat.append(value)?;
+        }
+    }
+    let items = from_list(item.data_type(), &flat)?;
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid));
+    ListArray::try_new(Arc::clone(item), offsets, items, nulls)
+        .map(|list| Arc::new(list) as ArrayRef)
+        .map_err(arrow_error)
+}

@@ -1,0 +1,208 @@
+//! An Arrow record batch as a Python object.
+
+use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_schema::{DataType, Field, Schema};
+use pyo3::exceptions::{PyIndexError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyByteArray, PyCapsule, PyDict, PyList};
+use std::sync::Arc;
+
+use crate::{assemble, capsule, read};
+
+/// Rows in Arrow's memory layout.
+///
+/// Other libraries take it over by the Arrow `PyCapsule` interface without copying.
+#[pyclass(frozen, name = "Batch", module = "model_envelope")]
+#[derive(Debug, Clone)]
+pub struct Batch(RecordBatch);
+
+impl Batch {
+    /// Wraps a record batch.
+    #[must_use]
+    pub fn new(rows: RecordBatch) -> Self {
+        Self(rows)
+    }
+
+    /// The record batch.
+    #[must_use]
+    pub fn rows(&self) -> &RecordBatch {
+        &self.0
+    }
+
+    fn column(&self, index: usize) -> PyResult<&ArrayRef> {
+        self.0.columns().get(index).ok_or_else(|| PyIndexError::new_err("no such column"))
+    }
+}
+
+/// What assembles a column: name, type, whether values may be missing, values, mask.
+type Parts<'py> = (String, String, bool, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+
+#[pymethods]
+impl Batch {
+    /// Number of rows.
+    #[getter]
+    fn num_rows(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    /// Names of the columns.
+    fn names(&self) -> Vec<String> {
+        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Types of the columns, as a signature writes them.
+    fn types(&self) -> PyResult<Vec<String>> {
+        let schema = self.0.schema();
+        schema.fields().iter().map(|field| capsule::type_name(field.data_type())).collect()
+    }
+
+    /// How many values of each column are missing.
+    fn null_counts(&self) -> Vec<usize> {
+        self.0.columns().iter().map(|column| column.null_count()).collect()
+    }
+
+    /// Whether a value is missing.
+    fn is_null(&self, column: usize, row: usize) -> PyResult<bool> {
+        let column = self.column(column)?;
+        Ok(row < column.len() && column.is_null(row))
+    }
+
+    /// The bytes of a fixed-width column and, if values are missing, one byte for each row that is
+    /// 1 where they are. Booleans are one byte each.
+    fn values<'py>(
+        &self,
+        py: Python<'py>,
+        column: usize,
+    ) -> PyResult<(Bound<'py, PyByteArray>, Option<Bound<'py, PyByteArray>>)> {
+        read::fixed_width(py, self.column(column)?)
+    }
+
+    /// A column as plain Python values; times are integers, missing values are `None`.
+    fn pylist<'py>(&self, py: Python<'py>, column: usize) -> PyResult<Bound<'py, PyList>> {
+        read::list(py, self.column(column)?)
+    }
+
+    /// Puts columns together.
+    #[staticmethod]
+    fn from_columns(num_rows: usize, columns: Vec<Parts<'_>>) -> PyResult<Self> {
+        let mut fields = Vec::with_capacity(columns.len());
+        let mut arrays = Vec::with_capacity(columns.len());
+        for (name, kind, nullable, values, mask) in columns {
+            let array = assemble::column(&name, &kind, &values, mask.as_ref())?;
+            fields.push(Field::new(name, array.data_type().clone(), nullable));
+            arrays.push(array);
+        }
+        Self::assembled(Schema::new(fields), arrays, num_rows)
+    }
+
+    /// Takes over the rows of any object with the Arrow `PyCapsule` interface. Views, large and
+    /// dictionary-encoded columns become plain ones.
+    #[staticmethod]
+    fn from_arrow(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        capsule::import(object).map(Self)
+    }
+
+    /// The same columns with other names and nullability: `fields` has `name` and `nullable`.
+    fn renamed(&self, fields: Vec<Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut renamed = Vec::with_capacity(fields.len());
+        for (field, column) in fields.iter().zip(self.0.columns()) {
+            let get = |key| field.get_item(key)?.ok_or_else(|| PyValueError::new_err(key));
+            let name: String = get("name")?.extract()?;
+            renamed.push(Field::new(name, column.data_type().clone(), get("nullable")?.extract()?));
+        }
+        Self::assembled(Schema::new(renamed), self.0.columns().to_vec(), self.0.num_rows())
+    }
+
+    /// The named columns, in that order.
+    fn select(&self, names: Vec<String>) -> PyResult<Self> {
+        let schema = self.0.schema();
+        let indices: Result<Vec<_>, _> = names.iter().map(|name| schema.index_of(name)).collect();
+        let rows = indices.and_then(|indices| self.0.project(&indices));
+        rows.map(Self).map_err(arrow_error)
+    }
+
+    /// `length` rows from `offset` on.
+    fn slice(&self, offset: usize, length: usize) -> PyResult<Self> {
+        if offset.checked_add(length).is_none_or(|end| end > self.0.num_rows()) {
+            return Err(PyIndexError::new_err("the slice reaches beyond the rows"));
+        }
+        Ok(Self(self.0.slice(offset, length)))
+    }
+
+    /// The rows at `indices`, in that order.
+    fn take(&self, indices: Vec<u64>) -> PyResult<Self> {
+        let indices = arrow_array::UInt64Array::from(indices);
+        let columns: Result<Vec<_>, _> = self
+            .0
+            .columns()
+            .iter()
+            .map(|column| arrow_select::take::take(column, &indices, None))
+            .collect();
+        Self::assembled(self.0.schema().as_ref().clone(), columns.map_err(arrow_error)?, indices.len())
+    }
+
+    /// The rows of `batches`, one after the other.
+    #[staticmethod]
+    fn concat(batches: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
+        let first = batches.first().ok_or_else(|| PyValueError::new_err("no batches"))?;
+        let schema = first.0.schema();
+        let rows = arrow_select::concat::concat_batches(&schema, batches.iter().map(|batch| &batch.0));
+        rows.map(Self).map_err(arrow_error)
+    }
+
+    /// Why the two differ, or `None`: values are compared bit for bit, or floats within the
+    /// relative `tolerance`; missing values and NaN equal themselves.
+    #[pyo3(signature = (other, tolerance=0.0))]
+    fn difference(&self, other: PyRef<'_, Self>, tolerance: f64) -> Option<String> {
+        read::difference(&self.0, &other.0, tolerance)
+    }
+
+    /// The rows as an Arrow IPC stream.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, pyo3::types::PyBytes>> {
+        let mut bytes = Vec::new();
+        crate::protocol::write_rows(&self.0, &mut bytes).map_err(arrow_error)?;
+        Ok(pyo3::types::PyBytes::new(py, &bytes))
+    }
+
+    /// Reads an Arrow IPC stream of one batch.
+    #[staticmethod]
+    fn from_bytes(bytes: &[u8]) -> PyResult<Self> {
+        crate::protocol::read_rows(bytes).map(Self).map_err(arrow_error)
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> PyResult<Bound<'py, PyCapsule>> {
+        let _ = requested_schema; // there is one representation; the interface allows to ignore the wish
+        capsule::export(py, &self.0)
+    }
+
+    fn __len__(&self) -> usize {
+        self.0.num_rows()
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Batch of {} rows, {} columns>", self.0.num_rows(), self.0.num_columns())
+    }
+}
+
+impl Batch {
+    fn assembled(schema: Schema, columns: Vec<ArrayRef>, num_rows: usize) -> PyResult<Self> {
+        let options = RecordBatchOptions::new().with_row_count(Some(num_rows));
+        let rows = RecordBatch::try_new_with_options(Arc::new(schema), columns, &options);
+        rows.map(Self).map_err(arrow_error)
+    }
+}
+
+/// An Arrow error as a Python one.
+pub(crate) fn arrow_error(error: arrow_schema::ArrowError) -> PyErr {
+    PyValueError::new_err(error.to_string())
+}
+
+/// Whether every buffer of a type has values of one width.
+pub(crate) fn is_fixed_width(data_type: &DataType) -> bool {
+    data_type.is_primitive() || matches!(data_type, DataType::Boolean)
+}

@@ -1,0 +1,83 @@
+//! What comes from outside as a raw pointer or number: Arrow's `PyCapsule` interface (rows from and
+//! to other libraries, without copying), and the descriptor of the socket.
+//!
+//! All `unsafe` code of the worker core is here.
+#![expect(unsafe_code, reason = "the C data interface passes ownership through raw pointers")]
+
+use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::sync::Arc;
+
+use arrow_array::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
+use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchReader as _};
+use arrow_schema::{ArrowError, DataType, Field, Schema};
+use pyo3::exceptions::PyTypeError;
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use crate::batch::arrow_error;
+use crate::schema::{arrow_type, signature_type};
+
+const STREAM: &std::ffi::CStr = c"arrow_array_stream";
+
+/// Takes over the rows of `object`, as columns of types that signatures have.
+pub(crate) fn import(object: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
+    let capsule = object.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>()?;
+    let pointer = capsule.pointer_checked(Some(STREAM))?.cast::<FFI_ArrowArrayStream>();
+    // SAFETY: a capsule of this name holds a valid `ArrowArrayStream` (Arrow PyCapsule interface);
+    // we hold a reference to the capsule for as long as we read the pointer, and `from_raw` moves
+    // the structure out, leaving a released one, so that the capsule's destructor does nothing.
+    let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr()) };
+    let reader = ArrowArrayStreamReader::try_new(stream).map_err(arrow_error)?;
+    let schema = reader.schema();
+    let batches = reader.collect::<Result<Vec<_>, _>>().map_err(arrow_error)?;
+    let rows = arrow_select::concat::concat_batches(&schema, &batches).map_err(arrow_error)?;
+    plain(&rows)
+}
+
+/// Offers the rows to another library.
+pub(crate) fn export<'py>(py: Python<'py>, rows: &RecordBatch) -> PyResult<Bound<'py, PyCapsule>> {
+    let batches = std::iter::once(Ok::<_, ArrowError>(rows.clone()));
+    let stream = FFI_ArrowArrayStream::new(Box::new(RecordBatchIterator::new(batches, rows.schema())));
+    PyCapsule::new_with_value(py, stream, STREAM)
+}
+
+/// The type as a signature writes it.
+pub(crate) fn type_name(data_type: &DataType) -> PyResult<String> {
+    signature_type(data_type)
+        .map(|found| found.to_string())
+        .ok_or_else(|| PyTypeError::new_err(format!("columns of type {data_type} are not carried; cast them first")))
+}
+
+/// Views, large and dictionary-encoded columns as the plain types that mean the same.
+fn plain(rows: &RecordBatch) -> PyResult<RecordBatch> {
+    let mut fields = Vec::with_capacity(rows.num_columns());
+    let mut columns = Vec::with_capacity(rows.num_columns());
+    for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+        let wanted = plain_type(field.data_type());
+        columns.push(arrow_cast::cast(column, &wanted).map_err(arrow_error)?);
+        fields.push(Field::new(field.name(), wanted, field.is_nullable()));
+    }
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(arrow_error)
+}
+
+fn plain_type(data_type: &DataType) -> DataType {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other type stays as it is")]
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
+        DataType::Dictionary(_, values) => plain_type(values),
+        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => {
+            DataType::List(Arc::new(Field::new_list_field(plain_type(item.data_type()), true)))
+        }
+        other => signature_type(other).map_or_else(|| other.clone(), |known| arrow_type(&known)),
+    }
+}
+
+/// Takes the socket that the launcher left open under the number `descriptor`. Programs that the
+/// function starts must not inherit it: they would hide our end from the host.
+pub(crate) fn own_descriptor(py: Python<'_>, descriptor: i32) -> PyResult<OwnedFd> {
+    py.import("os")?.getattr("set_inheritable")?.call1((descriptor, false))?;
+    // SAFETY: `set_inheritable` has just succeeded, so it is open; the launcher made it for the
+    // worker core alone, whose `main` runs once and calls this once.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}

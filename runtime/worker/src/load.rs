@@ -1,0 +1,71 @@
+//! Pickles and mapped buffers → callables.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList};
+
+use crate::protocol::FunctionToLoad;
+
+/// A query function that is ready to be called.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) name: String,
+    pub(crate) callable: Py<PyAny>,
+    /// Input and output as `rows.py` reads them.
+    pub(crate) input: Py<PyAny>,
+    pub(crate) output: Py<PyAny>,
+}
+
+/// Makes custom modules importable.
+pub(crate) fn add_modules(py: Python<'_>, folder: &str) -> PyResult<()> {
+    py.import("sys")?.getattr("path")?.call_method1("insert", (0, folder)).map(drop)
+}
+
+/// Unpickles a function, its large arrays mapped copy-on-write from `file`.
+pub(crate) fn function(
+    py: Python<'_>,
+    file: &str,
+    function: &FunctionToLoad,
+    pickle: &[u8],
+) -> PyResult<Loaded> {
+    let arguments = PyDict::new(py);
+    arguments.set_item("buffers", buffers(py, file, &function.buffers)?)?;
+    let loads = py.import("pickle")?.getattr("loads")?;
+    let callable = loads.call((PyBytes::new(py, pickle),), Some(&arguments))?;
+    let object = |rows| -> PyResult<Py<PyAny>> {
+        let text = serde_json::to_string(rows).map_err(std::io::Error::from)?;
+        Ok(py.import("json")?.getattr("loads")?.call1((text,))?.unbind())
+    };
+    Ok(Loaded {
+        name: function.name.clone(),
+        callable: callable.unbind(),
+        input: object(&function.input)?,
+        output: object(&function.output)?,
+    })
+}
+
+/// Copy-on-write, because some estimators write through arrays that say they are read-only; the
+/// pages stay shared between workers until one does.
+fn buffers<'py>(py: Python<'py>, file: &str, ranges: &[(u64, u64)]) -> PyResult<Bound<'py, PyList>> {
+    let list = PyList::empty(py);
+    if ranges.is_empty() {
+        return Ok(list);
+    }
+    let mmap = py.import("mmap")?;
+    let options = PyDict::new(py);
+    options.set_item("flags", mmap.getattr("MAP_PRIVATE")?)?;
+    let protection: i32 = mmap.getattr("PROT_READ")?.extract::<i32>()? | mmap.getattr("PROT_WRITE")?.extract::<i32>()?;
+    options.set_item("prot", protection)?;
+    let opened = py.import("builtins")?.getattr("open")?.call1((file, "rb"))?;
+    let descriptor = opened.call_method0("fileno")?;
+    for (offset, length) in ranges {
+        if *length == 0 {
+            list.append(PyBytes::new(py, b""))?; // an empty range cannot be mapped
+            continue;
+        }
+        options.set_item("offset", offset)?;
+        let mapped = mmap.getattr("mmap")?.call((&descriptor, length), Some(&options))?;
+        list.append(py.import("builtins")?.getattr("memoryview")?.call1((mapped,))?)?;
+    }
+    opened.call_method0("close")?;
+    Ok(list)
+}

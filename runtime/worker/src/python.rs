@@ -1,0 +1,35 @@
+//! The Python sources of the conversions, compiled in.
+
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+
+use crate::Batch;
+
+const COLUMNS: &str = include_str!("python/columns.py");
+const ROWS: &str = include_str!("python/rows.py");
+
+/// The module `rows.py`, made on first use.
+///
+/// # Errors
+/// When the interpreter cannot run it.
+pub fn conversions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || {
+        define(py, COLUMNS, "_envelope_columns")?;
+        let rows = define(py, ROWS, "_envelope_rows")?;
+        rows.add("Batch", py.get_type::<Batch>())?;
+        PyResult::Ok(rows.unbind())
+    })?;
+    Ok(module.bind(py))
+}
+
+/// Makes a module from source and registers it, as an import would.
+fn define<'py>(py: Python<'py>, source: &str, name: &str) -> PyResult<Bound<'py, PyModule>> {
+    let types = py.import("types")?;
+    let module = types.getattr("ModuleType")?.call1((name,))?.cast_into::<PyModule>()?;
+    py.import("sys")?.getattr("modules")?.set_item(name, &module)?;
+    let code = py.import("builtins")?.getattr("compile")?;
+    let code = code.call1((source, format!("<{name}>"), "exec"))?;
+    py.import("builtins")?.getattr("exec")?.call1((code, module.dict()))?;
+    Ok(module)
+}

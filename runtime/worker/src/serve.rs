@@ -1,0 +1,175 @@
+//! The worker's loop: load once, then answer calls until the host is gone.
+
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+
+use arrow_array::RecordBatch;
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Signal, getpgrp, kill_process_group};
+
+use crate::load::{self, Loaded};
+use crate::protocol::{self, Answer, Exception, Fault, FunctionToLoad, PREFIX_BYTES, Request};
+use crate::{Batch, capsule, conversions};
+
+/// Serves the host on the socket `descriptor` until it is closed.
+#[pyfunction]
+pub(crate) fn main(py: Python<'_>, descriptor: i32) -> PyResult<()> {
+    let socket = UnixStream::from(capsule::own_descriptor(py, descriptor)?);
+    die_with_host(socket.try_clone()?)?;
+    let mut worker = Worker { socket, functions: vec![] };
+    while let Some((request, body)) = py.detach(|| receive(&mut worker.socket))? {
+        match request {
+            Request::Load { modules, file, functions } => {
+                worker.load(py, modules.as_deref(), &file, &functions, &body)?;
+            }
+            Request::Call { id, function, each_row } => {
+                worker.answer(py, id, &function, each_row, &body)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Worker {
+    socket: UnixStream,
+    functions: Vec<Loaded>,
+}
+
+impl Worker {
+    fn load(
+        &mut self,
+        py: Python<'_>,
+        modules: Option<&str>,
+        file: &str,
+        functions: &[FunctionToLoad],
+        pickles: &[u8],
+    ) -> PyResult<()> {
+        match load_all(py, modules, file, functions, pickles) {
+            Ok(loaded) => {
+                self.functions = loaded;
+                let python = Python::version_str().split(' ').next().unwrap_or_default().to_owned();
+                self.send(&Answer::Ready { python }, &[])
+            }
+            Err(error) => self.send(&Answer::NotLoaded { exception: exception(py, &error) }, &[]),
+        }
+    }
+
+    fn answer(&mut self, py: Python<'_>, id: u64, name: &str, each_row: bool, body: &[u8]) -> PyResult<()> {
+        let Some(function) = self.functions.iter().find(|function| function.name == name) else {
+            let exception = Exception { kind: "LookupError".into(), message: name.into(), traceback: String::new() };
+            return self.send(&Answer::Failed { id, fault: Fault::Input, exception }, &[]);
+        };
+        let rows = protocol::read_rows(body).map_err(crate::batch::arrow_error)?;
+        let called = if each_row { call_each(py, function, &rows) } else { call(py, function, rows) };
+        match called {
+            Ok(rows) => {
+                let mut body = Vec::new();
+                protocol::write_rows(rows.rows(), &mut body).map_err(crate::batch::arrow_error)?;
+                self.send(&Answer::Rows { id }, &body)
+            }
+            Err((fault, error)) => {
+                let exception = exception(py, &error);
+                self.send(&Answer::Failed { id, fault, exception }, &[])
+            }
+        }
+    }
+
+    fn send(&mut self, answer: &Answer, body: &[u8]) -> PyResult<()> {
+        let head = protocol::head(answer, body.len())?;
+        self.socket.write_all(&head)?;
+        Ok(self.socket.write_all(body)?)
+    }
+}
+
+fn load_all(
+    py: Python<'_>,
+    modules: Option<&str>,
+    file: &str,
+    functions: &[FunctionToLoad],
+    pickles: &[u8],
+) -> PyResult<Vec<Loaded>> {
+    conversions(py)?;
+    if let Some(folder) = modules {
+        load::add_modules(py, folder)?;
+    }
+    let mut rest = pickles;
+    let mut loaded = Vec::with_capacity(functions.len());
+    for function in functions {
+        let (pickle, tail) = rest
+            .split_at_checked(function.pickle_bytes)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "pickles are shorter than announced"))?;
+        loaded.push(load::function(py, file, function, pickle)?);
+        rest = tail;
+    }
+    Ok(loaded)
+}
+
+/// Rows in, function, rows out; each step knows whose fault its failure is.
+fn call(py: Python<'_>, function: &Loaded, rows: RecordBatch) -> Result<Batch, (Fault, PyErr)> {
+    let blame = |fault| move |error| (fault, error);
+    let conversions = conversions(py).map_err(blame(Fault::Input))?;
+    let (input, output) = (function.input.bind(py), function.output.bind(py));
+    let argument = conversions
+        .call_method1("decode", (Batch::new(rows), input))
+        .map_err(blame(Fault::Input))?;
+    let value = conversions
+        .call_method1("apply", (&function.callable, argument, input))
+        .map_err(blame(Fault::Function))?;
+    let encoded = conversions
+        .call_method1("encode", (value, output, "prediction"))
+        .map_err(blame(Fault::Output))?;
+    unwrapped(&encoded).map_err(blame(Fault::Output))
+}
+
+/// Calls a function that gives one row per call for each row.
+fn call_each(py: Python<'_>, function: &Loaded, rows: &RecordBatch) -> Result<Batch, (Fault, PyErr)> {
+    let answers = PyList::empty(py);
+    for row in 0..rows.num_rows() {
+        let answer = call(py, function, rows.slice(row, 1))?;
+        answers.append(answer).map_err(|error| (Fault::Output, error))?;
+    }
+    let joined = py.get_type::<Batch>().call_method1("concat", (answers,));
+    joined.and_then(|joined| unwrapped(&joined)).map_err(|error| (Fault::Output, error))
+}
+
+fn unwrapped(object: &Bound<'_, PyAny>) -> PyResult<Batch> {
+    Ok(object.cast::<Batch>()?.get().clone())
+}
+
+fn exception(py: Python<'_>, error: &PyErr) -> Exception {
+    let value = error.value(py);
+    let text = |object: PyResult<Bound<'_, PyAny>>| object.map(|text| text.to_string()).unwrap_or_default();
+    let kind = text(value.get_type().qualname().map(Bound::into_any));
+    let traceback = conversions(py).and_then(|module| module.call_method1("traceback_text", (value,)));
+    Exception { kind, message: text(value.str().map(Bound::into_any)), traceback: text(traceback) }
+}
+
+fn receive(socket: &mut UnixStream) -> io::Result<Option<(Request, Vec<u8>)>> {
+    let mut prefix = [0; PREFIX_BYTES];
+    match socket.read_exact(&mut prefix) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
+        other => other?,
+    }
+    let (header_bytes, body_bytes) = protocol::lengths(&prefix)?;
+    let mut header = vec![0; header_bytes];
+    socket.read_exact(&mut header)?;
+    let mut body = vec![0; body_bytes];
+    socket.read_exact(&mut body)?;
+    Ok(Some((serde_json::from_slice(&header)?, body)))
+}
+
+/// Ends this process and everything it started as soon as the host closes its end of the socket,
+/// also while the interpreter is busy. (A parent-death signal would follow the *thread* that
+/// started us, and would not reach grandchildren.)
+fn die_with_host(socket: UnixStream) -> io::Result<()> {
+    let watch = move || {
+        let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::RDHUP)];
+        while poll(&mut watched, None).is_err() {}
+        // We lead our process group: the launcher made it.
+        let _ = kill_process_group(getpgrp(), Signal::KILL);
+    };
+    std::thread::Builder::new().name("die-with-host".into()).spawn(watch).map(drop)
+}
