@@ -24,15 +24,24 @@ async fn one_file_is_a_table() {
 async fn types_that_delta_lacks_can_be_written_as_parquet() {
     let mut bench = Bench::on(TempDir::new().unwrap(), Fake::new());
     let rows = batch(&[
-        ("id", Arc::new(arrow_array::UInt64Array::from(vec![u64::MAX]))),
+        (
+            "id",
+            Arc::new(arrow_array::UInt64Array::from(vec![u64::MAX])),
+        ),
         ("x", Arc::new(Float64Array::from(vec![1.0]))),
     ]);
     write_parquet(&bench.path("in/0.parquet"), &rows, 10);
     let error = bench.refused().await;
-    assert!(matches!(&error, Error::NoDeltaType { column, .. } if column == "id"), "{error}");
+    assert!(
+        matches!(&error, Error::NoDeltaType { column, .. } if column == "id"),
+        "{error}"
+    );
     bench.job.format = Format::Parquet;
     bench.run().await.unwrap();
-    assert_eq!(read(&bench.path("out")).await[0].column(0).data_type(), &DataType::UInt64);
+    assert_eq!(
+        read(&bench.path("out")).await[0].column(0).data_type(),
+        &DataType::UInt64
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
