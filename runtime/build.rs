@@ -31,6 +31,12 @@ fn build(target: &Path) {
     for inherited in ["RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS"] {
         cargo.env_remove(inherited);
     }
+    for (name, _) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if name.starts_with("PYO3_") || name == "PYTHON_SYS_EXECUTABLE" {
+            cargo.env_remove(name);
+        }
+    }
     cargo.env("PYO3_NO_PYTHON", "1");
     cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     match cargo.status() {

@@ -69,11 +69,26 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
 }
 
 pub(crate) fn registry(py: Python<'_>, error: &registry::Error) -> PyErr {
-    raise(py, &Fault::new("failed", chain(error)))
+    use registry::Error;
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is not the caller's to mend")]
+    let code = match error {
+        Error::Envelope { .. } | Error::Changed { .. } => "bad_envelope",
+        Error::Tag(_) | Error::Reference(_) | Error::TagQuery(_) | Error::Ambiguous { .. } => "invalid_input",
+        Error::NotFound { .. } => "not_found",
+        _ => "failed",
+    };
+    let hint = error.hint().unwrap_or_default();
+    raise(py, &Fault::new(code, chain(error)).hint(&hint))
 }
 
 /// The message of an error and of its causes.
 fn chain(error: &dyn StdError) -> String {
-    let causes = std::iter::successors(error.source(), |cause| cause.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
 }

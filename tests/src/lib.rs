@@ -1,1 +1,82 @@
-//! Skeleton.
+//! What the acceptance tests share: real envelopes, saved by the real Python package.
+//!
+//! `make test` prepares `.venv` with the package before it runs the tests.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use runtime::{EnvelopeFile, Environments, Runtime};
+
+/// The checkout.
+#[must_use]
+pub fn root() -> PathBuf {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().unwrap_or(manifest).to_owned()
+}
+
+/// Where tests keep envelopes and environments between runs.
+#[must_use]
+pub fn scratch() -> PathBuf {
+    root().join("target/acceptance")
+}
+
+/// The file of an envelope that `tests/envelopes.py` makes; made when it is not there or older
+/// than what makes it.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn envelope_path(name: &str) -> PathBuf {
+    let path = scratch().join(format!("{name}.envelope"));
+    let makers = [root().join("tests/envelopes.py"), root().join("python/model_envelope/_native.abi3.so")];
+    if makers.iter().all(|maker| is_newer(&path, maker)) {
+        return path;
+    }
+    std::fs::create_dir_all(scratch()).expect("the scratch folder can be made");
+    let status = Command::new(root().join(".venv/bin/python"))
+        .arg(root().join("tests/envelopes.py"))
+        .arg(name)
+        .arg(&path)
+        .env("ENVELOPE_URL", scratch().join("store"))
+        .env("ENVELOPE_CACHE_DIR", scratch().join("cache"))
+        .status()
+        .expect("`.venv` is there: `make test` makes it");
+    assert!(status.success(), "the envelope `{name}` could not be made");
+    path
+}
+
+fn is_newer(path: &Path, other: &Path) -> bool {
+    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    modified(path).is_some_and(|time| modified(other).is_none_or(|other| time >= other))
+}
+
+/// An envelope that `tests/envelopes.py` makes.
+///
+/// # Panics
+/// When it cannot be made or opened.
+#[must_use]
+pub fn envelope(name: &str) -> Arc<EnvelopeFile> {
+    Arc::new(EnvelopeFile::open(envelope_path(name)).expect("the envelope is good"))
+}
+
+/// Realised environments, shared by all tests.
+#[must_use]
+pub fn environments() -> Environments {
+    Environments {
+        cache: scratch().join("cache"),
+        uv: Some(root().join(".venv/bin/uv")),
+        interpreters: vec![root().join(".venv/bin/python")],
+        offline: false,
+    }
+}
+
+/// Workers of an envelope that `tests/envelopes.py` makes.
+///
+/// # Panics
+/// When they do not start.
+pub async fn start(name: &str, workers: std::ops::RangeInclusive<usize>) -> Runtime {
+    let envelope = envelope(name);
+    let environment = environments().realise(&envelope, &|_| ()).await.expect("the environment can be realised");
+    Runtime::builder(envelope, environment).workers(workers).start().await.expect("the workers start")
+}

@@ -15,8 +15,10 @@ mod serve;
 mod load;
 mod python;
 #[path = "../../src/protocol.rs"]
+#[allow(dead_code, reason = "the host's half of a shared file")]
 mod protocol;
 #[path = "../../src/schema.rs"]
+#[allow(dead_code, unreachable_pub, reason = "the host's half of a shared file")]
 mod schema;
 
 pub use batch::Batch;

@@ -97,6 +97,7 @@ def from_numpy(name, array):
 
 def from_pandas(name, series):
     """A column from a pandas Series; the index is not kept."""
+    import numpy as np
     import pandas as pd
 
     dtype = series.dtype
@@ -116,7 +117,7 @@ def from_pandas(name, series):
         return _from_masked(name, series)
     if dtype == object:
         return _from_objects(name, series)
-    if isinstance(dtype, type(pd.Series([0]).dtype)):
+    if isinstance(dtype, np.dtype):
         return from_numpy(name, series.to_numpy())
     raise Unsupported(f"column `{name}` has the pandas type {dtype}, which is not carried; "
                       "convert it with `.astype(...)` first")

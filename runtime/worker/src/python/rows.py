@@ -309,7 +309,7 @@ def _to_frame(batch, fields):
 def _to_series(batch, fields):
     import pandas as pd
 
-    return pd.Series(columns.to_pandas(batch, 0, fields[0]), name=fields[0]["name"], copy=False)
+    return pd.Series(columns.to_pandas(batch, 0, fields[0]), copy=False)
 
 
 def _to_matrix(batch, fields):

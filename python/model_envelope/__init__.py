@@ -1,0 +1,37 @@
+"""Put a Python function in an envelope, and get the rest for free.
+
+>>> import model_envelope as me
+>>> envelope = me.save_model(query_function=predict_ltv, name="client_ltv_model",
+...                          tags={"region": "US"}, api_input=training_data)   # doctest: +SKIP
+>>> me.get("client_ltv_model").predict(training_data)                          # doctest: +SKIP
+
+Loading an envelope runs its author's code: get envelopes only from people you trust.
+"""
+
+from ._envelope import Envelope, EnvelopeList, find, get
+from ._errors import (
+    Conflict,
+    EnvelopeError,
+    EnvironmentMismatch,
+    InvalidInput,
+    NotFound,
+    NotServable,
+    PredictionFailed,
+)
+from ._save import save_model
+
+__all__ = [
+    "Conflict",
+    "Envelope",
+    "EnvelopeError",
+    "EnvelopeList",
+    "EnvironmentMismatch",
+    "InvalidInput",
+    "NotFound",
+    "NotServable",
+    "PredictionFailed",
+    "find",
+    "get",
+    "save_model",
+]
+__version__ = "0.1.0"

@@ -1,0 +1,73 @@
+"""What can go wrong, as exceptions that say what to do."""
+
+from __future__ import annotations
+
+
+class EnvelopeError(Exception):
+    """Something went wrong; `code` is stable, `hint` says what to do, `details` holds long texts."""
+
+    code = "failed"
+
+    def __init__(self, message: str, *, hint: str = "", details: str = "") -> None:
+        self.message, self.hint, self.details = message, hint, details
+        super().__init__(f"{message}\n  hint: {hint}" if hint else message)
+        if details:
+            # Notes are shown below the message, in notebooks too.
+            self.__notes__ = [f"  {line}" for line in details.splitlines()]
+
+
+class NotFound(EnvelopeError):
+    """There is no such envelope; the hint names near ones."""
+
+    code = "not_found"
+
+
+class Conflict(EnvelopeError):
+    """Something else is there already."""
+
+    code = "conflict"
+
+
+class InvalidInput(EnvelopeError):
+    """An argument, or rows, are not what is needed."""
+
+    code = "invalid_input"
+
+
+class NotServable(EnvelopeError):
+    """The function cannot run outside of this process; nothing was saved."""
+
+    code = "not_servable"
+
+
+class BadEnvelope(EnvelopeError):
+    """A file is not an envelope, or was damaged."""
+
+    code = "bad_envelope"
+
+
+class EnvironmentMismatch(EnvelopeError):
+    """The envelope needs another interpreter, or packages that are not here."""
+
+    code = "environment_mismatch"
+
+
+class PredictionFailed(EnvelopeError):
+    """The function raised, or gave something else than its signature says."""
+
+    code = "prediction_failed"
+
+
+_BY_CODE: dict[str, type[EnvelopeError]] = {
+    kind.code: kind
+    for kind in (NotFound, Conflict, InvalidInput, NotServable, BadEnvelope, EnvironmentMismatch, PredictionFailed)
+}
+
+
+for _kind in (EnvelopeError, *_BY_CODE.values()):
+    _kind.__module__ = "model_envelope"  # where users import them from
+
+
+def from_code(code: str, message: str, *, hint: str = "", details: str = "") -> EnvelopeError:
+    """The exception for a code of the native module."""
+    return _BY_CODE.get(code, EnvelopeError)(message, hint=hint, details=details)

@@ -1,0 +1,81 @@
+"""The proof run: a clean process must give the same answers, and the row-wise trials."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ._errors import NotServable
+from ._native import Batch, Runner
+
+TOLERANCE = 1e-6
+"""Relative difference below which two floats count as close."""
+
+SEED = 20210701
+"""Seed of the trials' choices. Fixed, so that the same function gives the same envelope."""
+
+TRIALS_SECONDS = 60.0
+"""Slow functions get fewer trials; the certificate says how many were done."""
+
+CALL_SECONDS = 600.0
+
+
+def reproduce(runner: Runner, function: str, sample: Batch, expected: Batch) -> Batch:
+    """Runs the sample in the clean process; raises `NotServable` unless it gives what it gave here."""
+    found = runner.call(function, sample, CALL_SECONDS)
+    difference = expected.difference(found, TOLERANCE)
+    if difference is not None:
+        raise NotServable(
+            f"`{function}` gives another output in a clean process: {difference}",
+            hint="does it depend on random numbers, on the time, or on state that was changed after an import? "
+            "Keep such state in the function's closure or in an object's attributes",
+        )
+    return found
+
+
+def certify(runner: Runner, function: str, sample: Batch, output: Batch, *, one_row: bool) -> dict[str, Any]:
+    """Tests whether the output for a row depends on the other rows."""
+    certificate: dict[str, Any] = {"row_wise": False, "equality": "none", "tile": None, "trials": 0, "seed": SEED}
+    rows = sample.num_rows
+    if one_row:
+        return certificate | {"reason": "it gives one row for all the rows of a call"}
+    if output.num_rows != rows:
+        return certificate | {"reason": f"it gave {output.num_rows} rows for {rows}"}
+    equality = "bitwise"
+    began = time.monotonic()
+    done = 0
+    for indices in _trials(rows):
+        found = runner.call(function, sample.take(indices), CALL_SECONDS)
+        expected = output.take(indices)
+        if expected.difference(found) is not None:
+            equality = "close"
+            difference = expected.difference(found, TOLERANCE)
+            if difference is not None:
+                reason = f"with {len(indices)} of the sample's rows, in another order or number: {difference}"
+                return certificate | {"reason": reason, "trials": done + 1}
+        done += 1
+        if time.monotonic() - began > TRIALS_SECONDS:
+            break
+    return certificate | {"row_wise": True, "equality": equality, "trials": done}
+
+
+def _trials(rows: int) -> Iterator[list[int]]:
+    """Choices of rows, the most telling first: alone, reordered, split, repeated, mixed."""
+    if rows == 0:
+        return
+    chance = random.Random(SEED)
+    everything = list(range(rows))
+    yield [0]
+    yield everything[::-1]
+    yield everything[: max(1, rows // 2)]
+    yield everything[rows // 2 :]
+    yield [chance.randrange(rows) for _ in range(rows)]
+    yield everything * 2
+    yield chance.sample(everything, rows)
+    for _ in range(4):
+        yield [chance.randrange(rows)]
+    for size in (2, 3, 5, 8, 9, 17, 64):
+        yield [chance.randrange(rows) for _ in range(size)]
+    yield [rows - 1] * 33

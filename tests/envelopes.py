@@ -1,0 +1,139 @@
+"""Makes the envelopes that the tests use: `python envelopes.py NAME FILE`."""
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+
+import model_envelope as me
+
+
+def frame(rows=64):
+    import pandas as pd
+
+    return pd.DataFrame({
+        "id": range(rows),
+        "a": [index / 7 for index in range(rows)],
+        "b": [float(index % 5) for index in range(rows)],
+        "colour": [("red", "green", "blue")[index % 3] for index in range(rows)],
+    })
+
+
+def save(function, sample, **more):
+    return me.save_model(query_function=function, name=more.pop("name", function.__name__), api_input=sample, **more)
+
+
+def cheap():
+    """Row-wise, vectorised, numpy only: `a * 2 + b` as a column."""
+
+    def cheap(features):
+        return features["a"] * 2 + features["b"]
+
+    return save(cheap, frame()[["a", "b"]], tags={"kind": "cheap"})
+
+
+def nullable():
+    """Takes a number that may be missing and a text; gives a frame of two columns."""
+    import pandas as pd
+
+    def nullable(features):
+        return pd.DataFrame({
+            "score": features["a"].fillna(-1.0) * 10,
+            "label": ["none" if text is None else text.upper() for text in features["colour"].astype(object)],
+        })
+
+    sample = frame()[["a", "colour"]]
+    sample.loc[3, "a"] = None
+    return save(nullable, sample)
+
+
+def reducer():
+    """One value for all the rows of a call."""
+
+    def reducer(features) -> float:
+        return float(features["a"].sum())
+
+    return save(reducer, frame()[["a"]])
+
+
+def ranking():
+    """Not row-wise: the rank of a row depends on the others."""
+
+    def ranking(features):
+        return features["a"].rank()
+
+    return save(ranking, frame()[["a"]])
+
+
+def naughty():
+    """Misbehaves on request, by the value of `action`: kills, hangs, exits, raises, prints."""
+
+    def naughty(features):
+        action = features["action"].iloc[0]
+        if action == "segfault":
+            import ctypes
+
+            ctypes.string_at(0)
+        elif action == "exit":
+            os._exit(3)
+        elif action == "kill":
+            import signal
+
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif action == "hang":
+            while True:
+                pass
+        elif action == "sleep":
+            time.sleep(float(features["x"].iloc[0]))
+        elif action == "raise":
+            raise ValueError(f"bad row {features['x'].iloc[0]}")
+        elif action == "child":
+            import subprocess
+
+            subprocess.Popen(["sleep", "300"])
+        elif action == "print":
+            print("x" * 100_000)
+        elif action == "pid":
+            return features["x"] * 0 + os.getpid()
+        return features["x"]
+
+    import pandas as pd
+
+    return save(naughty, pd.DataFrame({"action": ["none"] * 4, "x": [0.0, 1.0, 2.0, 3.0]}))
+
+
+def plain():
+    """No pandas, no numpy: a list of dicts in, a list out."""
+
+    def plain(rows):
+        return [row["a"] + len(row["s"]) for row in rows]
+
+    return save(plain, [{"a": 1, "s": "x"}, {"a": 2, "s": "yy"}])
+
+
+def sklearn_pipeline():
+    """A real pipeline: scaled numbers and encoded texts into boosted trees."""
+    import numpy as np
+    from sklearn.compose import make_column_transformer
+    from sklearn.ensemble import HistGradientBoostingRegressor
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+    sample = frame(500)
+    columns = make_column_transformer((StandardScaler(), ["a", "b"]), (OneHotEncoder(), ["colour"]))
+    model = make_pipeline(columns, HistGradientBoostingRegressor(max_iter=20))
+    model.fit(sample, np.sin(sample["a"]) + sample["b"])
+
+    def sklearn_pipeline(features):
+        return model.predict(features)
+
+    return save(sklearn_pipeline, sample[["a", "b", "colour"]])
+
+
+if __name__ == "__main__":
+    make, target = globals()[sys.argv[1]], sys.argv[2]
+    envelope = make()
+    with tempfile.NamedTemporaryFile(dir=os.path.dirname(target), delete=False) as file:
+        shutil.copyfile(envelope.path, file.name)
+    os.replace(file.name, target)
