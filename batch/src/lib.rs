@@ -1,1 +1,43 @@
-//! Skeleton.
+//! Applies a query function to every row of a table.
+//!
+//! ```text
+//!   source ──► scan ──► EnvelopeMap ──► EnvelopeSink ──► commit
+//!   files of    only the   rows in,        part files       results become
+//!   one snapshot columns    rows out        nobody sees      visible at once
+//!                needed     (workers)
+//! ```
+//!
+//! The job path is [`run`]. What it plans is data: the two plan nodes carry the digest of the
+//! envelope and the name of the function, never code, so that the same plan can be carried out by
+//! another process. The nodes only write files that nobody reads yet; the driver alone makes them
+//! visible.
+//!
+//! Read in this order: a [`Job`] says what to do and [`run`] does it; `source` finds the files of a
+//! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
+//! `sink_exec` are the nodes; `target` is where results go and `commit` makes them visible.
+
+mod job;
+mod run;
+mod function;
+mod location;
+mod source;
+mod snapshot;
+mod scan;
+mod schema;
+mod delta_schema;
+mod plan;
+mod map_exec;
+mod sink_exec;
+mod part_file;
+mod statistics;
+mod target;
+mod commit;
+mod durable;
+mod progress;
+mod error;
+
+pub use error::Error;
+pub use function::MapRows;
+pub use job::{Format, Job, Mode, Settings};
+pub use progress::Progress;
+pub use run::{Components, Summary, run};
