@@ -5,15 +5,15 @@
 //! standard error; `error` gives every failure a name and an exit code.
 
 mod args;
-mod settings;
-mod wiring;
 mod commands;
-mod rows;
-mod terminal;
-mod table;
+mod error;
 mod progress;
 mod report;
-mod error;
+mod rows;
+mod settings;
+mod table;
+mod terminal;
+mod wiring;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,15 +27,26 @@ use crate::settings::{Settings, Surroundings, Voice};
 use crate::terminal::Terminal;
 use crate::wiring::Wiring;
 
+const THIS_PROGRAM: &str = "this program";
+
 fn main() -> ExitCode {
     let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => return usage(&error),
     };
     let around = Surroundings::of_this_process();
-    let terminal = Terminal { voice: Voice::decide(&command.global, &around) };
-    let done = Settings::decide(&command.global, &around)
-        .and_then(|settings| run(command.verb, Wiring { settings, terminal: terminal.clone() }));
+    let terminal = Terminal {
+        voice: Voice::decide(&command.global, &around),
+    };
+    let done = Settings::decide(&command.global, &around).and_then(|settings| {
+        run(
+            command.verb,
+            &Wiring {
+                settings,
+                terminal: terminal.clone(),
+            },
+        )
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -45,46 +56,47 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb, wiring: Wiring) -> Result<(), Error> {
-    wiring.terminal.start_log(if matches!(verb, Verb::Serve(_)) { "info" } else { "warn" });
-    let executor = tokio::runtime::Runtime::new().map_err(Error::io("start threads for", "this program".as_ref()))?;
-    let done = executor.block_on(async {
-        // A service ends in its own way, and a job is cancelled; all else is simply dropped, which
-        // ends the workers and removes what they had.
-        match verb {
-            Verb::Serve(args) => commands::serve(&wiring, &args).await,
-            Verb::Batch(args) => commands::batch(&wiring, args, interrupted()?).await,
-            verb => {
-                let interrupted = interrupted()?;
-                tokio::select! {
-                    done = commands::run(verb, &wiring) => done,
-                    signal = interrupted => Err(Error::Interrupted { signal }),
-                }
-            }
-        }
-    });
+fn run(verb: Verb, wiring: &Wiring) -> Result<(), Error> {
+    wiring
+        .terminal
+        .start_log(if matches!(verb, Verb::Serve(_)) {
+            "info"
+        } else {
+            "warn"
+        });
+    let executor = tokio::runtime::Runtime::new()
+        .map_err(Error::io("start threads for", THIS_PROGRAM.as_ref()))?;
+    let done = executor.block_on(commands::run(verb, wiring, interrupted()));
     // What still runs has nobody left to tell.
     executor.shutdown_timeout(Duration::from_secs(1));
     done
 }
 
-/// Resolves when the user or the system asks the program to end; gives the number of the signal.
-fn interrupted() -> Result<impl Future<Output = u8>, Error> {
-    let listen = |kind| signal(kind).map_err(Error::io("listen to signals for", "this program".as_ref()));
-    let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    Ok(async move {
-        tokio::select! {
-            _ = interrupt.recv() => 2,
-            _ = terminate.recv() => 15,
-        }
-    })
+/// Resolves when the user or the system asks the program to end.
+async fn interrupted() -> Error {
+    let signals =
+        signal(SignalKind::interrupt()).and_then(|one| Ok((one, signal(SignalKind::terminate())?)));
+    match signals {
+        Ok((mut interrupt, mut terminate)) => tokio::select! {
+            _ = interrupt.recv() => Error::Interrupted { signal: 2 },
+            _ = terminate.recv() => Error::Interrupted { signal: 15 },
+        },
+        Err(source) => Error::io("listen to signals for", THIS_PROGRAM.as_ref())(source),
+    }
 }
 
 /// Help goes to standard output; a wrong command line is told in the way that was asked for.
 fn usage(error: &clap::Error) -> ExitCode {
     let wants_json = std::env::args_os().any(|argument| argument == "--json");
     if error.use_stderr() && wants_json {
-        report::report_usage(error.to_string().lines().next().unwrap_or_default().replacen("error: ", "", 1));
+        report::report_usage(
+            error
+                .to_string()
+                .lines()
+                .next()
+                .unwrap_or_default()
+                .replacen("error: ", "", 1),
+        );
     } else {
         _ = error.print();
     }

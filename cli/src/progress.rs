@@ -23,7 +23,11 @@ const ROWS_OF_UNKNOWN: &str = "{spinner} {human_pos} rows  {per_sec}";
 
 impl Waiting {
     pub(crate) fn new(terminal: &Terminal) -> Self {
-        let target = if terminal.voice.bars { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let target = if terminal.voice.bars {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
         Self {
             bar: ProgressBar::with_draw_target(None, target),
             lines: !terminal.voice.bars && terminal.is_verbose(),
@@ -48,7 +52,11 @@ impl Waiting {
         }
         if self.bar.length() != total || self.bar.position() == 0 {
             self.bar.disable_steady_tick();
-            self.bar.set_style(style(if total.is_some() { ROWS } else { ROWS_OF_UNKNOWN }));
+            self.bar.set_style(style(if total.is_some() {
+                ROWS
+            } else {
+                ROWS_OF_UNKNOWN
+            }));
         }
         if let Some(total) = total {
             self.bar.set_length(total);
@@ -58,7 +66,9 @@ impl Waiting {
 
     /// A line for each tenth of the rows.
     fn tell(&self, done: u64, total: Option<u64>) {
-        let Some(total) = total.filter(|total| *total > 0) else { return };
+        let Some(total) = total.filter(|total| *total > 0) else {
+            return;
+        };
         let tenths = done * 10 / total;
         if self.told.fetch_max(tenths, Ordering::Relaxed) < tenths {
             crate::terminal::say(&format!("{done} of {total} rows"));

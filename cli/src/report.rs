@@ -45,15 +45,26 @@ pub(crate) fn report(terminal: &Terminal, error: &Error) {
             say(&format!("  | {}", harmless(line)));
         }
     }
-    let look_closer = details.filter(|_| !terminal.is_verbose()).map(|_| "`-v` shows what Python said".to_owned());
+    let look_closer = details
+        .filter(|_| !terminal.is_verbose())
+        .map(|_| "`-v` shows what Python said".to_owned());
     if let Some(hint) = error.hint().or(look_closer) {
-        say(&format!("  {}: {}", terminal.paint_error(Look::Help, "hint"), indented(&hint)));
+        say(&format!(
+            "  {}: {}",
+            terminal.paint_error(Look::Help, "hint"),
+            indented(&hint)
+        ));
     }
 }
 
 /// Tells that the command line is wrong, as a JSON document.
 pub(crate) fn report_usage(message: String) {
-    document(Described { code: "usage", message, causes: vec![], hint: Some("see `--help`".into()) });
+    document(Described {
+        code: "usage",
+        message,
+        causes: vec![],
+        hint: Some("see `--help`".into()),
+    });
 }
 
 fn document(error: Described<'_>) {
@@ -62,7 +73,11 @@ fn document(error: Described<'_>) {
 
 /// Messages are one line; texts of other programs in them may be more.
 fn indented(text: &str) -> String {
-    text.trim_end().lines().map(harmless).collect::<Vec<_>>().join("\n         ")
+    text.trim_end()
+        .lines()
+        .map(harmless)
+        .collect::<Vec<_>>()
+        .join("\n         ")
 }
 
 fn causes(error: &Error) -> Vec<String> {
@@ -71,7 +86,10 @@ fn causes(error: &Error) -> Vec<String> {
     while let Some(cause) = next {
         let text = cause.to_string();
         // Some libraries repeat their cause in their own text.
-        if causes.last().is_none_or(|last: &String| !last.contains(&text)) {
+        if causes
+            .last()
+            .is_none_or(|last: &String| !last.contains(&text))
+        {
             causes.push(text);
         }
         next = cause.source();

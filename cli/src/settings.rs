@@ -74,7 +74,8 @@ impl Surroundings {
     }
 
     fn text(&self, name: &str) -> Option<String> {
-        self.get(name).map(|value| value.to_string_lossy().into_owned())
+        self.get(name)
+            .map(|value| value.to_string_lossy().into_owned())
     }
 
     fn path(&self, name: &str) -> Option<PathBuf> {
@@ -82,7 +83,8 @@ impl Surroundings {
     }
 
     fn is_set(&self, name: &str) -> bool {
-        self.text(name).is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off"))
+        self.text(name)
+            .is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off"))
     }
 
     /// A folder of the XDG base directories: relative ones are to be ignored.
@@ -115,7 +117,10 @@ impl Voice {
             volume,
             color_output: color(around.output_is_terminal),
             color_error: color(around.error_is_terminal),
-            bars: around.error_is_terminal && wants_bars && volume > Volume::Quiet && !is_dumb(around),
+            bars: around.error_is_terminal
+                && wants_bars
+                && volume > Volume::Quiet
+                && !is_dumb(around),
             log: around.text("ENVELOPE_LOG"),
             log_json: around.text("ENVELOPE_LOG_FORMAT").as_deref() == Some("json"),
         }
@@ -129,17 +134,36 @@ fn is_dumb(around: &Surroundings) -> bool {
 
 impl Settings {
     pub(crate) fn decide(flags: &Global, around: &Surroundings) -> Result<Self, Error> {
-        let store = match flags.url.as_deref().map(OsString::from).or_else(|| around.get("ENVELOPE_URL")) {
+        let store = match flags
+            .url
+            .as_deref()
+            .map(OsString::from)
+            .or_else(|| around.get("ENVELOPE_URL"))
+        {
             Some(url) => folder_of(url)?,
-            None => around.xdg("XDG_DATA_HOME", ".local/share").ok_or(Error::NoHome { variable: "ENVELOPE_URL" })?,
+            None => around
+                .xdg("XDG_DATA_HOME", ".local/share")
+                .ok_or(Error::NoHome {
+                    variable: "ENVELOPE_URL",
+                })?,
         };
-        let cache = flags.cache_dir.clone().or_else(|| around.path("ENVELOPE_CACHE_DIR"));
+        let cache = flags
+            .cache_dir
+            .clone()
+            .or_else(|| around.path("ENVELOPE_CACHE_DIR"));
         let cache = cache.or_else(|| around.xdg("XDG_CACHE_HOME", ".cache"));
-        let path = around.get("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+        let path: Vec<_> = around
+            .get("PATH")
+            .map(|path| std::env::split_paths(&path).collect())
+            .unwrap_or_default();
         Ok(Self {
             store,
-            cache: cache.ok_or(Error::NoHome { variable: "ENVELOPE_CACHE_DIR" })?,
-            uv: around.path("ENVELOPE_UV").or_else(|| uv(around.beside.as_deref(), &path)),
+            cache: cache.ok_or(Error::NoHome {
+                variable: "ENVELOPE_CACHE_DIR",
+            })?,
+            uv: around
+                .path("ENVELOPE_UV")
+                .or_else(|| uv(around.beside.as_deref(), &path)),
             path,
             offline: around.is_set("ENVELOPE_OFFLINE"),
         })
@@ -148,12 +172,16 @@ impl Settings {
 
 /// A store is a folder for now; a URL is refused instead of becoming a folder called `http:`.
 fn folder_of(url: OsString) -> Result<PathBuf, Error> {
-    let Some(text) = url.to_str() else { return Ok(url.into()) };
+    let Some(text) = url.to_str() else {
+        return Ok(url.into());
+    };
     if let Some(path) = text.strip_prefix("file://") {
         return Ok(path.into());
     }
     if text.contains("://") {
-        return Err(Error::RemoteStore { url: text.to_owned() });
+        return Err(Error::RemoteStore {
+            url: text.to_owned(),
+        });
     }
     Ok(url.into())
 }
@@ -161,7 +189,9 @@ fn folder_of(url: OsString) -> Result<PathBuf, Error> {
 /// Beside this program, where a Python package puts it, or on the path.
 fn uv(beside: Option<&Path>, path: &[PathBuf]) -> Option<PathBuf> {
     let folders = beside.into_iter().chain(path.iter().map(PathBuf::as_path));
-    folders.map(|folder| folder.join("uv")).find(|program| program.is_file())
+    folders
+        .map(|folder| folder.join("uv"))
+        .find(|program| program.is_file())
 }
 
 #[cfg(test)]
@@ -172,7 +202,9 @@ mod tests {
     use crate::args::Command;
 
     fn flags(flags: &[&str]) -> Global {
-        Command::try_parse_from([&["envelope", "ls"], flags].concat()).unwrap().global
+        Command::try_parse_from([&["envelope", "ls"], flags].concat())
+            .unwrap()
+            .global
     }
 
     fn around(variable: fn(&str) -> Option<OsString>) -> Surroundings {
@@ -192,10 +224,19 @@ mod tests {
     #[test]
     fn without_settings_everything_is_below_the_home() {
         let settings = Settings::decide(&flags(&[]), &around(nothing)).unwrap();
-        assert_eq!(settings.store, Path::new("/home/ann/.local/share/model-envelope"));
+        assert_eq!(
+            settings.store,
+            Path::new("/home/ann/.local/share/model-envelope")
+        );
         assert_eq!(settings.cache, Path::new("/home/ann/.cache/model-envelope"));
-        let homeless = Surroundings { home: None, ..around(nothing) };
-        assert!(matches!(Settings::decide(&flags(&[]), &homeless), Err(Error::NoHome { .. })));
+        let homeless = Surroundings {
+            home: None,
+            ..around(nothing)
+        };
+        assert!(matches!(
+            Settings::decide(&flags(&[]), &homeless),
+            Err(Error::NoHome { .. })
+        ));
     }
 
     #[test]
@@ -211,21 +252,37 @@ mod tests {
         assert_eq!(settings.store, Path::new("/srv/store"));
         assert_eq!(settings.cache, Path::new("/var/cache/model-envelope"));
         assert!(settings.offline);
-        let settings = Settings::decide(&flags(&["--url", "here", "--cache-dir", "there"]), &variables).unwrap();
-        assert_eq!((settings.store, settings.cache), ("here".into(), "there".into()));
+        let settings = Settings::decide(
+            &flags(&["--url", "here", "--cache-dir", "there"]),
+            &variables,
+        )
+        .unwrap();
+        assert_eq!(
+            (settings.store, settings.cache),
+            ("here".into(), "there".into())
+        );
     }
 
     #[test]
     fn a_remote_store_is_refused() {
-        let refused = Settings::decide(&flags(&["--url", "https://models.example"]), &around(nothing));
-        assert!(matches!(refused, Err(Error::RemoteStore { .. })), "{refused:?}");
+        let refused = Settings::decide(
+            &flags(&["--url", "https://models.example"]),
+            &around(nothing),
+        );
+        assert!(
+            matches!(refused, Err(Error::RemoteStore { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]
     fn colors_and_bars_are_for_terminals() {
         let voice = |given: &[&str], around: &Surroundings| Voice::decide(&flags(given), around);
         let plain = voice(&[], &around(nothing));
-        assert_eq!((plain.color_output, plain.color_error, plain.bars), (false, true, true));
+        assert_eq!(
+            (plain.color_output, plain.color_error, plain.bars),
+            (false, true, true)
+        );
         let variables = around(|name| match name {
             "NO_COLOR" => Some("1".into()),
             "ENVELOPE_PROGRESS" => Some("0".into()),

@@ -19,7 +19,10 @@ pub(crate) struct Table {
 impl Table {
     /// With no rows yet, and so many columns.
     pub(crate) fn new(aligns: impl IntoIterator<Item = Align>) -> Self {
-        Self { aligns: aligns.into_iter().collect(), rows: vec![] }
+        Self {
+            aligns: aligns.into_iter().collect(),
+            rows: vec![],
+        }
     }
 
     pub(crate) fn row<T: Into<String>>(&mut self, cells: impl IntoIterator<Item = T>) {
@@ -28,22 +31,36 @@ impl Table {
 
     /// One line for each row, without spaces at its end.
     pub(crate) fn lines(&self) -> Vec<String> {
-        let widths: Vec<_> = (0..self.aligns.len()).map(|column| self.width(column)).collect();
-        self.rows.iter().map(|row| self.line(row, &widths)).collect()
+        let widths: Vec<_> = (0..self.aligns.len())
+            .map(|column| self.width(column))
+            .collect();
+        self.rows
+            .iter()
+            .map(|row| self.line(row, &widths))
+            .collect()
     }
 
     fn width(&self, column: usize) -> usize {
-        self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.width()).max().unwrap_or(0)
+        self.rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.width())
+            .max()
+            .unwrap_or(0)
     }
 
     fn line(&self, row: &[String], widths: &[usize]) -> String {
-        let cells = row.iter().zip(widths).zip(&self.aligns).map(|((cell, width), align)| {
-            let space = " ".repeat(width.saturating_sub(cell.width()));
-            match align {
-                Align::Left => format!("{cell}{space}"),
-                Align::Right => format!("{space}{cell}"),
-            }
-        });
+        let cells = row
+            .iter()
+            .zip(widths)
+            .zip(&self.aligns)
+            .map(|((cell, width), align)| {
+                let space = " ".repeat(width.saturating_sub(cell.width()));
+                match align {
+                    Align::Left => format!("{cell}{space}"),
+                    Align::Right => format!("{space}{cell}"),
+                }
+            });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     }
 }

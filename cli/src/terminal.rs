@@ -47,7 +47,8 @@ impl Terminal {
 
     /// Prints the one JSON document of a command.
     pub(crate) fn document(&self, document: &impl Serialize) -> Result<(), Error> {
-        let mut text = serde_json::to_string_pretty(document).map_err(|error| output_failed(error.into()))?;
+        let mut text =
+            serde_json::to_string_pretty(document).map_err(|error| output_failed(error.into()))?;
         text.push('\n');
         self.print(&text)
     }
@@ -55,7 +56,10 @@ impl Terminal {
     /// Prints the result of a command for people. That nobody reads it to its end is no error.
     pub(crate) fn print(&self, text: &str) -> Result<(), Error> {
         let mut output = io::stdout().lock();
-        match output.write_all(text.as_bytes()).and_then(|()| output.flush()) {
+        match output
+            .write_all(text.as_bytes())
+            .and_then(|()| output.flush())
+        {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(output_failed(error)),
             _ => Ok(()),
         }
@@ -87,12 +91,20 @@ impl Terminal {
             (None, Volume::Quiet) => "error",
         };
         let filter = EnvFilter::try_new(filter).unwrap_or_else(|error| {
-            self.say(&format!("warning: `ENVELOPE_LOG` is not understood: {error}"));
+            self.say(&format!(
+                "warning: `ENVELOPE_LOG` is not understood: {error}"
+            ));
             EnvFilter::new(usual)
         });
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(io::stderr);
         let log = log.with_ansi(self.voice.color_error);
-        if self.voice.log_json { log.json().init() } else { log.init() }
+        if self.voice.log_json {
+            log.json().init()
+        } else {
+            log.init()
+        }
     }
 }
 
@@ -102,11 +114,19 @@ pub(crate) fn say(text: &str) {
 }
 
 fn paint(color: bool, look: Look, text: &str) -> String {
-    if color { format!("\u{1b}[{}m{text}\u{1b}[0m", look.code()) } else { text.to_owned() }
+    if color {
+        format!("\u{1b}[{}m{text}\u{1b}[0m", look.code())
+    } else {
+        text.to_owned()
+    }
 }
 
 fn output_failed(source: io::Error) -> Error {
-    Error::Io { doing: "write", path: "standard output".into(), source }
+    Error::Io {
+        doing: "write",
+        path: "standard output".into(),
+        source,
+    }
 }
 
 /// Text of an envelope's author as it may be shown: it cannot move the cursor, change colors or
@@ -130,6 +150,9 @@ mod tests {
     #[test]
     fn text_of_others_cannot_command_the_terminal() {
         assert_eq!(harmless("Größe 5"), "Größe 5");
-        assert_eq!(harmless("a\u{1b}[2Jb\r\n\u{202e}c"), "a\\u{1b}[2Jb\\r\\n\\u{202e}c");
+        assert_eq!(
+            harmless("a\u{1b}[2Jb\r\n\u{202e}c"),
+            "a\\u{1b}[2Jb\\r\\n\\u{202e}c"
+        );
     }
 }

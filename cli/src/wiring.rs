@@ -46,13 +46,19 @@ impl Wiring {
     pub(crate) async fn find(&self, reference: &str) -> Result<Found, Error> {
         let reference: Reference = reference.parse()?;
         if let Reference::Path(path) = reference {
-            return Ok(Found { envelope: Arc::new(EnvelopeFile::open(path)?), version: None });
+            return Ok(Found {
+                envelope: Arc::new(EnvelopeFile::open(path)?),
+                version: None,
+            });
         }
         let registry = self.registry().await?;
         let version = registry.resolve(&reference).await?;
         let path = registry.envelope_path(&version.digest)?;
         registry.close().await;
-        Ok(Found { envelope: Arc::new(EnvelopeFile::open(path)?), version: Some(version) })
+        Ok(Found {
+            envelope: Arc::new(EnvelopeFile::open(path)?),
+            version: Some(version),
+        })
     }
 
     /// How environments are made real for `manifest`.
@@ -73,16 +79,33 @@ impl Wiring {
         waiting: &Waiting,
     ) -> Result<Runtime, Error> {
         let environments = self.environments(envelope.manifest());
-        let environment = environments.realise(envelope, &|step| waiting.step(step)).await?;
+        let environment = environments
+            .realise(envelope, &|step| waiting.step(step))
+            .await?;
         waiting.step("starting workers");
-        let runtime = Runtime::builder(Arc::clone(envelope), environment).workers(workers).start().await?;
+        let runtime = Runtime::builder(Arc::clone(envelope), environment)
+            .workers(workers)
+            .start()
+            .await?;
         Ok(runtime)
     }
 
     /// Interpreters on the path that may be the right one, best first.
     pub(crate) fn interpreters(&self, manifest: &Manifest) -> Vec<PathBuf> {
-        let names = [format!("python{}", manifest.environment.python.minor()), "python3".into(), "python".into()];
-        let of_name = |name| self.settings.path.iter().map(move |folder: &PathBuf| folder.join(name));
-        names.iter().filter_map(|name| of_name(name).find(|program| program.is_file())).collect()
+        let names = [
+            format!("python{}", manifest.environment.python.minor()),
+            "python3".into(),
+            "python".into(),
+        ];
+        let of_name = |name| {
+            self.settings
+                .path
+                .iter()
+                .map(move |folder: &PathBuf| folder.join(name))
+        };
+        names
+            .iter()
+            .filter_map(|name| of_name(name).find(|program| program.is_file()))
+            .collect()
     }
 }

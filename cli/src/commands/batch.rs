@@ -1,5 +1,7 @@
 //! `envelope batch`: a function over a table.
 
+mod on_demand;
+
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,6 +11,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use self::on_demand::OnDemand;
 use crate::args::{Batch, Format, Mode};
 use crate::error::Error;
 use crate::progress::Waiting;
@@ -19,7 +22,7 @@ use crate::wiring::{Found, Wiring};
 pub(crate) async fn batch(
     wiring: &Wiring,
     args: Batch,
-    interrupted: impl Future<Output = u8>,
+    interrupted: impl Future<Output = Error>,
 ) -> Result<(), Error> {
     let began = Instant::now();
     let found = wiring.find(&args.envelope.reference).await?;
@@ -30,10 +33,11 @@ pub(crate) async fn batch(
     tokio::pin!(working);
     let done = tokio::select! {
         done = &mut working => done,
-        signal = interrupted => {
+        error = interrupted => {
             cancelled.cancel();
             // Files that nobody will see are removed before the program ends.
-            working.await.and(Err(Error::Interrupted { signal })).map_err(|_| Error::Interrupted { signal })
+            _ = working.await;
+            Err(error)
         }
     };
     waiting.end();
@@ -65,25 +69,42 @@ async fn work(
     cancelled: CancellationToken,
 ) -> Result<Summary, Error> {
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let workers = job.settings.partitions.map_or_else(cores, NonZeroUsize::get);
-    let runtime = tokio::select! {
-        started = wiring.start(&found.envelope, workers..=workers, waiting) => started?,
-        () = cancelled.cancelled() => return Err(batch::Error::Cancelled.into()),
-    };
+    let workers = job
+        .settings
+        .partitions
+        .map_or_else(cores, NonZeroUsize::get);
+    let environments = wiring.environments(found.envelope.manifest());
+    let rows = OnDemand::new(
+        Arc::clone(&found.envelope),
+        environments,
+        workers,
+        Arc::clone(waiting),
+    );
+    let rows = Arc::new(rows);
     let shown = Arc::clone(waiting);
     let components = Components {
-        rows: Arc::new(runtime.clone()),
+        rows: Arc::<OnDemand>::clone(&rows),
         id: Uuid::new_v4(),
-        progress: Arc::new(move |Progress { rows_done, rows_total, .. }| shown.rows(rows_done, rows_total)),
+        progress: Arc::new(
+            move |Progress {
+                      rows_done,
+                      rows_total,
+                      ..
+                  }| shown.rows(rows_done, rows_total),
+        ),
         cancelled,
     };
     let summary = batch::run(job, &components).await;
-    runtime.shutdown(Duration::ZERO).await;
+    rows.shutdown().await;
     Ok(summary?)
 }
 
 fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Result<(), Error> {
-    let Summary { rows, files, version } = summary;
+    let Summary {
+        rows,
+        files,
+        version,
+    } = summary;
     if terminal.json() {
         return terminal.document(&json!({
             "output": job.output,
@@ -93,8 +114,13 @@ fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Res
             "seconds": took.as_secs_f64(),
         }));
     }
-    let version = version.map(|version| format!(", version {version}")).unwrap_or_default();
+    let version = version
+        .map(|version| format!(", version {version}"))
+        .unwrap_or_default();
     let seconds = took.as_secs_f64();
-    terminal.say(&format!("{rows} rows in {files} files of `{}`{version}, {seconds:.1} s", job.output));
+    terminal.say(&format!(
+        "{rows} rows in {files} files of `{}`{version}, {seconds:.1} s",
+        job.output
+    ));
     Ok(())
 }

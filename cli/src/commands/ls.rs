@@ -41,8 +41,21 @@ pub(crate) async fn ls(wiring: &Wiring, args: &Ls) -> Result<(), Error> {
 
 impl<'v> From<&'v Version> for Listed<'v> {
     fn from(version: &'v Version) -> Self {
-        let Version { name, version, digest, tags, created_at, .. } = version;
-        Self { name, version: *version, digest, tags, created_at }
+        let Version {
+            name,
+            version,
+            digest,
+            tags,
+            created_at,
+            ..
+        } = version;
+        Self {
+            name,
+            version: *version,
+            digest,
+            tags,
+            created_at,
+        }
     }
 }
 
@@ -51,7 +64,12 @@ fn lines(terminal: &Terminal, versions: &[Version]) -> String {
     table.row(["NAME", "DIGEST", "CREATED", "TAGS"]);
     for version in versions {
         let name = format!("{}:{}", version.name, version.version);
-        table.row([name, version.digest.short(), moment(&version.created_at), tags(&version.tags)]);
+        table.row([
+            name,
+            version.digest.short(),
+            moment(&version.created_at),
+            tags(&version.tags),
+        ]);
     }
     let mut lines = table.lines();
     lines[0] = terminal.paint(Look::Strong, &lines[0]);
@@ -63,16 +81,23 @@ fn nothing(wiring: &Wiring, query: &TagQuery) -> String {
     if *query == TagQuery::default() {
         return format!("there is nothing in `{store}` yet");
     }
-    format!("no version in `{store}` matches `{query}`; `envelope ls name=NAME` lists the versions of a model")
+    format!(
+        "no version in `{store}` matches `{query}`; `envelope ls name=NAME` lists the versions of a model"
+    )
 }
 
 /// `2026-11-23T06:48:00.123Z` to the second, as people write it.
 pub(crate) fn moment(created_at: &str) -> String {
-    created_at.get(..19).map_or_else(|| created_at.to_owned(), |second| second.replace('T', " "))
+    created_at
+        .get(..19)
+        .map_or_else(|| created_at.to_owned(), |second| second.replace('T', " "))
 }
 
 /// `a=1, b=2`.
 pub(crate) fn tags(tags: &BTreeMap<String, String>) -> String {
-    let tags: Vec<_> = tags.iter().map(|(key, value)| format!("{key}={}", harmless(value))).collect();
+    let tags: Vec<_> = tags
+        .iter()
+        .map(|(key, value)| format!("{key}={}", harmless(value)))
+        .collect();
     tags.join(", ")
 }

@@ -21,7 +21,14 @@ pub(crate) async fn serve(wiring: &Wiring, args: &Serve) -> Result<(), Error> {
     };
     let step = |step: &str| waiting.step(step);
     let envelope = Arc::clone(&found.envelope);
-    Ok(server::run(envelope, &environments, args.options.settings(), &step, on_ready).await?)
+    Ok(server::run(
+        envelope,
+        &environments,
+        args.options.settings(),
+        &step,
+        on_ready,
+    )
+    .await?)
 }
 
 /// Tells where the service is, once it can answer.
@@ -34,5 +41,7 @@ fn ready(wiring: &Wiring, found: &Found, address: SocketAddr) {
         return;
     }
     let title = terminal.paint_error(Look::Strong, &found.title());
-    terminal.say(&format!("{title} answers at {url}  (POST {url}/predict; Ctrl-C ends it)"));
+    terminal.say(&format!(
+        "{title} answers at {url}  (POST {url}/predict; Ctrl-C ends it)"
+    ));
 }

@@ -53,7 +53,11 @@ pub(crate) async fn show(wiring: &Wiring, args: &Show) -> Result<(), Error> {
     let mut lines = head(terminal, &found, &shown);
     for (index, function) in shown.functions.iter().enumerate() {
         lines.push(String::new());
-        lines.extend(body(terminal, function, index == 0 && shown.functions.len() > 1));
+        lines.extend(body(
+            terminal,
+            function,
+            index == 0 && shown.functions.len() > 1,
+        ));
     }
     terminal.print(&(lines.join("\n") + "\n"))
 }
@@ -62,9 +66,13 @@ fn describe(found: &Found, with_statistics: bool) -> Result<Shown<'_>, Error> {
     let envelope = &found.envelope;
     let manifest = envelope.manifest();
     let version = found.version.as_ref();
-    let metadata = std::fs::metadata(envelope.path()).map_err(Error::io("read", envelope.path()))?;
+    let metadata =
+        std::fs::metadata(envelope.path()).map_err(Error::io("read", envelope.path()))?;
     let function = |function| {
-        let statistics = with_statistics.then(|| statistics::read(envelope, function)).transpose()?.flatten();
+        let statistics = with_statistics
+            .then(|| statistics::read(envelope, function))
+            .transpose()?
+            .flatten();
         Ok(ShownFunction::of(function, statistics))
     };
     Ok(Shown {
@@ -77,10 +85,19 @@ fn describe(found: &Found, with_statistics: bool) -> Result<Shown<'_>, Error> {
         created_at: version.map(|version| version.created_at.as_str()),
         python: &manifest.environment.python.version,
         platform: &manifest.environment.platform,
-        modules: manifest.source.modules.iter().map(|name| module(name.as_str())).collect(),
+        modules: manifest
+            .source
+            .modules
+            .iter()
+            .map(|name| module(name.as_str()))
+            .collect(),
         git_commit: manifest.source.git_commit.as_deref(),
         size_bytes: metadata.len(),
-        functions: manifest.functions.iter().map(function).collect::<Result<_, Error>>()?,
+        functions: manifest
+            .functions
+            .iter()
+            .map(function)
+            .collect::<Result<_, Error>>()?,
     })
 }
 
@@ -91,8 +108,21 @@ fn module(member: &str) -> &str {
 
 impl<'e> ShownFunction<'e> {
     fn of(function: &'e Function, statistics: Option<Value>) -> Self {
-        let Function { name, doc, signature, certificate, .. } = function;
-        Self { name, doc, input: &signature.input, output: &signature.output, certificate, statistics }
+        let Function {
+            name,
+            doc,
+            signature,
+            certificate,
+            ..
+        } = function;
+        Self {
+            name,
+            doc,
+            input: &signature.input,
+            output: &signature.output,
+            certificate,
+            statistics,
+        }
     }
 }
 
@@ -104,13 +134,37 @@ fn head(terminal: &Terminal, found: &Found, shown: &Shown<'_>) -> Vec<String> {
         }
     };
     fact("digest", shown.digest.to_string());
-    fact("created", shown.created_at.map(|time| format!("{} UTC", moment(time))).unwrap_or_default());
+    fact(
+        "created",
+        shown
+            .created_at
+            .map(|time| format!("{} UTC", moment(time)))
+            .unwrap_or_default(),
+    );
     fact("tags", tags(shown.tags));
     let libc = &found.envelope.manifest().environment.libc;
-    fact("python", format!("{} on {} ({})", harmless(shown.python), harmless(shown.platform), harmless(libc)));
+    fact(
+        "python",
+        format!(
+            "{} on {} ({})",
+            harmless(shown.python),
+            harmless(shown.platform),
+            harmless(libc)
+        ),
+    );
     fact("modules", shown.modules.join(", "));
-    let dirty = if found.envelope.manifest().source.git_dirty { ", changed since" } else { "" };
-    fact("commit", shown.git_commit.map(|commit| format!("{}{dirty}", harmless(commit))).unwrap_or_default());
+    let dirty = if found.envelope.manifest().source.git_dirty {
+        ", changed since"
+    } else {
+        ""
+    };
+    fact(
+        "commit",
+        shown
+            .git_commit
+            .map(|commit| format!("{}{dirty}", harmless(commit)))
+            .unwrap_or_default(),
+    );
     fact("size", size(shown.size_bytes));
     let mut lines = vec![terminal.paint(Look::Strong, &found.title())];
     lines.extend(paragraph(shown.description));
@@ -120,11 +174,17 @@ fn head(terminal: &Terminal, found: &Found, shown: &Shown<'_>) -> Vec<String> {
 
 fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> Vec<String> {
     let mark = if is_default { "  (default)" } else { "" };
-    let mut lines = vec![format!("{}{mark}", terminal.paint(Look::Strong, &harmless(function.name)))];
+    let mut lines = vec![format!(
+        "{}{mark}",
+        terminal.paint(Look::Strong, &harmless(function.name))
+    )];
     lines.extend(paragraph(function.doc));
     lines.extend(columns(terminal, "input", function.input));
     lines.extend(columns(terminal, "output", function.output));
-    lines.extend(indent([format!("proved  {}", certificate(function.certificate))]));
+    lines.extend(indent([format!(
+        "proved  {}",
+        certificate(function.certificate)
+    )]));
     if let Some(statistics) = &function.statistics {
         lines.extend(indent(statistics::lines(terminal, statistics)));
     }
@@ -134,10 +194,21 @@ fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> 
 fn columns(terminal: &Terminal, name: &str, rows: &Rows) -> Vec<String> {
     let mut table = Table::new([Align::Left, Align::Left, Align::Left]);
     for field in &rows.fields {
-        table.row([harmless(&field.name), field.data_type.to_string(), remarks(field)]);
+        table.row([
+            harmless(&field.name),
+            field.data_type.to_string(),
+            remarks(field),
+        ]);
     }
-    let head = format!("{name:6}  {}", terminal.paint(Look::Faint, &rows.shape.to_string()));
-    indent([head].into_iter().chain(table.lines().into_iter().map(|line| format!("  {line}"))))
+    let head = format!(
+        "{name:6}  {}",
+        terminal.paint(Look::Faint, &rows.shape.to_string())
+    );
+    indent(
+        [head]
+            .into_iter()
+            .chain(table.lines().into_iter().map(|line| format!("  {line}"))),
+    )
 }
 
 /// What else there is to know about a column.
@@ -146,8 +217,16 @@ fn remarks(field: &Field) -> String {
     const MOST: usize = 8;
     let mut remarks = vec![];
     if let Some(categories) = &field.categories {
-        let some: Vec<_> = categories.iter().take(MOST).map(|category| harmless(category)).collect();
-        let more = if categories.len() > MOST { format!(", … {} in all", categories.len()) } else { String::new() };
+        let some: Vec<_> = categories
+            .iter()
+            .take(MOST)
+            .map(|category| harmless(category))
+            .collect();
+        let more = if categories.len() > MOST {
+            format!(", … {} in all", categories.len())
+        } else {
+            String::new()
+        };
         remarks.push(format!("one of {}{more}", some.join(", ")));
     } else if let Some(dtype) = &field.dtype {
         remarks.push(harmless(dtype));
@@ -161,7 +240,11 @@ fn remarks(field: &Field) -> String {
 fn certificate(certificate: &Certificate) -> String {
     let trials = certificate.trials;
     if !certificate.row_wise {
-        let reason = certificate.reason.as_deref().map(harmless).unwrap_or_default();
+        let reason = certificate
+            .reason
+            .as_deref()
+            .map(harmless)
+            .unwrap_or_default();
         return format!("not row-wise: {reason}");
     }
     let equality = match certificate.equality {
@@ -169,7 +252,10 @@ fn certificate(certificate: &Certificate) -> String {
         Equality::Close => "equal within 1e-6 at any number of rows",
         Equality::None => "no statement about equality",
     };
-    let tile = certificate.tile.map(|rows| format!(", padded to multiples of {rows} rows")).unwrap_or_default();
+    let tile = certificate
+        .tile
+        .map(|rows| format!(", padded to multiples of {rows} rows"))
+        .unwrap_or_default();
     format!("row-wise, {equality}{tile} ({trials} trials)")
 }
 
@@ -178,7 +264,10 @@ fn paragraph(text: &str) -> Vec<String> {
 }
 
 fn indent(lines: impl IntoIterator<Item = String>) -> Vec<String> {
-    lines.into_iter().map(|line| format!("  {line}").trim_end().to_owned()).collect()
+    lines
+        .into_iter()
+        .map(|line| format!("  {line}").trim_end().to_owned())
+        .collect()
 }
 
 fn size(bytes: u64) -> String {

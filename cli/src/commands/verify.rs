@@ -41,10 +41,16 @@ pub(crate) async fn verify(wiring: &Wiring, args: &Verify) -> Result<(), Error> 
     let manifest = envelope.manifest();
     let terminal = &wiring.terminal;
     // One more than the manifest lists: itself.
-    let mut verified =
-        Verified { digest: envelope.digest(), members: manifest.members.len() + 1, functions: vec![] };
+    let mut verified = Verified {
+        digest: envelope.digest(),
+        members: manifest.members.len() + 1,
+        functions: vec![],
+    };
     if !terminal.json() {
-        let good = format!("{} members have the digests they were saved with", verified.members);
+        let good = format!(
+            "{} members have the digests they were saved with",
+            verified.members
+        );
         terminal.print(&line(terminal, &good))?;
     }
     let waiting = Waiting::new(terminal);
@@ -54,14 +60,21 @@ pub(crate) async fn verify(wiring: &Wiring, args: &Verify) -> Result<(), Error> 
         let rows = reproduce(&runtime, envelope, function).await?;
         let equality = function.certificate.equality;
         let name = function.name.clone();
-        verified.functions.push(VerifiedFunction { name, rows, equality });
+        verified.functions.push(VerifiedFunction {
+            name,
+            rows,
+            equality,
+        });
     }
     waiting.end();
     runtime.shutdown(Duration::ZERO).await;
     if terminal.json() {
         return terminal.document(&verified);
     }
-    let lines = verified.functions.iter().map(|function| line(terminal, &told(function)));
+    let lines = verified
+        .functions
+        .iter()
+        .map(|function| line(terminal, &told(function)));
     terminal.print(&lines.collect::<String>())
 }
 
@@ -71,17 +84,31 @@ async fn reproduce(
     envelope: &EnvelopeFile,
     function: &Function,
 ) -> Result<Option<usize>, Error> {
-    let Some(Sample { input, output }) = &function.sample else { return Ok(None) };
+    let Some(Sample { input, output }) = &function.sample else {
+        return Ok(None);
+    };
     let stored = |part, member| {
         let bytes = envelope.read(member)?;
-        rows::from_stream(&bytes).map_err(|reason| Error::Stored { part, function: function.name.clone(), reason })
+        rows::from_stream(&bytes).map_err(|reason| Error::Stored {
+            part,
+            function: function.name.clone(),
+            reason,
+        })
     };
-    let (input, expected) = (stored("sample input", input)?, stored("sample output", output)?);
+    let (input, expected) = (
+        stored("sample input", input)?,
+        stored("sample output", output)?,
+    );
     let rows = input.num_rows();
-    let given = runtime.call(Some(&function.name), input, CALL_DEADLINE).await?;
+    let given = runtime
+        .call(Some(&function.name), input, CALL_DEADLINE)
+        .await?;
     match compare::difference(&expected, &given, tolerance(function.certificate.equality)) {
         None => Ok(Some(rows)),
-        Some(difference) => Err(Error::NotReproduced { function: function.name.clone(), difference }),
+        Some(difference) => Err(Error::NotReproduced {
+            function: function.name.clone(),
+            difference,
+        }),
     }
 }
 
@@ -94,8 +121,14 @@ fn tolerance(equality: Equality) -> f64 {
 }
 
 fn told(function: &VerifiedFunction) -> String {
-    let VerifiedFunction { name, rows, equality } = function;
-    let Some(rows) = rows else { return format!("`{name}` has no sample to run") };
+    let VerifiedFunction {
+        name,
+        rows,
+        equality,
+    } = function;
+    let Some(rows) = rows else {
+        return format!("`{name}` has no sample to run");
+    };
     let how = match equality {
         Equality::Bitwise => "to the bit",
         Equality::Close | Equality::None => "within 1e-6",

@@ -19,7 +19,9 @@ const TOP: usize = 3;
 
 /// The statistics in the envelope, if it has any.
 pub(crate) fn read(envelope: &EnvelopeFile, function: &Function) -> Result<Option<Value>, Error> {
-    let Some(member) = &function.statistics else { return Ok(None) };
+    let Some(member) = &function.statistics else {
+        return Ok(None);
+    };
     let bytes = envelope.read(member)?;
     let statistics = serde_json::from_slice(&bytes).map_err(|error| Error::Stored {
         part: "statistics",
@@ -32,9 +34,21 @@ pub(crate) fn read(envelope: &EnvelopeFile, function: &Function) -> Result<Optio
 pub(crate) fn lines(terminal: &Terminal, statistics: &Value) -> Vec<String> {
     let mut lines = vec![];
     for part in ["input", "output"] {
-        let Some(columns) = statistics.get(part).and_then(Value::as_array) else { continue };
-        let mut table = Table::new([Align::Left].into_iter().chain([Align::Right; 7]).chain([Align::Left]));
-        table.row(["column"].into_iter().chain(NUMBERS).chain(["most frequent"]));
+        let Some(columns) = statistics.get(part).and_then(Value::as_array) else {
+            continue;
+        };
+        let mut table = Table::new(
+            [Align::Left]
+                .into_iter()
+                .chain([Align::Right; 7])
+                .chain([Align::Left]),
+        );
+        table.row(
+            ["column"]
+                .into_iter()
+                .chain(NUMBERS)
+                .chain(["most frequent"]),
+        );
         for column in columns {
             table.row(cells(column));
         }
@@ -48,13 +62,23 @@ pub(crate) fn lines(terminal: &Terminal, statistics: &Value) -> Vec<String> {
 
 fn cells(column: &Value) -> Vec<String> {
     let name = column.get("name").map(text).unwrap_or_default();
-    let numbers = NUMBERS.iter().map(|key| column.get(*key).map(text).unwrap_or_default());
-    [name].into_iter().chain(numbers).chain([frequent(column)]).collect()
+    let numbers = NUMBERS
+        .iter()
+        .map(|key| column.get(*key).map(text).unwrap_or_default());
+    [name]
+        .into_iter()
+        .chain(numbers)
+        .chain([frequent(column)])
+        .collect()
 }
 
 /// `UK (40), US (12)`.
 fn frequent(column: &Value) -> String {
-    let top = column.get("top").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let top = column
+        .get("top")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let shown = top.iter().take(TOP).filter_map(|pair| {
         let (value, count) = (pair.get(0)?, pair.get(1)?);
         Some(format!("{} ({count})", text(value)))
@@ -83,10 +107,18 @@ fn rounded(number: f64) -> String {
     if !(-5.0..15.0).contains(&magnitude) {
         return format!("{number:.4e}");
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 10")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 0 and 10"
+    )]
     let decimals = (5.0 - magnitude).max(0.0) as usize;
     let text = format!("{number:.decimals$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
+    }
 }
 
 #[cfg(test)]
@@ -101,7 +133,7 @@ mod tests {
             (0.0, "0"),
             (41.0, "41"),
             (0.123_456_789, "0.123457"),
-            (-1234.567_89, "-1234.57"),
+            (-1234.5678, "-1234.57"),
             (1_234_567.8, "1234568"),
             (1e-9, "1.0000e-9"),
             (0.1 + 0.2, "0.3"),
@@ -112,7 +144,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_or_unknown_does_no_harm() {
-        let cells = cells(&json!({"name": "age", "count": 3, "min": null, "mean": 1.5, "later": {}}));
+        let cells =
+            cells(&json!({"name": "age", "count": 3, "min": null, "mean": 1.5, "later": {}}));
         assert_eq!(cells, ["age", "3", "", "", "", "1.5", "", "", ""]);
         let top = json!({"top": [["UK", 2], ["US", 1], "broken"]});
         assert_eq!(frequent(&top), "UK (2), US (1)");
