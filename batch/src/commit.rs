@@ -45,11 +45,19 @@ pub(crate) async fn commit(
 
 // === Delta: one entry in the log
 
-async fn delta(target: &Target, mut attempt: Attempt, parts: &[Part], facts: Facts) -> Result<i64, Error> {
+async fn delta(
+    target: &Target,
+    mut attempt: Attempt,
+    parts: &[Part],
+    facts: Facts,
+) -> Result<i64, Error> {
     let location = &target.location;
     // The log's store makes missing folders, too, but does not ask the disk to keep them.
     let log = location.path().join("_delta_log");
-    attempt.make(&log).map_err(|source| Error::Write { path: log, source: Box::new(source) })?;
+    attempt.make(&log).map_err(|source| Error::Write {
+        path: log,
+        source: Box::new(source),
+    })?;
     let files = add_actions(&attempt, parts).await?;
     let properties = CommitProperties::default()
         .with_metadata(facts)
@@ -59,11 +67,15 @@ async fn delta(target: &Target, mut attempt: Attempt, parts: &[Part], facts: Fac
         Change::Replace => create(target, files, properties, SaveMode::Overwrite).await,
         Change::AppendDelta(table) => append(table, files, properties).await,
         Change::Overwrite => overwrite(location, files, properties).await,
-        Change::AppendParquet => Err(DeltaTableError::generic("a Parquet folder has no log").into()),
+        Change::AppendParquet => {
+            Err(DeltaTableError::generic("a Parquet folder has no log").into())
+        }
     };
     let version = match committed {
         Ok(version) => version,
-        Err(failure) => landed(location, attempt.job()).await.ok_or_else(|| failure.into_error(location))?,
+        Err(failure) => landed(location, attempt.job())
+            .await
+            .ok_or_else(|| failure.into_error(location))?,
     };
     attempt.keep();
     Ok(version_number(version))
@@ -86,7 +98,10 @@ impl Failure {
         let table = location.to_string();
         match self {
             Self::Ours(error) => error,
-            Self::Delta(source) if is_conflict(&source) => Error::Conflict { table, source: Some(source) },
+            Self::Delta(source) if is_conflict(&source) => Error::Conflict {
+                table,
+                source: Some(source),
+            },
             Self::Delta(source) => Error::Commit { table, source },
         }
     }
@@ -101,7 +116,8 @@ fn is_conflict(error: &DeltaTableError) -> bool {
         error,
         DeltaTableError::VersionAlreadyExists(_)
             | DeltaTableError::Transaction {
-                source: TransactionError::CommitConflict(_) | TransactionError::MaxCommitAttempts(_)
+                source: TransactionError::CommitConflict(_)
+                    | TransactionError::MaxCommitAttempts(_)
             }
     )
 }
@@ -111,7 +127,10 @@ fn is_conflict(error: &DeltaTableError) -> bool {
 async fn landed(location: &Location, job: &str) -> Option<Version> {
     let table = loaded(location).await.ok()?;
     let state = table.snapshot().ok()?;
-    state.transaction_version(table.log_store().as_ref(), job.to_owned()).await.ok()??;
+    state
+        .transaction_version(table.log_store().as_ref(), job.to_owned())
+        .await
+        .ok()??;
     table.version()
 }
 
@@ -122,7 +141,11 @@ async fn create(
     properties: CommitProperties,
     mode: SaveMode,
 ) -> Result<Version, Failure> {
-    let columns: StructType = target.written.as_ref().try_into_kernel().map_err(DeltaTableError::from)?;
+    let columns: StructType = target
+        .written
+        .as_ref()
+        .try_into_kernel()
+        .map_err(DeltaTableError::from)?;
     let log = table(&target.location).map_err(Failure::Ours)?.log_store();
     let made = CreateBuilder::new()
         .with_log_store(log)
@@ -135,8 +158,16 @@ async fn create(
     Ok(made.version().unwrap_or_default())
 }
 
-async fn append(table: &DeltaTable, files: Vec<Action>, properties: CommitProperties) -> Result<Version, Failure> {
-    let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+async fn append(
+    table: &DeltaTable,
+    files: Vec<Action>,
+    properties: CommitProperties,
+) -> Result<Version, Failure> {
+    let operation = DeltaOperation::Write {
+        mode: SaveMode::Append,
+        partition_by: None,
+        predicate: None,
+    };
     let commit = CommitBuilder::from(properties)
         .with_actions(files)
         .build(Some(table.snapshot()?), table.log_store(), operation)
@@ -170,10 +201,20 @@ async fn overwrite_once(
     let state = table.snapshot()?;
     let log = table.log_store();
     let old = state.snapshot().file_views(log.as_ref(), None);
-    let old: Vec<Action> = old.map_ok(|file| Action::Remove(file.remove_action(true))).try_collect().await?;
+    let old: Vec<Action> = old
+        .map_ok(|file| Action::Remove(file.remove_action(true)))
+        .try_collect()
+        .await?;
     actions.extend(old);
-    let operation = DeltaOperation::Write { mode: SaveMode::Overwrite, partition_by: None, predicate: None };
-    let commit = CommitBuilder::from(properties).with_actions(actions).build(Some(state), log, operation).await?;
+    let operation = DeltaOperation::Write {
+        mode: SaveMode::Overwrite,
+        partition_by: None,
+        predicate: None,
+    };
+    let commit = CommitBuilder::from(properties)
+        .with_actions(actions)
+        .build(Some(state), log, operation)
+        .await?;
     Ok(commit.version())
 }
 
@@ -183,10 +224,18 @@ async fn add_actions(attempt: &Attempt, parts: &[Part]) -> Result<Vec<Action>, E
     let mut actions = Vec::with_capacity(parts.len());
     for part in parts {
         let path = attempt.folder().join(&part.name);
-        let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write { path: path.clone(), source };
-        let found = store.head(&store_path(&path)?).await.map_err(|source| damaged(Box::new(source)))?;
+        let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write {
+            path: path.clone(),
+            source,
+        };
+        let found = store
+            .head(&store_path(&path)?)
+            .await
+            .map_err(|source| damaged(Box::new(source)))?;
         if found.size != part.bytes {
-            return Err(damaged(format!("it has {} bytes, {} were written", found.size, part.bytes).into()));
+            return Err(damaged(
+                format!("it has {} bytes, {} were written", found.size, part.bytes).into(),
+            ));
         }
         actions.push(Action::Add(Add {
             path: part.name.clone(),
@@ -216,13 +265,20 @@ async fn parquet(target: &Target, attempt: Attempt, parts: &[Part]) -> Result<()
         // A folder without a file would not say which columns the table has.
         write_empty(&attempt, &target.written).await?;
     }
-    let write = |source: std::io::Error| Error::Write { path: path.to_path_buf(), source: Box::new(source) };
+    let write = |source: std::io::Error| Error::Write {
+        path: path.to_path_buf(),
+        source: Box::new(source),
+    };
     sync_folder(attempt.folder()).map_err(write)?;
     match &target.change {
         Change::Create => create_folder(attempt, &target.location)?,
         Change::AppendParquet => {
             // A folder in the folder, so that readers see all new files or none.
-            std::fs::rename(attempt.folder(), path.join(format!("part-{}", attempt.job()))).map_err(write)?;
+            std::fs::rename(
+                attempt.folder(),
+                path.join(format!("part-{}", attempt.job())),
+            )
+            .map_err(write)?;
             sync_folder(path).map_err(write)?;
             attempt.keep();
         }
@@ -242,9 +298,15 @@ fn create_folder(attempt: Attempt, location: &Location) -> Result<(), Error> {
             Ok(())
         }
         Err(error) if error.kind() == std::io::ErrorKind::DirectoryNotEmpty => {
-            Err(Error::Conflict { table: location.to_string(), source: None })
+            Err(Error::Conflict {
+                table: location.to_string(),
+                source: None,
+            })
         }
-        Err(source) => Err(Error::Write { path: path.to_path_buf(), source: Box::new(source) }),
+        Err(source) => Err(Error::Write {
+            path: path.to_path_buf(),
+            source: Box::new(source),
+        }),
     }
 }
 
@@ -265,8 +327,15 @@ fn exchange(new: &Path, old: &Path) -> std::io::Result<()> {
 async fn write_empty(attempt: &Attempt, schema: &SchemaRef) -> Result<(), Error> {
     let name = format!("part-00000-00000-{}.parquet", attempt.job());
     let location = store_path(&attempt.folder().join(&name))?;
-    let mut file = PartFile::begin(Arc::new(DurableStore::local()), location, name, schema, false)?;
-    file.write(&RecordBatch::new_empty(Arc::clone(schema))).await?;
+    let mut file = PartFile::begin(
+        Arc::new(DurableStore::local()),
+        location,
+        name,
+        schema,
+        false,
+    )?;
+    file.write(&RecordBatch::new_empty(Arc::clone(schema)))
+        .await?;
     file.finish().await?;
     Ok(())
 }

@@ -55,7 +55,12 @@ impl Target {
             Format::Delta => delta(&location, job.mode, &written).await?,
             Format::Parquet => parquet(&location, job.mode, &written).await?,
         };
-        Ok(Self { location, format: job.format, written, change })
+        Ok(Self {
+            location,
+            format: job.format,
+            written,
+            change,
+        })
     }
 
     /// Makes room for the files of one attempt.
@@ -72,8 +77,17 @@ impl Target {
             }
         };
         match create_folders(&folder) {
-            Ok(made) => Ok(Attempt { folder, job, staged, made, kept: false }),
-            Err(source) => Err(Error::Write { path: folder, source: Box::new(source) }),
+            Ok(made) => Ok(Attempt {
+                folder,
+                job,
+                staged,
+                made,
+                kept: false,
+            }),
+            Err(source) => Err(Error::Write {
+                path: folder,
+                source: Box::new(source),
+            }),
         }
     }
 }
@@ -84,13 +98,25 @@ async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<C
         Ok(table) => table,
         Err(Error::TableNotFound { .. }) if is_empty(path)? => return Ok(Change::Create),
         Err(Error::TableNotFound { .. }) => {
-            return Err(not_that(location, "is a folder with files, but not a Delta table"));
+            return Err(not_that(
+                location,
+                "is a folder with files, but not a Delta table",
+            ));
         }
         Err(error) => return Err(error),
     };
-    let state = table.snapshot().map_err(|source| unreadable(location, source))?;
-    PROTOCOL.can_write_to(state).map_err(|source| unsupported(location, source))?;
-    let refuse = |feature: String| Err(Error::Unsupported { table: location.to_string(), feature });
+    let state = table
+        .snapshot()
+        .map_err(|source| unreadable(location, source))?;
+    PROTOCOL
+        .can_write_to(state)
+        .map_err(|source| unsupported(location, source))?;
+    let refuse = |feature: String| {
+        Err(Error::Unsupported {
+            table: location.to_string(),
+            feature,
+        })
+    };
     if let Some(column) = state.metadata().partition_columns().first() {
         return refuse(format!("is partitioned (by `{column}`)"));
     }
@@ -110,8 +136,14 @@ async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<C
 
 /// Rules that a writer must enforce, and that nothing here does.
 fn has_rules(field: &deltalake_core::kernel::StructField) -> bool {
-    const RULES: [&str; 3] = ["delta.invariants", "delta.generationExpression", "delta.identity.start"];
-    RULES.iter().any(|rule| field.metadata().contains_key(*rule))
+    const RULES: [&str; 3] = [
+        "delta.invariants",
+        "delta.generationExpression",
+        "delta.identity.start",
+    ];
+    RULES
+        .iter()
+        .any(|rule| field.metadata().contains_key(*rule))
 }
 
 async fn parquet(location: &Location, mode: Mode, written: &Schema) -> Result<Change, Error> {
@@ -122,10 +154,20 @@ async fn parquet(location: &Location, mode: Mode, written: &Schema) -> Result<Ch
     if path.join("_delta_log").exists() {
         return Err(not_that(location, "is a Delta table"));
     }
-    let unreadable = |source| Error::Read { table: location.to_string(), file: None, source: Box::new(source) };
+    let unreadable = |source| Error::Read {
+        table: location.to_string(),
+        file: None,
+        source: Box::new(source),
+    };
     // Overwriting removes the folder: it must not hold anything else.
     if let Some(foreign) = foreign_file(path).map_err(unreadable)? {
-        return Err(not_that(location, &format!("holds `{}`, which is not a part of a table", foreign.display())));
+        return Err(not_that(
+            location,
+            &format!(
+                "holds `{}`, which is not a part of a table",
+                foreign.display()
+            ),
+        ));
     }
     if parquet_files(path).map_err(unreadable)?.is_empty() {
         return Err(not_that(location, "is a folder without Parquet files"));
@@ -144,7 +186,10 @@ async fn parquet(location: &Location, mode: Mode, written: &Schema) -> Result<Ch
 }
 
 fn is_empty(folder: &Path) -> Result<bool, Error> {
-    let unreadable = |source| Error::Write { path: folder.to_path_buf(), source: Box::new(source) };
+    let unreadable = |source| Error::Write {
+        path: folder.to_path_buf(),
+        source: Box::new(source),
+    };
     if !folder.exists() {
         return Ok(true);
     }
@@ -168,7 +213,10 @@ fn foreign_file(folder: &Path) -> std::io::Result<Option<PathBuf>> {
             let name = entry.file_name().to_string_lossy().into_owned();
             if entry.file_type()?.is_dir() && !name.starts_with('.') {
                 folders.push(entry.path());
-            } else if !name.ends_with(".parquet") && !name.ends_with(".crc") && !MARKS.contains(&name.as_str()) {
+            } else if !name.ends_with(".parquet")
+                && !name.ends_with(".crc")
+                && !MARKS.contains(&name.as_str())
+            {
                 return Ok(Some(entry.path()));
             }
         }
@@ -177,11 +225,17 @@ fn foreign_file(folder: &Path) -> std::io::Result<Option<PathBuf>> {
 }
 
 fn exists(location: &Location, same: Result<(), Error>) -> Error {
-    Error::TableExists { table: location.to_string(), differs: same.err().map(|error| error.to_string()) }
+    Error::TableExists {
+        table: location.to_string(),
+        differs: same.err().map(|error| error.to_string()),
+    }
 }
 
 fn not_that(location: &Location, reason: &str) -> Error {
-    Error::NotThatTable { path: location.to_string(), reason: reason.to_owned() }
+    Error::NotThatTable {
+        path: location.to_string(),
+        reason: reason.to_owned(),
+    }
 }
 
 /// The files of one attempt at a job, not visible yet.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures::future::join_all;
 use prometheus_client::metrics::histogram::exponential_buckets;
 use runtime::{PythonError, Usage};
+use tokio::time::{sleep, timeout};
 
 use super::*;
 
@@ -40,7 +41,7 @@ impl Calls for Doubler {
             return Err(Error::Crashed { reason: "signal 9".into(), stderr: String::new() });
         }
         if values.contains(&99) {
-            tokio::time::sleep(deadline).await;
+            sleep(deadline).await;
             return Err(Error::Deadline { after: deadline });
         }
         Ok(batch(values.iter().map(|value| value * 2)))
@@ -77,14 +78,20 @@ async fn call(batcher: &Batcher, values: &[i64]) -> Result<Vec<i64>, Refusal> {
     batcher.call(rows, Instant::now() + Duration::from_secs(60)).await.map(|rows| numbers(&rows))
 }
 
+/// `what`, begun so many seconds later.
+async fn after<F: Future>(seconds: u64, what: F) -> F::Output {
+    sleep(Duration::from_secs(seconds)).await;
+    what.await
+}
+
 /// Calls that queue while the only worker is busy with `[0]`, and what was asked in the end.
 async fn queued(gather: Option<usize>, calls: &[&[i64]]) -> (Vec<Result<Vec<i64>, Refusal>>, Vec<Vec<i64>>) {
     let doubler = Arc::new(Doubler { gate: Some(Semaphore::new(0)), ..Doubler::default() });
     let batcher = batcher(&doubler, 1, gather);
     let busy = call(&batcher, &[0]);
-    let all = join_all(calls.iter().map(|values| call(&batcher, values)));
+    let all = after(1, join_all(calls.iter().map(|values| call(&batcher, values))));
     let open = async {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+        sleep(Duration::from_secs(2)).await;
         doubler.gate.as_ref().unwrap().add_permits(1000);
     };
     let (first, answers, ()) = tokio::join!(busy, all, open);
@@ -153,7 +160,7 @@ async fn each_caller_waits_until_its_own_deadline() {
     let batcher = batcher(&doubler, 1, Some(100));
     let begun = Instant::now();
     let with = |value, seconds| batcher.call(batch([value]), begun + Duration::from_secs(seconds));
-    let (slow, short, long) = tokio::join!(with(99, 5), with(1, 2), with(2, 60));
+    let (slow, short, long) = tokio::join!(with(99, 5), after(1, with(1, 2)), after(1, with(2, 60)));
     assert_eq!(slow.unwrap_err().code(), "deadline");
     assert_eq!(short.unwrap_err().code(), "deadline");
     assert_eq!(numbers(&long.unwrap()), [4]);
@@ -165,11 +172,11 @@ async fn a_caller_who_goes_away_leaves_the_queue() {
     let doubler = Arc::new(Doubler { gate: Some(Semaphore::new(0)), ..Doubler::default() });
     let batcher = batcher(&doubler, 1, Some(100));
     let impatient = async {
-        let gone = tokio::time::timeout(Duration::from_secs(1), call(&batcher, &[7])).await;
+        let gone = timeout(Duration::from_secs(2), after(1, call(&batcher, &[7]))).await;
         assert!(gone.is_err());
         doubler.gate.as_ref().unwrap().add_permits(100);
     };
-    let (first, (), last) = tokio::join!(call(&batcher, &[0]), impatient, call(&batcher, &[8]));
+    let (first, (), last) = tokio::join!(call(&batcher, &[0]), impatient, after(1, call(&batcher, &[8])));
     assert_eq!((first.unwrap(), last.unwrap()), (vec![0], vec![16]));
     assert_eq!(doubler.asked(), [[0], [8]]);
 }
@@ -179,7 +186,7 @@ async fn as_many_calls_run_as_there_are_workers() {
     let doubler = Arc::new(Doubler { gate: Some(Semaphore::new(0)), ..Doubler::default() });
     let batcher = batcher(&doubler, 2, None);
     let watch = async {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         assert_eq!(doubler.asked().len(), 2);
         doubler.gate.as_ref().unwrap().add_permits(100);
     };
