@@ -17,9 +17,9 @@ use futures::stream::BoxStream;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, RenameTargetMode, Result,
-    UploadPart,
+    CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
+    RenameTargetMode, Result, UploadPart,
 };
 
 /// The local file system; writes are done when they are on the disk.
@@ -31,15 +31,25 @@ pub(crate) struct DurableStore {
 impl DurableStore {
     /// All of the local file system, from `/` on.
     pub(crate) fn local() -> Self {
-        Self { inner: Arc::new(LocalFileSystem::new()) }
+        Self {
+            inner: Arc::new(LocalFileSystem::new()),
+        }
     }
 
     /// Gives the complete file at `staged` its name.
-    async fn publish(&self, staged: &Path, location: &Path, target_mode: RenameTargetMode) -> Result<()> {
+    async fn publish(
+        &self,
+        staged: &Path,
+        location: &Path,
+        target_mode: RenameTargetMode,
+    ) -> Result<()> {
         let file = self.inner.path_to_filesystem(staged)?;
         let folder = parent(&self.inner.path_to_filesystem(location)?);
         blocking(move || File::open(file)?.sync_all()).await?;
-        let options = RenameOptions { target_mode, ..RenameOptions::default() };
+        let options = RenameOptions {
+            target_mode,
+            ..RenameOptions::default()
+        };
         if let Err(error) = self.inner.rename_opts(staged, location, options).await {
             self.forget(staged).await;
             return Err(error);
@@ -75,7 +85,12 @@ impl std::fmt::Display for DurableStore {
 
 #[async_trait]
 impl ObjectStore for DurableStore {
-    async fn put_opts(&self, location: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
         let target_mode = match options.mode {
             PutMode::Overwrite => RenameTargetMode::Overwrite,
             PutMode::Create => RenameTargetMode::Create,
@@ -83,7 +98,10 @@ impl ObjectStore for DurableStore {
             PutMode::Update(_) => return self.inner.put_opts(location, payload, options).await,
         };
         let staged = staged(location);
-        let options = PutOptions { mode: PutMode::Overwrite, ..options };
+        let options = PutOptions {
+            mode: PutMode::Overwrite,
+            ..options
+        };
         let result = self.inner.put_opts(&staged, payload, options).await?;
         self.publish(&staged, location, target_mode).await?;
         Ok(result)
@@ -96,18 +114,30 @@ impl ObjectStore for DurableStore {
     ) -> Result<Box<dyn MultipartUpload>> {
         let staged = staged(location);
         let upload = self.inner.put_multipart_opts(&staged, options).await?;
-        Ok(Box::new(DurableUpload { store: self.clone(), upload, staged, location: location.clone() }))
+        Ok(Box::new(DurableUpload {
+            store: self.clone(),
+            upload,
+            staged,
+            location: location.clone(),
+        }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
         self.inner.get_opts(location, options).await
     }
 
-    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<bytes::Bytes>> {
+    async fn get_ranges(
+        &self,
+        location: &Path,
+        ranges: &[Range<u64>],
+    ) -> Result<Vec<bytes::Bytes>> {
         self.inner.get_ranges(location, ranges).await
     }
 
-    fn delete_stream(&self, locations: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
         self.inner.delete_stream(locations)
     }
 
@@ -115,7 +145,11 @@ impl ObjectStore for DurableStore {
         self.inner.list(prefix)
     }
 
-    fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
         self.inner.list_with_offset(prefix, offset)
     }
 
@@ -149,7 +183,9 @@ impl MultipartUpload for DurableUpload {
 
     async fn complete(&mut self) -> Result<PutResult> {
         let result = self.upload.complete().await?;
-        self.store.publish(&self.staged, &self.location, RenameTargetMode::Overwrite).await?;
+        self.store
+            .publish(&self.staged, &self.location, RenameTargetMode::Overwrite)
+            .await?;
         Ok(result)
     }
 
@@ -160,11 +196,15 @@ impl MultipartUpload for DurableUpload {
 
 /// Makes `folder` and those above it, durably. Gives those that were new, outermost first.
 pub(crate) fn create_folders(folder: &FilePath) -> io::Result<Vec<PathBuf>> {
-    let mut missing: Vec<PathBuf> =
-        folder.ancestors().take_while(|folder| !folder.exists()).map(FilePath::to_path_buf).collect();
+    let mut missing: Vec<PathBuf> = folder
+        .ancestors()
+        .take_while(|folder| !folder.exists())
+        .map(FilePath::to_path_buf)
+        .collect();
     missing.reverse();
     for (position, folder) in missing.iter().enumerate() {
-        if let Err(error) = std::fs::create_dir(folder).and_then(|()| sync_folder(&parent(folder))) {
+        if let Err(error) = std::fs::create_dir(folder).and_then(|()| sync_folder(&parent(folder)))
+        {
             for made in missing[..position].iter().rev() {
                 // Best effort: the first error is the one to report.
                 let _ = std::fs::remove_dir(made);
@@ -187,7 +227,10 @@ pub(crate) fn parent(path: &FilePath) -> PathBuf {
 
 async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
     let done = tokio::task::spawn_blocking(work).await?;
-    done.map_err(|source| Error::Generic { store: "Durable", source: Box::new(source) })
+    done.map_err(|source| Error::Generic {
+        store: "Durable",
+        source: Box::new(source),
+    })
 }
 
 #[cfg(test)]
@@ -205,18 +248,32 @@ mod tests {
 
     fn names(folder: &TempDir) -> Vec<String> {
         let entries = std::fs::read_dir(folder.path()).unwrap();
-        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+        entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
     }
 
     #[tokio::test]
     async fn a_file_that_is_there_is_not_created_again() {
         let (folder, path) = folder();
         let (store, file) = (DurableStore::local(), path.join("0.json"));
-        let create = || PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        store.put_opts(&file, "first".into(), create()).await.unwrap();
-        let error = store.put_opts(&file, "second".into(), create()).await.unwrap_err();
+        let create = || PutOptions {
+            mode: PutMode::Create,
+            ..PutOptions::default()
+        };
+        store
+            .put_opts(&file, "first".into(), create())
+            .await
+            .unwrap();
+        let error = store
+            .put_opts(&file, "second".into(), create())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::AlreadyExists { .. }), "{error}");
-        assert_eq!(store.get(&file).await.unwrap().bytes().await.unwrap(), "first");
+        assert_eq!(
+            store.get(&file).await.unwrap().bytes().await.unwrap(),
+            "first"
+        );
         assert_eq!(names(&folder), ["0.json"]);
     }
 

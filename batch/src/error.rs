@@ -244,7 +244,9 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Function { source, .. } => source.is_transient(),
-            Self::Conflict { .. } | Self::Cancelled | Self::Write { .. } | Self::Commit { .. } => true,
+            Self::Conflict { .. } | Self::Cancelled | Self::Write { .. } | Self::Commit { .. } => {
+                true
+            }
             Self::NoSuchFunction(_)
             | Self::NotRowWise { .. }
             | Self::Location { .. }
@@ -268,11 +270,16 @@ impl Error {
 
     /// What the plan's nodes said through the query engine, in our words again.
     pub(crate) fn from_engine(error: DataFusionError) -> Self {
-        #[expect(clippy::wildcard_enum_match_arm, reason = "all else is the engine's own")]
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "all else is the engine's own"
+        )]
         match error {
             DataFusionError::External(ours) => match ours.downcast::<Self>() {
                 Ok(ours) => *ours,
-                Err(other) => Self::Engine { source: DataFusionError::External(other) },
+                Err(other) => Self::Engine {
+                    source: DataFusionError::External(other),
+                },
             },
             DataFusionError::Context(_, cause) => Self::from_engine(*cause),
             other => Self::Engine { source: other },
@@ -290,16 +297,29 @@ fn in_file(file: Option<&PathBuf>) -> String {
 }
 
 fn nearest_name(nearest: Option<&String>) -> String {
-    nearest.map_or_else(String::new, |nearest| format!(", did you mean `{nearest}`?"))
+    nearest.map_or_else(String::new, |nearest| {
+        format!(", did you mean `{nearest}`?")
+    })
 }
 
 fn other_schema(how: Option<&String>) -> String {
-    how.map_or_else(String::new, |how| format!(", and with another schema: {how}"))
+    how.map_or_else(String::new, |how| {
+        format!(", and with another schema: {how}")
+    })
 }
 
 fn listed(columns: &[String]) -> String {
     // A wide table must not fill the terminal.
     const MOST: usize = 40;
-    let names = columns.iter().take(MOST).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    if columns.len() > MOST { format!("{names} and {} more", columns.len() - MOST) } else { names }
+    let names = columns
+        .iter()
+        .take(MOST)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if columns.len() > MOST {
+        format!("{names} and {} more", columns.len() - MOST)
+    } else {
+        names
+    }
 }

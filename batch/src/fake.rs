@@ -32,12 +32,20 @@ pub(crate) enum Trouble {
 
 impl Fake {
     pub(crate) fn new() -> Self {
-        Self { manifest: Manifest::example(), trouble: None, calls: AtomicUsize::new(0), sizes: Mutex::default() }
+        Self {
+            manifest: Manifest::example(),
+            trouble: None,
+            calls: AtomicUsize::new(0),
+            sizes: Mutex::default(),
+        }
     }
 
     /// Does well in the first calls, but not in the one with this number.
     pub(crate) fn with_trouble(self, call: usize, trouble: Trouble) -> Self {
-        Self { trouble: Some((call, trouble)), ..self }
+        Self {
+            trouble: Some((call, trouble)),
+            ..self
+        }
     }
 
     /// Says that it gives tiles the same bits only.
@@ -50,7 +58,10 @@ impl Fake {
     pub(crate) fn with_outputs(mut self, names: &[&str]) -> Self {
         let output = &mut self.manifest.functions[0].signature.output;
         output.shape = envelope_format::Shape::PandasDataFrame;
-        output.fields = names.iter().map(|name| Field::new(*name, DataType::Float64, false)).collect();
+        output.fields = names
+            .iter()
+            .map(|name| Field::new(*name, DataType::Float64, false))
+            .collect();
         self
     }
 
@@ -69,7 +80,12 @@ impl MapRows for Fake {
         &self.manifest
     }
 
-    async fn map(&self, function: &str, rows: RecordBatch, _: Duration) -> Result<RecordBatch, runtime::Error> {
+    async fn map(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        _: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
         self.sizes.lock().unwrap().push(rows.num_rows());
         let call = self.calls.fetch_add(1, Ordering::SeqCst);
         match self.trouble {
@@ -85,7 +101,9 @@ impl MapRows for Fake {
             }
             Some((from, Trouble::Panics)) if call >= from => panic!("told to"),
             Some((from, Trouble::Hangs)) if call >= from => std::future::pending().await,
-            Some((from, Trouble::LosesRows)) if call >= from => return Ok(double(self, &rows.slice(1, rows.num_rows() - 1))),
+            Some((from, Trouble::LosesRows)) if call >= from => {
+                return Ok(double(self, &rows.slice(1, rows.num_rows() - 1)));
+            }
             _ => {}
         }
         Ok(double(self, &rows))
@@ -93,7 +111,10 @@ impl MapRows for Fake {
 }
 
 fn double(fake: &Fake, rows: &RecordBatch) -> RecordBatch {
-    let doubled = rows.column(0).as_primitive::<Float64Type>().unary::<_, Float64Type>(|x| x * 2.0);
+    let doubled = rows
+        .column(0)
+        .as_primitive::<Float64Type>()
+        .unary::<_, Float64Type>(|x| x * 2.0);
     let doubled: ArrayRef = Arc::new(Float64Array::from(doubled));
     let schema = runtime::arrow_schema(&fake.manifest.functions[0].signature.output);
     let columns = vec![doubled; schema.fields().len()];

@@ -63,7 +63,9 @@ pub(crate) fn check_row_wise(function: &Function) -> Result<(), Error> {
     let reason = function.certificate.reason.clone();
     Err(Error::NotRowWise {
         function: function.name.clone(),
-        reason: reason.unwrap_or_else(|| "its output for a row was not seen to depend on that row alone".into()),
+        reason: reason.unwrap_or_else(|| {
+            "its output for a row was not seen to depend on that row alone".into()
+        }),
     })
 }
 
@@ -98,7 +100,11 @@ impl Callable {
     pub(crate) fn new(rows: Arc<dyn MapRows>, partitions: NonZeroUsize) -> Self {
         // Two for each worker: one in its hands, one ready for when it is done.
         let most_in_flight = partitions.get() * 2;
-        Self { rows, in_flight: Arc::new(Semaphore::new(most_in_flight)), most_in_flight }
+        Self {
+            rows,
+            in_flight: Arc::new(Semaphore::new(most_in_flight)),
+            most_in_flight,
+        }
     }
 }
 
@@ -123,7 +129,10 @@ mod tests {
         function.certificate.row_wise = false;
         function.certificate.reason = Some("the mean of all rows is taken away".into());
         let error = check_row_wise(&function).unwrap_err();
-        assert_eq!(error.to_string(), "`double` is not row-wise: the mean of all rows is taken away");
+        assert_eq!(
+            error.to_string(),
+            "`double` is not row-wise: the mean of all rows is taken away"
+        );
         assert!(error.hint().is_some());
     }
 

@@ -16,27 +16,27 @@
 //! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
 //! `sink_exec` are the nodes; `target` is where results go and `commit` makes them visible.
 
-mod job;
-mod run;
-mod function;
-mod location;
-mod source;
-mod snapshot;
-mod scan;
-mod schema;
-mod delta_schema;
-mod plan;
-mod map_exec;
-mod sink_exec;
-mod part_file;
-mod statistics;
-mod target;
 mod commit;
+mod delta_schema;
 mod durable;
-mod progress;
 mod error;
 #[cfg(test)]
 mod fake;
+mod function;
+mod job;
+mod location;
+mod map_exec;
+mod part_file;
+mod plan;
+mod progress;
+mod run;
+mod scan;
+mod schema;
+mod sink_exec;
+mod snapshot;
+mod source;
+mod statistics;
+mod target;
 
 pub use error::Error;
 pub use function::MapRows;

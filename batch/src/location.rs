@@ -17,7 +17,10 @@ pub(crate) struct Location {
 impl Location {
     /// Understands a path or a `file://` URL.
     pub(crate) fn parse(text: &str) -> Result<Self, Error> {
-        let refuse = |reason: &str| Error::Location { location: text.to_owned(), reason: reason.to_owned() };
+        let refuse = |reason: &str| Error::Location {
+            location: text.to_owned(),
+            reason: reason.to_owned(),
+        };
         if text.is_empty() {
             return Err(refuse("it is empty"));
         }
@@ -28,11 +31,15 @@ impl Location {
                 .and_then(|url| url.to_file_path().ok())
                 .ok_or_else(|| refuse("it is not a good `file://` URL"))?,
             Some((scheme, _)) => {
-                return Err(refuse(&format!("`{scheme}://` is not supported, only paths and `file://` are")));
+                return Err(refuse(&format!(
+                    "`{scheme}://` is not supported, only paths and `file://` are"
+                )));
             }
         };
         let path = std::path::absolute(path).map_err(|source| refuse(&source.to_string()))?;
-        Ok(Self { path: without_dots(&path) })
+        Ok(Self {
+            path: without_dots(&path),
+        })
     }
 
     /// The path.
@@ -42,15 +49,24 @@ impl Location {
 
     /// The place itself, where the path leads through links.
     pub(crate) fn resolved(self) -> Self {
-        Self { path: self.path.canonicalize().unwrap_or(self.path) }
+        Self {
+            path: self.path.canonicalize().unwrap_or(self.path),
+        }
     }
 
     /// The path as a URL of a folder.
     pub(crate) fn url(&self) -> Result<Url, Error> {
-        Url::from_directory_path(&self.path).map_err(|()| Error::Location {
+        let refuse = |reason: &str| Error::Location {
             location: self.to_string(),
-            reason: "it cannot be written as a URL".into(),
-        })
+            reason: reason.to_owned(),
+        };
+        // The Delta library decodes such a URL twice, and would make another folder.
+        if self.path.to_string_lossy().contains('%') {
+            return Err(refuse(
+                "a Delta table cannot be in a folder with `%` in its name",
+            ));
+        }
+        Url::from_directory_path(&self.path).map_err(|()| refuse("it cannot be written as a URL"))
     }
 }
 

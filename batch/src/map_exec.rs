@@ -20,10 +20,13 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time,
+};
 use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, Partitioning, PlanProperties,
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, Partitioning,
+    PlanProperties,
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -50,7 +53,12 @@ impl MapExec {
     pub(crate) fn new(spec: MapSpec, schema: SchemaRef, input: Arc<dyn ExecutionPlan>) -> Self {
         let metrics = ExecutionPlanMetricsSet::new();
         let properties = properties(schema, &input);
-        Self { spec: Arc::new(spec), input, properties, metrics }
+        Self {
+            spec: Arc::new(spec),
+            input,
+            properties,
+            metrics,
+        }
     }
 }
 
@@ -65,7 +73,11 @@ pub(crate) fn properties(schema: SchemaRef, input: &Arc<dyn ExecutionPlan>) -> A
 }
 
 impl DisplayAs for MapExec {
-    fn fmt_as(&self, _format: DisplayFormatType, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_as(
+        &self,
+        _format: DisplayFormatType,
+        formatter: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         fmt::Display::fmt(&self.spec, formatter)
     }
 }
@@ -90,8 +102,15 @@ impl ExecutionPlan for MapExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(self.spec.as_ref().clone(), self.schema(), only(children)?)))
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(
+            self.spec.as_ref().clone(),
+            self.schema(),
+            only(children)?,
+        )))
     }
 
     /// The scan is shared out by its files already; dealing batches round would copy for nothing.
@@ -107,7 +126,11 @@ impl ExecutionPlan for MapExec {
         Some(self.metrics.clone_inner())
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
         let callables = context.session_config().get_extension::<Callables>();
         let callables = callables.ok_or_else(|| {
             DataFusionError::Configuration("nothing in this session runs envelopes".into())
@@ -219,11 +242,19 @@ impl Caller {
     /// Picks the columns that are kept and those that the function takes.
     fn rows_of(&self, batch: &RecordBatch) -> Result<Rows, Error> {
         let column = |name: &str| {
-            batch.column_by_name(name).cloned().ok_or_else(|| Error::Engine {
-                source: DataFusionError::Internal(format!("the scan lost the column `{name}`")),
-            })
+            batch
+                .column_by_name(name)
+                .cloned()
+                .ok_or_else(|| Error::Engine {
+                    source: DataFusionError::Internal(format!("the scan lost the column `{name}`")),
+                })
         };
-        let kept = self.spec.keep.iter().map(|name| column(name)).collect::<Result<_, _>>()?;
+        let kept = self
+            .spec
+            .keep
+            .iter()
+            .map(|name| column(name))
+            .collect::<Result<_, _>>()?;
         let taken = self.taken.fields().iter().map(|field| {
             let found = column(field.name())?;
             if !field.is_nullable() && found.logical_null_count() > 0 {
@@ -233,8 +264,12 @@ impl Caller {
                     file: None,
                 });
             }
-            let exact = CastOptions { safe: false, ..CastOptions::default() };
-            cast_with_options(&found, field.data_type(), &exact).map_err(|source| self.unreadable(source))
+            let exact = CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            };
+            cast_with_options(&found, field.data_type(), &exact)
+                .map_err(|source| self.unreadable(source))
         });
         let taken = taken.collect::<Result<Vec<_>, _>>()?;
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -249,7 +284,10 @@ impl Caller {
         let wanted = asked.num_rows();
         let output = {
             let _timer = self.time.timer();
-            let answer = self.callable.rows.map(&self.spec.function, asked, self.spec.call_deadline);
+            let answer =
+                self.callable
+                    .rows
+                    .map(&self.spec.function, asked, self.spec.call_deadline);
             answer.await.map_err(|source| self.failed(source))?
         };
         if output.num_rows() != wanted {
@@ -286,14 +324,25 @@ impl Caller {
     }
 
     fn failed(&self, source: runtime::Error) -> Error {
-        Error::Function { function: self.spec.function.clone(), table: self.spec.table.clone(), source }
+        Error::Function {
+            function: self.spec.function.clone(),
+            table: self.spec.table.clone(),
+            source,
+        }
     }
 
     fn wrong_output(&self, reason: String) -> Error {
-        self.failed(runtime::Error::Output { function: self.spec.function.clone(), reason })
+        self.failed(runtime::Error::Output {
+            function: self.spec.function.clone(),
+            reason,
+        })
     }
 
     fn unreadable(&self, source: arrow_schema::ArrowError) -> Error {
-        Error::Read { table: self.spec.table.clone(), file: None, source: Box::new(source) }
+        Error::Read {
+            table: self.spec.table.clone(),
+            file: None,
+            source: Box::new(source),
+        }
     }
 }

@@ -52,7 +52,10 @@ impl PartFile {
     ) -> Result<Self, Error> {
         let path = FilePath::new("/").join(location.as_ref());
         let wrong = |source| Error::Engine { source };
-        let statistics = statistics.then(|| Statistics::new(schema)).transpose().map_err(wrong)?;
+        let statistics = statistics
+            .then(|| Statistics::new(schema))
+            .transpose()
+            .map_err(wrong)?;
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
@@ -60,8 +63,17 @@ impl PartFile {
             .build();
         let file = BufWriter::new(store, location);
         match AsyncArrowWriter::try_new(file, Arc::clone(schema), Some(properties)) {
-            Ok(writer) => Ok(Self { name, path, rows: 0, writer, statistics }),
-            Err(source) => Err(Error::Write { path, source: Box::new(source) }),
+            Ok(writer) => Ok(Self {
+                name,
+                path,
+                rows: 0,
+                writer,
+                statistics,
+            }),
+            Err(source) => Err(Error::Write {
+                path,
+                source: Box::new(source),
+            }),
         }
     }
 
@@ -72,17 +84,25 @@ impl PartFile {
 
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<(), Error> {
         if let Some(statistics) = &mut self.statistics {
-            statistics.add(batch).map_err(|source| Error::Engine { source })?;
+            statistics
+                .add(batch)
+                .map_err(|source| Error::Engine { source })?;
         }
         self.rows += batch.num_rows();
         let written = self.writer.write(batch).await;
-        written.map_err(|source| Error::Write { path: self.path.clone(), source: Box::new(source) })
+        written.map_err(|source| Error::Write {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })
     }
 
     /// Ends the file; it is on the disk when this is done.
     pub(crate) async fn finish(mut self) -> Result<Part, Error> {
         let finished = self.writer.finish().await;
-        finished.map_err(|source| Error::Write { path: self.path.clone(), source: Box::new(source) })?;
+        finished.map_err(|source| Error::Write {
+            path: self.path.clone(),
+            source: Box::new(source),
+        })?;
         let statistics = self.statistics.map(Statistics::finish).transpose();
         Ok(Part {
             name: self.name,

@@ -22,7 +22,8 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNode, UserDefinedLogicalNodeCore,
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNode,
+    UserDefinedLogicalNodeCore,
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
@@ -76,14 +77,23 @@ pub(crate) struct Callables(HashMap<Digest, Arc<Callable>>);
 impl Callables {
     pub(crate) fn find(&self, digest: &Digest) -> Result<Arc<Callable>> {
         self.0.get(digest).cloned().ok_or_else(|| {
-            DataFusionError::Configuration(format!("nothing in this session runs the envelope `{digest}`"))
+            DataFusionError::Configuration(format!(
+                "nothing in this session runs the envelope `{digest}`"
+            ))
         })
     }
 }
 
 /// A session that can carry out plans with our nodes.
-pub(crate) fn session(callable: Callable, partitions: NonZeroUsize, batch_rows: usize) -> Result<SessionState> {
-    let callables = Callables(HashMap::from([(callable.rows.digest(), Arc::new(callable))]));
+pub(crate) fn session(
+    callable: Callable,
+    partitions: NonZeroUsize,
+    batch_rows: usize,
+) -> Result<SessionState> {
+    let callables = Callables(HashMap::from([(
+        callable.rows.digest(),
+        Arc::new(callable),
+    )]));
     let mut config = SessionConfig::new()
         .with_target_partitions(partitions.get())
         .with_batch_size(batch_rows)
@@ -111,10 +121,23 @@ pub(crate) fn logical(
 ) -> Result<LogicalPlan> {
     let table = provider_as_source(Arc::new(SnapshotTable::new(source)));
     let input = LogicalPlanBuilder::scan("source", table, Some(scanned))?.build()?;
-    let map = MapNode { spec: map.0, schema: unqualified(&map.1)?, input };
-    let input = LogicalPlan::Extension(Extension { node: Arc::new(map) });
-    let sink = SinkNode { spec: sink.0, written: sink.1, schema: unqualified(&SinkExec::rows_schema())?, input };
-    Ok(LogicalPlan::Extension(Extension { node: Arc::new(sink) }))
+    let map = MapNode {
+        spec: map.0,
+        schema: unqualified(&map.1)?,
+        input,
+    };
+    let input = LogicalPlan::Extension(Extension {
+        node: Arc::new(map),
+    });
+    let sink = SinkNode {
+        spec: sink.0,
+        written: sink.1,
+        schema: unqualified(&SinkExec::rows_schema())?,
+        input,
+    };
+    Ok(LogicalPlan::Extension(Extension {
+        node: Arc::new(sink),
+    }))
 }
 
 fn unqualified(schema: &Schema) -> Result<DFSchemaRef> {
@@ -160,8 +183,15 @@ impl UserDefinedLogicalNodeCore for MapNode {
         fmt::Display::fmt(&self.spec, formatter)
     }
 
-    fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
-        Ok(Self { input: only(inputs)?, ..self.clone() })
+    fn with_exprs_and_inputs(
+        &self,
+        _expressions: Vec<Expr>,
+        inputs: Vec<LogicalPlan>,
+    ) -> Result<Self> {
+        Ok(Self {
+            input: only(inputs)?,
+            ..self.clone()
+        })
     }
 }
 
@@ -186,8 +216,15 @@ impl UserDefinedLogicalNodeCore for SinkNode {
         fmt::Display::fmt(&self.spec, formatter)
     }
 
-    fn with_exprs_and_inputs(&self, _expressions: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
-        Ok(Self { input: only(inputs)?, ..self.clone() })
+    fn with_exprs_and_inputs(
+        &self,
+        _expressions: Vec<Expr>,
+        inputs: Vec<LogicalPlan>,
+    ) -> Result<Self> {
+        Ok(Self {
+            input: only(inputs)?,
+            ..self.clone()
+        })
     }
 }
 
@@ -196,14 +233,24 @@ pub(crate) fn only<T>(inputs: Vec<T>) -> Result<T> {
     let mut inputs = inputs.into_iter();
     match (inputs.next(), inputs.next()) {
         (Some(input), None) => Ok(input),
-        _ => Err(DataFusionError::Internal("a node of ours has exactly one input".into())),
+        _ => Err(DataFusionError::Internal(
+            "a node of ours has exactly one input".into(),
+        )),
     }
 }
 
 impl fmt::Display for MapSpec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { digest, function, batch_rows, .. } = self;
-        write!(formatter, "EnvelopeMap: function={function}, envelope={digest}, batch_rows={batch_rows}")?;
+        let Self {
+            digest,
+            function,
+            batch_rows,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "EnvelopeMap: function={function}, envelope={digest}, batch_rows={batch_rows}"
+        )?;
         if let Some(tile) = self.tile {
             write!(formatter, ", tile={tile}")?;
         }
@@ -213,8 +260,16 @@ impl fmt::Display for MapSpec {
 
 impl fmt::Display for SinkSpec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { folder, job, file_rows, .. } = self;
-        write!(formatter, "EnvelopeSink: folder=/{folder}, job={job}, file_rows={file_rows}")
+        let Self {
+            folder,
+            job,
+            file_rows,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "EnvelopeSink: folder=/{folder}, job={job}, file_rows={file_rows}"
+        )
     }
 }
 
@@ -250,7 +305,11 @@ struct EnvelopeQueryPlanner;
 
 #[async_trait]
 impl QueryPlanner for EnvelopeQueryPlanner {
-    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
         DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(EnvelopeExtensionPlanner)])
             .create_physical_plan(plan, session)
             .await
@@ -273,10 +332,18 @@ impl ExtensionPlanner for EnvelopeExtensionPlanner {
         let input = || only(physical_inputs.to_vec());
         if let Some(map) = node.as_any().downcast_ref::<MapNode>() {
             let schema = Arc::new(map.schema.as_arrow().clone());
-            return Ok(Some(Arc::new(MapExec::new(map.spec.clone(), schema, input()?))));
+            return Ok(Some(Arc::new(MapExec::new(
+                map.spec.clone(),
+                schema,
+                input()?,
+            ))));
         }
         if let Some(sink) = node.as_any().downcast_ref::<SinkNode>() {
-            return Ok(Some(Arc::new(SinkExec::new(sink.spec.clone(), Arc::clone(&sink.written), input()?))));
+            return Ok(Some(Arc::new(SinkExec::new(
+                sink.spec.clone(),
+                Arc::clone(&sink.written),
+                input()?,
+            ))));
         }
         Ok(None)
     }

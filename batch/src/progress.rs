@@ -22,8 +22,16 @@ impl Progress {
     /// Reads how far `plan` is from the counters of its sink.
     pub(crate) fn of(plan: &Arc<dyn ExecutionPlan>, rows_total: Option<u64>) -> Self {
         let metrics = plan.metrics().unwrap_or_default();
-        let count = |name| metrics.sum_by_name(name).map_or(0, |sum| sum.as_usize() as u64);
-        Self { rows_done: count(SinkExec::ROWS), rows_total, files_done: count(SinkExec::FILES) }
+        let count = |name| {
+            metrics
+                .sum_by_name(name)
+                .map_or(0, |sum| sum.as_usize() as u64)
+        };
+        Self {
+            rows_done: count(SinkExec::ROWS),
+            rows_total,
+            files_done: count(SinkExec::FILES),
+        }
     }
 }
 

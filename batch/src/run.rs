@@ -23,8 +23,8 @@ use crate::progress::{Progress, report};
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
 use crate::source::Source;
-use crate::target::{Attempt, Target};
-use crate::{Error, Format, Job, MapRows};
+use crate::target::{Attempt, Change, Target};
+use crate::{Error, Job, MapRows};
 
 /// What does the work of a job.
 #[derive(Clone)]
@@ -41,7 +41,10 @@ pub struct Components {
 
 impl fmt::Debug for Components {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Components").field("id", &self.id).finish_non_exhaustive()
+        formatter
+            .debug_struct("Components")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -64,17 +67,42 @@ pub struct Summary {
 /// # Errors
 /// See [`Error`].
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
-    let function = components.rows.manifest().function(job.function.as_deref()).map_err(Error::NoSuchFunction)?;
+    let function = components
+        .rows
+        .manifest()
+        .function(job.function.as_deref())
+        .map_err(Error::NoSuchFunction)?;
     check_row_wise(function)?;
     let source = Arc::new(Source::open(&Location::parse(&job.input)?).await?);
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
     let target = Target::check(job, &columns.mapped).await?;
     let attempt = target.begin(components.id)?;
-    let planned = plan(job, components, Parts { function, source: &source, columns, target: &target, attempt: &attempt }).await?;
+    let planned = plan(
+        job,
+        components,
+        Parts {
+            function,
+            source: &source,
+            columns,
+            target: &target,
+            attempt: &attempt,
+        },
+    )
+    .await?;
     let parts = execute(&planned, components, source.rows()).await?;
     check_complete(&source, &parts)?;
-    let version = commit(&target, attempt, &parts, facts(components, function, &source)).await?;
-    Ok(Summary { rows: parts.iter().map(|part| part.rows).sum(), files: parts.len() as u64, version })
+    let version = commit(
+        &target,
+        attempt,
+        &parts,
+        facts(components, function, &source),
+    )
+    .await?;
+    Ok(Summary {
+        rows: parts.iter().map(|part| part.rows).sum(),
+        files: parts.len() as u64,
+        version,
+    })
 }
 
 /// What has been decided about a job before it is planned.
@@ -93,7 +121,13 @@ struct Planned {
 }
 
 async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Planned, Error> {
-    let Parts { function, source, columns, target, attempt } = parts;
+    let Parts {
+        function,
+        source,
+        columns,
+        target,
+        attempt,
+    } = parts;
     let settings = &job.settings;
     let tile = function.certificate.tile;
     let batch_rows = rows_of_a_call(settings.batch_rows, tile);
@@ -111,15 +145,22 @@ async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Pl
         folder: store_path(attempt.folder())?.to_string(),
         job: attempt.job().to_owned(),
         file_rows: settings.file_rows.get(),
-        statistics: target.format == Format::Delta,
+        statistics: matches!(target.change, Change::Delta(_)),
     };
-    let partitions = settings.partitions.or_else(|| std::thread::available_parallelism().ok());
+    let partitions = settings
+        .partitions
+        .or_else(|| std::thread::available_parallelism().ok());
     let partitions = partitions.unwrap_or(NonZeroUsize::MIN);
     let callable = Callable::new(Arc::clone(&components.rows), partitions);
     let planned = async {
         let session = plan::session(callable, partitions, batch_rows)?;
         let map = (map, columns.mapped);
-        let logical = plan::logical(Arc::clone(source), columns.scanned, map, (sink, Arc::clone(&target.written)))?;
+        let logical = plan::logical(
+            Arc::clone(source),
+            columns.scanned,
+            map,
+            (sink, Arc::clone(&target.written)),
+        )?;
         let plan = session.create_physical_plan(&logical).await?;
         EngineResult::Ok(Planned { plan, session })
     };
@@ -127,9 +168,14 @@ async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Pl
 }
 
 /// Carries the plan out, all partitions at once.
-async fn execute(planned: &Planned, components: &Components, rows_total: Option<u64>) -> Result<Vec<Part>, Error> {
+async fn execute(
+    planned: &Planned,
+    components: &Components,
+    rows_total: Option<u64>,
+) -> Result<Vec<Part>, Error> {
     let Planned { plan, session } = planned;
-    let streams = execute_stream_partitioned(Arc::clone(plan), session.task_ctx()).map_err(Error::from_engine)?;
+    let streams = execute_stream_partitioned(Arc::clone(plan), session.task_ctx())
+        .map_err(Error::from_engine)?;
     let mut partitions = JoinSet::new();
     for stream in streams {
         partitions.spawn(stream.try_collect::<Vec<_>>());
@@ -146,7 +192,9 @@ async fn execute(planned: &Planned, components: &Components, rows_total: Option<
     outcome
 }
 
-async fn gather(partitions: &mut JoinSet<EngineResult<Vec<RecordBatch>>>) -> Result<Vec<Part>, Error> {
+async fn gather(
+    partitions: &mut JoinSet<EngineResult<Vec<RecordBatch>>>,
+) -> Result<Vec<Part>, Error> {
     let mut parts = vec![];
     while let Some(partition) = partitions.join_next().await {
         let batches = partition.map_err(panicked)?.map_err(Error::from_engine)?;
@@ -157,10 +205,16 @@ async fn gather(partitions: &mut JoinSet<EngineResult<Vec<RecordBatch>>>) -> Res
 }
 
 fn panicked(error: tokio::task::JoinError) -> Error {
-    let Ok(panic) = error.try_into_panic() else { return Error::Cancelled };
+    let Ok(panic) = error.try_into_panic() else {
+        return Error::Cancelled;
+    };
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let message = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    Error::Panicked { message: message.to_owned() }
+    let message = text
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Error::Panicked {
+        message: message.to_owned(),
+    }
 }
 
 /// The last look before results become visible: as many rows out as the table says it has.
@@ -179,7 +233,10 @@ fn check_complete(source: &Source, parts: &[Part]) -> Result<(), Error> {
 /// What the log of a Delta table keeps about the job.
 fn facts(components: &Components, function: &Function, source: &Source) -> Facts {
     let mut facts = Facts::from([
-        ("envelopeDigest".into(), components.rows.digest().to_string().into()),
+        (
+            "envelopeDigest".into(),
+            components.rows.digest().to_string().into(),
+        ),
         ("queryFunction".into(), function.name.clone().into()),
         ("jobId".into(), components.id.simple().to_string().into()),
         ("inputTable".into(), source.name.clone().into()),

@@ -62,20 +62,32 @@ impl TableProvider for SnapshotTable {
             return Ok(Arc::new(EmptyExec::new(self.projected(projection)?)));
         }
         let schema = TableSchema::builder(self.source.file_schema())
-            .with_table_partition_cols(self.source.partition_fields().iter().cloned().collect::<Vec<_>>())
+            .with_table_partition_cols(
+                self.source
+                    .partition_fields()
+                    .iter()
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            )
             .build();
         let options = TableParquetOptions {
             global: session.config_options().execution.parquet.clone(),
             ..TableParquetOptions::default()
         };
         let parquet = ParquetSource::new(schema).with_table_parquet_options(options);
-        let files = self.source.files.iter().map(partitioned_file).collect::<Result<Vec<_>, _>>();
+        let files = self
+            .source
+            .files
+            .iter()
+            .map(partitioned_file)
+            .collect::<Result<Vec<_>, _>>();
         // One group: the optimizer cuts it into as many ranges of equal length as there are
         // partitions, across the borders of files.
-        let scan = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(parquet))
-            .with_file_group(FileGroup::new(files.map_err(Error::into_engine)?))
-            .with_projection_indices(projection.cloned())?
-            .build();
+        let scan =
+            FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(parquet))
+                .with_file_group(FileGroup::new(files.map_err(Error::into_engine)?))
+                .with_projection_indices(projection.cloned())?
+                .build();
         Ok(DataSourceExec::from_data_source(scan))
     }
 }

@@ -23,9 +23,17 @@ pub(crate) struct Columns {
 
 impl Columns {
     /// Checks the function's signature and the columns to keep against the table.
-    pub(crate) fn decide(source: &Source, signature: &Signature, keep: &[String]) -> Result<Self, Error> {
+    pub(crate) fn decide(
+        source: &Source,
+        signature: &Signature,
+        keep: &[String],
+    ) -> Result<Self, Error> {
         let mut scanned = vec![];
-        for (expected, nullable) in runtime::arrow_schema(&signature.input).fields().iter().map(|field| (field, field.is_nullable())) {
+        for (expected, nullable) in runtime::arrow_schema(&signature.input)
+            .fields()
+            .iter()
+            .map(|field| (field, field.is_nullable()))
+        {
             let (index, found) = find(source, expected.name())?;
             if !lossless(found.data_type(), expected.data_type()) {
                 return Err(Error::ColumnType {
@@ -48,15 +56,28 @@ impl Columns {
             }
             mapped.push(Arc::clone(found));
         }
-        mapped.extend(runtime::arrow_schema(&signature.output).fields().iter().cloned());
+        mapped.extend(
+            runtime::arrow_schema(&signature.output)
+                .fields()
+                .iter()
+                .cloned(),
+        );
         check_distinct(&mapped, keep)?;
-        Ok(Self { scanned, mapped: Arc::new(Schema::new(mapped)) })
+        Ok(Self {
+            scanned,
+            mapped: Arc::new(Schema::new(mapped)),
+        })
     }
 }
 
 fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
     source.schema.fields().find(name).ok_or_else(|| {
-        let columns: Vec<String> = source.schema.fields().iter().map(|field| field.name().clone()).collect();
+        let columns: Vec<String> = source
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         Error::NoColumn {
             table: source.name.clone(),
             column: name.to_owned(),
@@ -77,7 +98,11 @@ fn nearest(wanted: &str, names: &[String]) -> Option<String> {
 
 /// Refuses a table that is known to lack values which the function needs, before any work.
 fn check_filled(source: &Source, column: &str) -> Result<(), Error> {
-    match source.files.iter().find(|file| file.columns_with_nulls.contains(column)) {
+    match source
+        .files
+        .iter()
+        .find(|file| file.columns_with_nulls.contains(column))
+    {
         None => Ok(()),
         Some(file) => Err(Error::MissingValue {
             table: source.name.clone(),
@@ -91,8 +116,15 @@ fn check_distinct(mapped: &[FieldRef], keep: &[String]) -> Result<(), Error> {
     let mut seen = HashSet::new();
     for (position, field) in mapped.iter().enumerate() {
         if !seen.insert(field.name()) {
-            let reason = if position < keep.len() { "it is kept twice" } else { "one is kept, the function gives the other" };
-            return Err(Error::ColumnTwice { column: field.name().clone(), reason: reason.into() });
+            let reason = if position < keep.len() {
+                "it is kept twice"
+            } else {
+                "one is kept, the function gives the other"
+            };
+            return Err(Error::ColumnTwice {
+                column: field.name().clone(),
+                reason: reason.into(),
+            });
         }
     }
     Ok(())
@@ -103,8 +135,8 @@ fn check_distinct(mapped: &[FieldRef], keep: &[String]) -> Result<(), Error> {
 /// Everything that is not listed here is refused: nothing is coerced silently.
 pub(crate) fn lossless(found: &DataType, expected: &DataType) -> bool {
     use DataType::{
-        Binary, BinaryView, Dictionary, Duration, FixedSizeBinary, FixedSizeList, LargeBinary, LargeList,
-        LargeUtf8, List, Null, Timestamp, Utf8, Utf8View,
+        Binary, BinaryView, Dictionary, Duration, FixedSizeBinary, FixedSizeList, LargeBinary,
+        LargeList, LargeUtf8, List, Null, Timestamp, Utf8, Utf8View,
     };
     if let (Some(found), Some(expected)) = (Number::of(found), Number::of(expected)) {
         return found.fits(expected);
@@ -115,10 +147,14 @@ pub(crate) fn lossless(found: &DataType, expected: &DataType) -> bool {
         (Dictionary(_, value), expected) => lossless(value, expected),
         (LargeUtf8 | Utf8View, Utf8) => true,
         (LargeBinary | BinaryView | FixedSizeBinary(_), Binary) => true,
-        (Timestamp(from, None), Timestamp(to, None)) | (Duration(from), Duration(to)) => finer(*from, *to),
+        (Timestamp(from, None), Timestamp(to, None)) | (Duration(from), Duration(to)) => {
+            finer(*from, *to)
+        }
         // The zone says how a moment is shown, not which moment it is.
         (Timestamp(from, Some(_)), Timestamp(to, Some(_))) => finer(*from, *to),
-        (List(from) | LargeList(from) | FixedSizeList(from, _), List(to)) => lossless(from.data_type(), to.data_type()),
+        (List(from) | LargeList(from) | FixedSizeList(from, _), List(to)) => {
+            lossless(from.data_type(), to.data_type())
+        }
         _ => false,
     }
 }
@@ -148,10 +184,17 @@ impl Number {
             DataType::Float16 => (true, true, 11),
             DataType::Float32 => (true, true, 24),
             DataType::Float64 => (true, true, 53),
-            #[expect(clippy::wildcard_enum_match_arm, reason = "the other types are not numbers")]
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "the other types are not numbers"
+            )]
             _ => return None,
         };
-        Some(Self { float, signed, bits })
+        Some(Self {
+            float,
+            signed,
+            bits,
+        })
     }
 
     fn fits(self, wider: Self) -> bool {
@@ -179,20 +222,29 @@ fn plain(data_type: &DataType) -> DataType {
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other types are plain")]
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => DataType::Binary,
+        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
         DataType::Dictionary(_, value) => plain(value),
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::ListView(item)
         | DataType::LargeListView(item)
         | DataType::FixedSizeList(item, _) => DataType::List(Arc::new(plain_field(item))),
-        DataType::Struct(fields) => DataType::Struct(fields.iter().map(|field| plain_field(field)).collect()),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| plain_field(field)).collect())
+        }
         other => other.clone(),
     }
 }
 
 /// Refuses results that do not have exactly the columns of the table that they are to join.
-pub(crate) fn check_same(table: &str, existing: &Schema, results: &Schema, format: Format) -> Result<(), Error> {
+pub(crate) fn check_same(
+    table: &str,
+    existing: &Schema,
+    results: &Schema,
+    format: Format,
+) -> Result<(), Error> {
     let mismatch = |column: &str, found: String, expected: String| Error::SchemaMismatch {
         table: table.to_owned(),
         column: column.to_owned(),
@@ -202,28 +254,50 @@ pub(crate) fn check_same(table: &str, existing: &Schema, results: &Schema, forma
     let absent = || "no such column".to_owned();
     for result in results.fields() {
         let Some((_, column)) = existing.fields().find(result.name()) else {
-            return Err(mismatch(result.name(), type_name(result.data_type()), absent()));
+            return Err(mismatch(
+                result.name(),
+                type_name(result.data_type()),
+                absent(),
+            ));
         };
         let expected = plain_field(column);
         if !same_type(expected.data_type(), result.data_type()) {
-            return Err(mismatch(result.name(), type_name(result.data_type()), type_name(expected.data_type())));
+            return Err(mismatch(
+                result.name(),
+                type_name(result.data_type()),
+                type_name(expected.data_type()),
+            ));
         }
         // A Parquet file says for itself whether values may be missing; a Delta table promises it.
         if format == Format::Delta && result.is_nullable() && !column.is_nullable() {
             let name = type_name(result.data_type());
-            return Err(mismatch(result.name(), format!("{name} with missing values"), format!("{name} without")));
+            return Err(mismatch(
+                result.name(),
+                format!("{name} with missing values"),
+                format!("{name} without"),
+            ));
         }
     }
-    match existing.fields().iter().find(|column| results.fields().find(column.name()).is_none()) {
+    match existing
+        .fields()
+        .iter()
+        .find(|column| results.fields().find(column.name()).is_none())
+    {
         None => Ok(()),
-        Some(column) => Err(mismatch(column.name(), absent(), type_name(column.data_type()))),
+        Some(column) => Err(mismatch(
+            column.name(),
+            absent(),
+            type_name(column.data_type()),
+        )),
     }
 }
 
 /// Names and nullability of items are not part of what a list holds.
 fn same_type(one: &DataType, other: &DataType) -> bool {
     match (one, other) {
-        (DataType::List(one), DataType::List(other)) => same_type(one.data_type(), other.data_type()),
+        (DataType::List(one), DataType::List(other)) => {
+            same_type(one.data_type(), other.data_type())
+        }
         (DataType::Struct(one), DataType::Struct(other)) => {
             one.len() == other.len()
                 && one.iter().zip(other).all(|(one, other)| {
@@ -242,7 +316,10 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         TimeUnit::Microsecond => "us",
         TimeUnit::Nanosecond => "ns",
     };
-    #[expect(clippy::wildcard_enum_match_arm, reason = "signatures know no other types")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "signatures know no other types"
+    )]
     match data_type {
         DataType::Boolean => "bool".into(),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "utf8".into(),

@@ -9,10 +9,14 @@ use arrow_array::{RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
-use datafusion::execution::object_store::{DefaultObjectStoreRegistry, ObjectStoreRegistry as _, ObjectStoreUrl};
+use datafusion::execution::object_store::{
+    DefaultObjectStoreRegistry, ObjectStoreRegistry as _, ObjectStoreUrl,
+};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time};
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt as _, stream};
@@ -29,7 +33,10 @@ use crate::plan::{SinkSpec, only};
 /// Stores of a session: what it writes to local files is on the disk when the write is done.
 pub(crate) fn durable_stores() -> DefaultObjectStoreRegistry {
     let stores = DefaultObjectStoreRegistry::new();
-    stores.register_store(ObjectStoreUrl::local_filesystem().as_ref(), Arc::new(DurableStore::local()));
+    stores.register_store(
+        ObjectStoreUrl::local_filesystem().as_ref(),
+        Arc::new(DurableStore::local()),
+    );
     stores
 }
 
@@ -62,7 +69,13 @@ impl SinkExec {
 
     pub(crate) fn new(spec: SinkSpec, written: SchemaRef, input: Arc<dyn ExecutionPlan>) -> Self {
         let properties = properties(Self::rows_schema(), &input);
-        Self { spec: Arc::new(spec), written, input, properties, metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            spec: Arc::new(spec),
+            written,
+            input,
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
     }
 
     /// Columns of the rows that it gives.
@@ -87,7 +100,11 @@ impl SinkExec {
 }
 
 impl DisplayAs for SinkExec {
-    fn fmt_as(&self, _format: DisplayFormatType, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn fmt_as(
+        &self,
+        _format: DisplayFormatType,
+        formatter: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
         fmt::Display::fmt(&self.spec, formatter)
     }
 }
@@ -112,8 +129,15 @@ impl ExecutionPlan for SinkExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self::new(self.spec.as_ref().clone(), Arc::clone(&self.written), only(children)?)))
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(
+            self.spec.as_ref().clone(),
+            Arc::clone(&self.written),
+            only(children)?,
+        )))
     }
 
     fn benefits_from_input_partitioning(&self) -> Vec<bool> {
@@ -124,8 +148,14 @@ impl ExecutionPlan for SinkExec {
         Some(self.metrics.clone_inner())
     }
 
-    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let store = context.runtime_env().object_store(ObjectStoreUrl::local_filesystem())?;
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let store = context
+            .runtime_env()
+            .object_store(ObjectStoreUrl::local_filesystem())?;
         let sink = Sink {
             spec: Arc::clone(&self.spec),
             written: Arc::clone(&self.written),
@@ -137,7 +167,10 @@ impl ExecutionPlan for SinkExec {
         };
         let input = self.input.execute(partition, context)?;
         let parts = stream::once(sink.write(input)).map(|parts| Ok(rows_of(&parts?)?));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(Self::rows_schema(), parts)))
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            Self::rows_schema(),
+            parts,
+        )))
     }
 }
 
@@ -145,8 +178,16 @@ fn rows_of(parts: &[Part]) -> Result<RecordBatch, ArrowError> {
     let names: StringArray = parts.iter().map(|part| Some(part.name.as_str())).collect();
     let rows: UInt64Array = parts.iter().map(|part| Some(part.rows)).collect();
     let bytes: UInt64Array = parts.iter().map(|part| Some(part.bytes)).collect();
-    let statistics: StringArray = parts.iter().map(|part| part.statistics.as_deref()).collect();
-    let columns = vec![Arc::new(names) as _, Arc::new(rows) as _, Arc::new(bytes) as _, Arc::new(statistics) as _];
+    let statistics: StringArray = parts
+        .iter()
+        .map(|part| part.statistics.as_deref())
+        .collect();
+    let columns = vec![
+        Arc::new(names) as _,
+        Arc::new(rows) as _,
+        Arc::new(bytes) as _,
+        Arc::new(statistics) as _,
+    ];
     RecordBatch::try_new(SinkExec::rows_schema(), columns)
 }
 
@@ -191,13 +232,22 @@ impl Sink {
     }
 
     fn begin(&self, position: usize) -> Result<PartFile, Error> {
-        let name = format!("part-{:05}-{position:05}-{}.parquet", self.partition, self.spec.job);
+        let name = format!(
+            "part-{:05}-{position:05}-{}.parquet",
+            self.partition, self.spec.job
+        );
         let folder = Path::parse(&self.spec.folder).map_err(|source| Error::Location {
             location: self.spec.folder.clone(),
             reason: source.to_string(),
         })?;
         let location = folder.parts().chain([name.as_str().into()]).collect();
-        PartFile::begin(Arc::clone(&self.store), location, name, &self.written, self.spec.statistics)
+        PartFile::begin(
+            Arc::clone(&self.store),
+            location,
+            name,
+            &self.written,
+            self.spec.statistics,
+        )
     }
 
     async fn finish(&self, file: PartFile) -> Result<Part, Error> {

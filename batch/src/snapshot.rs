@@ -30,13 +30,19 @@ pub(crate) fn table(location: &Location) -> Result<DeltaTable, Error> {
 
 /// The Delta table at `location` at its latest version.
 pub(crate) async fn loaded(location: &Location) -> Result<DeltaTable, Error> {
+    let not_found = |looked_for: &str| Error::TableNotFound {
+        table: location.to_string(),
+        looked_for: looked_for.to_owned(),
+    };
+    if !location.path().join("_delta_log").is_dir() {
+        return Err(not_found("no folder `_delta_log`"));
+    }
     let mut table = table(location)?;
     match table.load().await {
         Ok(()) => Ok(table),
-        Err(DeltaTableError::NotATable(_)) => Err(Error::TableNotFound {
-            table: location.to_string(),
-            looked_for: "its folder `_delta_log` holds no version".into(),
-        }),
+        Err(DeltaTableError::NotATable(_)) => {
+            Err(not_found("its folder `_delta_log` holds no version"))
+        }
         Err(source) => Err(unreadable(location, source)),
     }
 }
@@ -44,8 +50,12 @@ pub(crate) async fn loaded(location: &Location) -> Result<DeltaTable, Error> {
 /// The files of the Delta table at `location` at its latest version.
 pub(crate) async fn source(location: &Location) -> Result<Source, Error> {
     let table = loaded(location).await?;
-    let state = table.snapshot().map_err(|source| unreadable(location, source))?;
-    PROTOCOL.can_read_from(state).map_err(|source| unsupported(location, source))?;
+    let state = table
+        .snapshot()
+        .map_err(|source| unreadable(location, source))?;
+    PROTOCOL
+        .can_read_from(state)
+        .map_err(|source| unsupported(location, source))?;
     let partition_columns = state.metadata().partition_columns();
     let schema = state.snapshot().arrow_schema();
     let (partitions, columns) = split(&schema, partition_columns);
@@ -79,30 +89,55 @@ pub(crate) fn unsupported(location: &Location, source: TransactionError) -> Erro
     let table = location.to_string();
     match source {
         TransactionError::UnsupportedTableFeatures(features) => {
-            let names = features.iter().map(|feature| format!("`{}`", feature.as_ref())).collect::<Vec<_>>();
-            Error::Unsupported { table, feature: format!("uses {}", names.join(", ")) }
+            let names = features
+                .iter()
+                .map(|feature| format!("`{}`", feature.as_ref()))
+                .collect::<Vec<_>>();
+            Error::Unsupported {
+                table,
+                feature: format!("uses {}", names.join(", ")),
+            }
         }
-        TransactionError::TableFeaturesRequired(feature) => {
-            Error::Unsupported { table, feature: format!("lacks the feature `{}`", feature.as_ref()) }
-        }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the other cases are not about features")]
-        other => Error::Read { table, file: None, source: Box::new(other) },
+        TransactionError::TableFeaturesRequired(feature) => Error::Unsupported {
+            table,
+            feature: format!("lacks the feature `{}`", feature.as_ref()),
+        },
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other cases are not about features"
+        )]
+        other => Error::Read {
+            table,
+            file: None,
+            source: Box::new(other),
+        },
     }
 }
 
 pub(crate) fn unreadable(location: &Location, source: DeltaTableError) -> Error {
-    Error::Read { table: location.to_string(), file: None, source: Box::new(source) }
+    Error::Read {
+        table: location.to_string(),
+        file: None,
+        source: Box::new(source),
+    }
 }
 
 fn split(schema: &Schema, partition_columns: &[String]) -> (Vec<FieldRef>, Vec<FieldRef>) {
     let plain = |field: &FieldRef| -> FieldRef { Arc::new(plain_field(field)) };
     let named = |name: &String| schema.fields().find(name).map(|(_, field)| plain(field));
     let partitions = partition_columns.iter().filter_map(named).collect();
-    let columns = schema.fields().iter().filter(|field| !partition_columns.contains(field.name()));
+    let columns = schema
+        .fields()
+        .iter()
+        .filter(|field| !partition_columns.contains(field.name()));
     (partitions, columns.map(plain).collect())
 }
 
-fn data_file(location: &Location, view: &LogicalFileView, partitions: &[FieldRef]) -> Result<DataFile, Error> {
+fn data_file(
+    location: &Location,
+    view: &LogicalFileView,
+    partitions: &[FieldRef],
+) -> Result<DataFile, Error> {
     let unsupported = |feature: &str| Error::Unsupported {
         table: location.to_string(),
         feature: feature.to_owned(),
@@ -112,7 +147,9 @@ fn data_file(location: &Location, view: &LogicalFileView, partitions: &[FieldRef
     }
     let path = view.path();
     if path.contains("://") {
-        return Err(unsupported(&format!("has a file outside of its folder (`{path}`)")));
+        return Err(unsupported(&format!(
+            "has a file outside of its folder (`{path}`)"
+        )));
     }
     let statistics = Statistics::parse(view.stats().as_deref());
     let values = view.partition_values_map();
@@ -120,8 +157,12 @@ fn data_file(location: &Location, view: &LogicalFileView, partitions: &[FieldRef
         .iter()
         .map(|field| partition_value(location, field, &values))
         .collect::<Result<Vec<_>, _>>()?;
-    let lacking = partitions.iter().zip(&partition_values).filter(|(_, value)| value.is_null());
-    let mut columns_with_nulls: HashSet<String> = lacking.map(|(field, _)| field.name().clone()).collect();
+    let lacking = partitions
+        .iter()
+        .zip(&partition_values)
+        .filter(|(_, value)| value.is_null());
+    let mut columns_with_nulls: HashSet<String> =
+        lacking.map(|(field, _)| field.name().clone()).collect();
     columns_with_nulls.extend(statistics.columns_with_nulls());
     Ok(DataFile {
         path: location.path().join(path.as_ref()),
@@ -166,11 +207,15 @@ struct Statistics {
 impl Statistics {
     fn parse(text: Option<&str>) -> Self {
         // Statistics only save work: a table with odd ones can still be read.
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
     }
 
     fn columns_with_nulls(&self) -> impl Iterator<Item = String> {
-        let lacking = self.nulls.iter().filter(|(_, nulls)| nulls.as_u64().is_some_and(|nulls| nulls > 0));
+        let lacking = self
+            .nulls
+            .iter()
+            .filter(|(_, nulls)| nulls.as_u64().is_some_and(|nulls| nulls > 0));
         lacking.map(|(name, _)| name.clone())
     }
 }

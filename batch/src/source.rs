@@ -64,9 +64,9 @@ impl Source {
             return snapshot::source(location).await;
         }
         match parquet_files(path).map_err(|source| unreadable(location, path, source))? {
-            files if files.is_empty() => {
-                Err(not_found("the folder holds neither `_delta_log` nor a file `*.parquet`"))
-            }
+            files if files.is_empty() => Err(not_found(
+                "the folder holds neither `_delta_log` nor a file `*.parquet`",
+            )),
             files => parquet(location, files).await,
         }
     }
@@ -79,13 +79,18 @@ impl Source {
     /// The columns that are in the files.
     pub(crate) fn file_schema(&self) -> SchemaRef {
         let fields = self.schema.fields();
-        Arc::new(Schema::new(fields[..fields.len() - self.partition_columns].to_vec()))
+        Arc::new(Schema::new(
+            fields[..fields.len() - self.partition_columns].to_vec(),
+        ))
     }
 
     /// The columns that are the same for all rows of a file.
     pub(crate) fn partition_fields(&self) -> Fields {
         let fields = self.schema.fields();
-        fields[fields.len() - self.partition_columns..].iter().cloned().collect()
+        fields[fields.len() - self.partition_columns..]
+            .iter()
+            .cloned()
+            .collect()
     }
 }
 
@@ -97,7 +102,11 @@ pub(crate) fn parquet_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
             let path = entry?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
             if name.starts_with(['_', '.']) {
                 continue;
             }
@@ -124,7 +133,11 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
     let mut columns: Option<Vec<Field>> = None;
     let mut files = Vec::with_capacity(footers.len());
     for (file, schema) in footers {
-        let found = schema.fields().iter().map(|field| plain_field(field)).collect();
+        let found = schema
+            .fields()
+            .iter()
+            .map(|field| plain_field(field))
+            .collect();
         columns = Some(match columns {
             None => found,
             Some(columns) => reconcile(location, columns, &found, &file.path)?,
@@ -141,7 +154,12 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
 }
 
 /// The columns of all files so far and of one more: the wider type where one holds the other.
-fn reconcile(location: &Location, columns: Vec<Field>, found: &Vec<Field>, file: &Path) -> Result<Vec<Field>, Error> {
+fn reconcile(
+    location: &Location,
+    columns: Vec<Field>,
+    found: &Vec<Field>,
+    file: &Path,
+) -> Result<Vec<Field>, Error> {
     let differ = |column: &str, found: String, expected: String| Error::FilesDiffer {
         table: location.to_string(),
         column: column.to_owned(),
@@ -150,12 +168,19 @@ fn reconcile(location: &Location, columns: Vec<Field>, found: &Vec<Field>, file:
         expected,
     };
     let absent = || "not a column".to_owned();
-    if let Some(extra) = found.iter().find(|extra| columns.iter().all(|column| column.name() != extra.name())) {
+    if let Some(extra) = found
+        .iter()
+        .find(|extra| columns.iter().all(|column| column.name() != extra.name()))
+    {
         return Err(differ(extra.name(), type_name(extra.data_type()), absent()));
     }
     let wider = |column: Field| {
         let Some(other) = found.iter().find(|other| other.name() == column.name()) else {
-            return Err(differ(column.name(), absent(), type_name(column.data_type())));
+            return Err(differ(
+                column.name(),
+                absent(),
+                type_name(column.data_type()),
+            ));
         };
         let nullable = column.is_nullable() || other.is_nullable();
         if lossless(other.data_type(), column.data_type()) {
@@ -163,7 +188,11 @@ fn reconcile(location: &Location, columns: Vec<Field>, found: &Vec<Field>, file:
         } else if lossless(column.data_type(), other.data_type()) {
             Ok(other.clone().with_nullable(nullable))
         } else {
-            Err(differ(column.name(), type_name(other.data_type()), type_name(column.data_type())))
+            Err(differ(
+                column.name(),
+                type_name(other.data_type()),
+                type_name(column.data_type()),
+            ))
         }
     };
     columns.into_iter().map(wider).collect()
@@ -181,7 +210,9 @@ async fn footer(location: &Location, path: PathBuf) -> Result<(DataFile, SchemaR
     }
 }
 
-fn read_footer(path: PathBuf) -> Result<(DataFile, SchemaRef), Box<dyn std::error::Error + Send + Sync>> {
+fn read_footer(
+    path: PathBuf,
+) -> Result<(DataFile, SchemaRef), Box<dyn std::error::Error + Send + Sync>> {
     let file = File::open(&path)?;
     let bytes = file.metadata()?.len();
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
@@ -198,12 +229,20 @@ fn read_footer(path: PathBuf) -> Result<(DataFile, SchemaRef), Box<dyn std::erro
 }
 
 fn columns_with_nulls(metadata: &ParquetMetaData) -> HashSet<String> {
-    let chunks = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let chunks = metadata
+        .row_groups()
+        .iter()
+        .flat_map(|group| group.columns());
     let lacking = chunks.filter(|chunk| {
         chunk.column_descr().path().parts().len() == 1
-            && chunk.statistics().and_then(|statistics| statistics.null_count_opt()).is_some_and(|nulls| nulls > 0)
+            && chunk
+                .statistics()
+                .and_then(|statistics| statistics.null_count_opt())
+                .is_some_and(|nulls| nulls > 0)
     });
-    lacking.map(|chunk| chunk.column_descr().name().to_owned()).collect()
+    lacking
+        .map(|chunk| chunk.column_descr().name().to_owned())
+        .collect()
 }
 
 fn unreadable(
@@ -211,5 +250,9 @@ fn unreadable(
     path: &Path,
     source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
 ) -> Error {
-    Error::Read { table: location.to_string(), file: Some(path.to_path_buf()), source: source.into() }
+    Error::Read {
+        table: location.to_string(),
+        file: Some(path.to_path_buf()),
+        source: source.into(),
+    }
 }

@@ -37,12 +37,22 @@ impl Statistics {
         let columns = indexed.map(|field| {
             let data_type = field.data_type();
             let range = match has_range(data_type) {
-                true => Some((MinAccumulator::try_new(data_type)?, MaxAccumulator::try_new(data_type)?)),
+                true => Some((
+                    MinAccumulator::try_new(data_type)?,
+                    MaxAccumulator::try_new(data_type)?,
+                )),
                 false => None,
             };
-            Ok(Column { name: field.name().clone(), nulls: 0, range })
+            Ok(Column {
+                name: field.name().clone(),
+                nulls: 0,
+                range,
+            })
         });
-        Ok(Self { rows: 0, columns: columns.collect::<Result<_>>()? })
+        Ok(Self {
+            rows: 0,
+            columns: columns.collect::<Result<_>>()?,
+        })
     }
 
     pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
@@ -56,7 +66,12 @@ impl Statistics {
     /// As the log has it, in JSON.
     pub(crate) fn finish(self) -> Result<String> {
         let (mut minima, mut maxima, mut nulls) = (Map::new(), Map::new(), Map::new());
-        for Column { name, nulls: count, range } in self.columns {
+        for Column {
+            name,
+            nulls: count,
+            range,
+        } in self.columns
+        {
             nulls.insert(name.clone(), json!(count));
             if let Some((mut least, mut most)) = range
                 // Half a range would be right, too, but not all readers take one.
@@ -66,8 +81,7 @@ impl Statistics {
                 maxima.insert(name, most);
             }
         }
-        let statistics =
-            json!({ "numRecords": self.rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls });
+        let statistics = json!({ "numRecords": self.rows, "minValues": minima, "maxValues": maxima, "nullCount": nulls });
         Ok(statistics.to_string())
     }
 }
@@ -86,7 +100,10 @@ impl Column {
 fn has_range(data_type: &DataType) -> bool {
     data_type.is_integer()
         || data_type.is_floating()
-        || matches!(data_type, DataType::Utf8 | DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, _))
+        || matches!(
+            data_type,
+            DataType::Utf8 | DataType::Date32 | DataType::Timestamp(TimeUnit::Microsecond, _)
+        )
 }
 
 /// A bound as the log writes it, or nothing if it cannot.
@@ -114,10 +131,12 @@ fn number(array: &ArrayRef) -> Result<Option<Value>> {
 
 /// The log has thousandths of a second; a range must not become narrower by that.
 fn moment(array: &ArrayRef, is_maximum: bool) -> Result<String> {
-    let rounded = array.as_primitive::<TimestampMicrosecondType>().unary::<_, TimestampMicrosecondType>(|moment| {
-        let up = if is_maximum { 999 } else { 0 };
-        moment.saturating_add(up).div_euclid(1000) * 1000
-    });
+    let rounded = array
+        .as_primitive::<TimestampMicrosecondType>()
+        .unary::<_, TimestampMicrosecondType>(|moment| {
+            let up = if is_maximum { 999 } else { 0 };
+            moment.saturating_add(up).div_euclid(1000) * 1000
+        });
     let zone = match array.data_type() {
         DataType::Timestamp(_, zone) => zone.clone(),
         _ => None,
@@ -130,7 +149,9 @@ fn written(array: &ArrayRef) -> Result<String> {
         .with_date_format(Some("%Y-%m-%d"))
         .with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.3f"))
         .with_timestamp_tz_format(Some("%Y-%m-%dT%H:%M:%S%.3fZ"));
-    Ok(ArrayFormatter::try_new(array, &format)?.value(0).try_to_string()?)
+    Ok(ArrayFormatter::try_new(array, &format)?
+        .value(0)
+        .try_to_string()?)
 }
 
 #[cfg(test)]
@@ -145,14 +166,20 @@ mod tests {
     fn of(name: &str, nullable: bool, column: ArrayRef) -> Value {
         let schema = schema_of(&[(name, column.data_type().clone(), nullable)]);
         let mut statistics = Statistics::new(&schema).unwrap();
-        statistics.add(&RecordBatch::try_new(schema, vec![column]).unwrap()).unwrap();
+        statistics
+            .add(&RecordBatch::try_new(schema, vec![column]).unwrap())
+            .unwrap();
         serde_json::from_str(&statistics.finish().unwrap()).unwrap()
     }
 
     #[test]
     fn ranges_and_null_counts_are_those_of_the_rows() {
         assert_eq!(
-            of("n", true, Arc::new(Int64Array::from(vec![Some(3), None, Some(i64::MIN)]))),
+            of(
+                "n",
+                true,
+                Arc::new(Int64Array::from(vec![Some(3), None, Some(i64::MIN)]))
+            ),
             json!({ "numRecords": 3, "minValues": {"n": i64::MIN}, "maxValues": {"n": 3}, "nullCount": {"n": 1} })
         );
         assert_eq!(
@@ -163,7 +190,11 @@ mod tests {
 
     #[test]
     fn a_column_with_nan_has_no_range() {
-        let statistics = of("x", false, Arc::new(Float64Array::from(vec![1.0, f64::NAN])));
+        let statistics = of(
+            "x",
+            false,
+            Arc::new(Float64Array::from(vec![1.0, f64::NAN])),
+        );
         assert_eq!(statistics["maxValues"], json!({}));
         assert_eq!(statistics["minValues"], json!({}));
     }

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::fake::{Fake, Trouble};
 use crate::plan::schema_of;
-use crate::{Mode, snapshot};
+use crate::{Format, Mode, snapshot};
 
 mod deltas;
 mod failures;
@@ -42,7 +42,11 @@ impl Bench {
         let folder = TempDir::new().unwrap();
         for file in 0..files {
             let rows = table_rows(file * rows, rows);
-            write_parquet(&folder.path().join(format!("in/{file}.parquet")), &rows, 1000);
+            write_parquet(
+                &folder.path().join(format!("in/{file}.parquet")),
+                &rows,
+                1000,
+            );
         }
         Self::on(folder, fake)
     }
@@ -62,7 +66,13 @@ impl Bench {
             progress: Arc::new(move |progress| listener.lock().unwrap().push(progress)),
             cancelled: CancellationToken::new(),
         };
-        Self { folder, fake, job, components, seen }
+        Self {
+            folder,
+            fake,
+            job,
+            components,
+            seen,
+        }
     }
 
     /// The same with another function.
@@ -77,7 +87,10 @@ impl Bench {
     }
 
     async fn run(&self) -> Result<Summary, Error> {
-        let components = Components { id: Uuid::new_v4(), ..self.components.clone() };
+        let components = Components {
+            id: Uuid::new_v4(),
+            ..self.components.clone()
+        };
         run(&self.job, &components).await
     }
 
@@ -97,7 +110,12 @@ impl Bench {
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).unwrap() {
                 let path = entry.unwrap().path();
-                names.push(path.strip_prefix(self.folder.path()).unwrap().to_string_lossy().into_owned());
+                names.push(
+                    path.strip_prefix(self.folder.path())
+                        .unwrap()
+                        .to_string_lossy()
+                        .into_owned(),
+                );
                 if path.is_dir() {
                     folders.push(path);
                 }
@@ -112,9 +130,20 @@ impl Bench {
         let mut predictions = BTreeMap::new();
         let rows = read(&self.path("out")).await;
         for batch in &rows {
-            let ids = batch.column_by_name("id").unwrap().as_primitive::<Int64Type>();
-            let doubled = batch.column_by_name("prediction").unwrap().as_primitive::<Float64Type>();
-            predictions.extend(ids.values().iter().copied().zip(doubled.values().iter().copied()));
+            let ids = batch
+                .column_by_name("id")
+                .unwrap()
+                .as_primitive::<Int64Type>();
+            let doubled = batch
+                .column_by_name("prediction")
+                .unwrap()
+                .as_primitive::<Float64Type>();
+            predictions.extend(
+                ids.values()
+                    .iter()
+                    .copied()
+                    .zip(doubled.values().iter().copied()),
+            );
         }
         let count: usize = rows.iter().map(RecordBatch::num_rows).sum();
         assert_eq!(count, predictions.len(), "a key is there twice");
@@ -123,35 +152,66 @@ impl Bench {
 }
 
 fn doubled(rows: usize) -> BTreeMap<i64, f64> {
-    (0..rows).map(|row| (row as i64, 2.0 * (row as f64 + 0.5))).collect()
+    (0..rows)
+        .map(|row| (row as i64, 2.0 * (row as f64 + 0.5)))
+        .collect()
 }
 
 fn table_rows(first: usize, rows: usize) -> RecordBatch {
     let ids = first..first + rows;
     batch(&[
-        ("id", Arc::new(ids.clone().map(|id| id as i64).collect::<Int64Array>())),
-        ("unused", Arc::new(ids.clone().map(|id| Some(format!("row {id}"))).collect::<StringArray>())),
-        ("x", Arc::new(ids.map(|id| id as f64 + 0.5).collect::<Float64Array>())),
+        (
+            "id",
+            Arc::new(ids.clone().map(|id| id as i64).collect::<Int64Array>()),
+        ),
+        (
+            "unused",
+            Arc::new(
+                ids.clone()
+                    .map(|id| Some(format!("row {id}")))
+                    .collect::<StringArray>(),
+            ),
+        ),
+        (
+            "x",
+            Arc::new(ids.map(|id| id as f64 + 0.5).collect::<Float64Array>()),
+        ),
     ])
 }
 
 fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable(columns.iter().map(|(name, column)| (*name, Arc::clone(column), true)))
-        .unwrap()
+    RecordBatch::try_from_iter_with_nullable(
+        columns
+            .iter()
+            .map(|(name, column)| (*name, Arc::clone(column), true)),
+    )
+    .unwrap()
 }
 
 fn write_parquet(path: &Path, rows: &RecordBatch, group_rows: usize) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
-    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), rows.schema(), Some(properties)).unwrap();
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group_rows))
+        .build();
+    let mut writer =
+        ArrowWriter::try_new(File::create(path).unwrap(), rows.schema(), Some(properties)).unwrap();
     writer.write(rows).unwrap();
     writer.close().unwrap();
 }
 
 async fn read(table: &Path) -> Vec<RecordBatch> {
-    let source = Source::open(&Location::parse(&table.to_string_lossy()).unwrap()).await.unwrap();
-    let open = |path: &PathBuf| ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
-    source.files.iter().flat_map(|file| open(&file.path).build().unwrap()).map(Result::unwrap).collect()
+    let source = Source::open(&Location::parse(&table.to_string_lossy()).unwrap())
+        .await
+        .unwrap();
+    let open = |path: &PathBuf| {
+        ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap()
+    };
+    source
+        .files
+        .iter()
+        .flat_map(|file| open(&file.path).build().unwrap())
+        .map(Result::unwrap)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +221,14 @@ async fn each_row_comes_out_once_with_its_key() {
     assert_eq!(bench.predictions().await, doubled(30_000));
     assert_eq!((summary.rows, summary.version), (30_000, Some(0)));
     let last = *bench.seen.lock().unwrap().last().unwrap();
-    assert_eq!(last, Progress { rows_done: 30_000, rows_total: Some(30_000), files_done: summary.files });
+    assert_eq!(
+        last,
+        Progress {
+            rows_done: 30_000,
+            rows_total: Some(30_000),
+            files_done: summary.files
+        }
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -194,11 +261,21 @@ async fn many_batches_fit_through_few_partitions() {
 async fn planned(bench: &Bench) -> String {
     let Components { rows, id, .. } = &bench.components;
     let function = rows.manifest().function(None).unwrap();
-    let source = Arc::new(Source::open(&Location::parse(&bench.job.input).unwrap()).await.unwrap());
+    let source = Arc::new(
+        Source::open(&Location::parse(&bench.job.input).unwrap())
+            .await
+            .unwrap(),
+    );
     let columns = Columns::decide(&source, &function.signature, &bench.job.keep).unwrap();
     let target = Target::check(&bench.job, &columns.mapped).await.unwrap();
     let attempt = target.begin(*id).unwrap();
-    let parts = Parts { function, source: &source, columns, target: &target, attempt: &attempt };
+    let parts = Parts {
+        function,
+        source: &source,
+        columns,
+        target: &target,
+        attempt: &attempt,
+    };
     let planned = plan(&bench.job, &bench.components, parts).await.unwrap();
     displayable(planned.plan.as_ref()).indent(false).to_string()
 }
@@ -210,7 +287,10 @@ async fn a_plan_reads_only_the_columns_needed_and_has_our_two_nodes() {
     let lines: Vec<&str> = plan.lines().map(str::trim).collect();
     assert_eq!(lines.len(), 3, "{plan}");
     assert!(lines[0].starts_with("EnvelopeSink: folder="), "{plan}");
-    assert!(lines[1].starts_with("EnvelopeMap: function=double, envelope=sha256:"), "{plan}");
+    assert!(
+        lines[1].starts_with("EnvelopeMap: function=double, envelope=sha256:"),
+        "{plan}"
+    );
     assert!(lines[2].contains("projection=[x, id]"), "{plan}");
 }
 
@@ -228,8 +308,15 @@ async fn a_table_without_rows_gives_a_table_without_rows() {
         bench.job.format = format;
         let summary = bench.run().await.unwrap();
         assert_eq!((summary.rows, summary.files), (0, 0));
-        let out = Source::open(&Location::parse(&bench.job.output).unwrap()).await.unwrap();
-        let names: Vec<_> = out.schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let out = Source::open(&Location::parse(&bench.job.output).unwrap())
+            .await
+            .unwrap();
+        let names: Vec<_> = out
+            .schema
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str())
+            .collect();
         assert_eq!(names, ["id", "prediction"]);
         assert_eq!(out.rows(), Some(0));
     }
@@ -247,7 +334,10 @@ async fn text_and_numbers_become_what_the_function_takes() {
     bench.run().await.unwrap();
     let rows = read(&bench.path("out")).await;
     assert_eq!(rows[0].column(0).as_string::<i32>().value(1), "b");
-    assert_eq!(rows[0].column(1).as_primitive::<Float64Type>().values(), &[2.0, 4.0]);
+    assert_eq!(
+        rows[0].column(1).as_primitive::<Float64Type>().values(),
+        &[2.0, 4.0]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -258,7 +348,11 @@ async fn files_that_differ_in_width_are_read_as_the_wider_type() {
         ("x", Arc::new(arrow_array::Float32Array::from(vec![0.5]))),
     ]);
     write_parquet(&bench.path("in/0.parquet"), &narrow, 10);
-    write_parquet(&bench.path("in/1.parquet"), &table_rows(1, 3).project(&[2, 0]).unwrap(), 10);
+    write_parquet(
+        &bench.path("in/1.parquet"),
+        &table_rows(1, 3).project(&[2, 0]).unwrap(),
+        10,
+    );
     bench.run().await.unwrap();
     assert_eq!(bench.predictions().await, doubled(4));
 }

@@ -27,10 +27,16 @@ fn changes_that_keep_every_value_are_made() {
         (DataType::Int16, DataType::Float32),
         (DataType::Float32, DataType::Float64),
         (timestamp(Second, None), timestamp(Nanosecond, None)),
-        (timestamp(Microsecond, Some("UTC")), timestamp(Nanosecond, Some("Europe/London"))),
+        (
+            timestamp(Microsecond, Some("UTC")),
+            timestamp(Nanosecond, Some("Europe/London")),
+        ),
         (DataType::Duration(Second), DataType::Duration(Microsecond)),
         (DataType::Null, DataType::Utf8),
-        (DataType::LargeList(Arc::new(Field::new("element", DataType::Int8, true))), list(DataType::Int32)),
+        (
+            DataType::LargeList(Arc::new(Field::new("element", DataType::Int8, true))),
+            list(DataType::Int32),
+        ),
     ];
     for (found, expected) in cases {
         assert!(lossless(&found, &expected), "{found} → {expected}");
@@ -58,7 +64,10 @@ fn changes_that_may_lose_something_are_not_made() {
         (timestamp(Second, Some("UTC")), timestamp(Second, None)),
         (DataType::Decimal128(10, 2), DataType::Float64),
         (dictionary(DataType::Int64), DataType::Int32),
-        (DataType::new_list(DataType::Int64, true), DataType::new_list(DataType::Int32, true)),
+        (
+            DataType::new_list(DataType::Int64, true),
+            DataType::new_list(DataType::Int32, true),
+        ),
     ];
     for (found, expected) in cases {
         assert!(!lossless(&found, &expected), "{found} → {expected}");
@@ -68,7 +77,10 @@ fn changes_that_may_lose_something_are_not_made() {
 #[test]
 fn the_nearest_name_is_a_slip_away_or_not_given() {
     let names = ["customer_id", "country", "age"].map(str::to_owned);
-    assert_eq!(nearest("customerid", &names).as_deref(), Some("customer_id"));
+    assert_eq!(
+        nearest("customerid", &names).as_deref(),
+        Some("customer_id")
+    );
     assert_eq!(nearest("Country", &names).as_deref(), Some("country"));
     assert_eq!(nearest("revenue", &names), None);
     assert_eq!(nearest("x", &[]), None);

@@ -17,7 +17,12 @@ async fn a_function_that_raises_half_way_leaves_nothing() {
         let mut bench = Bench::new(fake, 3, 4_000);
         bench.job.settings.file_rows = NonZeroUsize::new(500).unwrap();
         let error = fails_and_leaves_nothing(bench, format).await;
-        let Error::Function { source: runtime::Error::Function { exception, .. }, table, .. } = &error else {
+        let Error::Function {
+            source: runtime::Error::Function { exception, .. },
+            table,
+            ..
+        } = &error
+        else {
             panic!("{error:?}");
         };
         assert!(table.ends_with("/in"), "{table}");
@@ -36,8 +41,13 @@ async fn a_panic_is_an_error_and_leaves_nothing() {
 async fn a_function_that_loses_rows_is_found_out() {
     let bench = Bench::new(Fake::new().with_trouble(3, Trouble::LosesRows), 1, 2_000);
     let error = fails_and_leaves_nothing(bench, Format::Delta).await;
-    let Error::Function { source, .. } = &error else { panic!("{error:?}") };
-    assert_eq!(source.to_string(), "`double` gave a wrong output: 499 rows for 500");
+    let Error::Function { source, .. } = &error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        source.to_string(),
+        "`double` gave a wrong output: 499 rows for 500"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,18 +111,34 @@ async fn a_missing_value_is_found_before_any_work_and_names_the_file() {
     ]);
     write_parquet(&bench.path("in/holes.parquet"), &rows, 10);
     let error = bench.refused().await;
-    let Error::MissingValue { column, file: Some(file), .. } = &error else { panic!("{error}") };
-    assert_eq!((column.as_str(), file), ("x", &bench.path("in/holes.parquet")));
+    let Error::MissingValue {
+        column,
+        file: Some(file),
+        ..
+    } = &error
+    else {
+        panic!("{error}")
+    };
+    assert_eq!(
+        (column.as_str(), file),
+        ("x", &bench.path("in/holes.parquet"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_that_is_not_there_is_named() {
     let mut bench = Bench::new(Fake::new(), 0, 0);
     let text = bench.refused().await.to_string();
-    assert!(text.ends_with("/in`: the folder holds neither `_delta_log` nor a file `*.parquet`"), "{text}");
+    assert!(
+        text.ends_with("/in`: the folder holds neither `_delta_log` nor a file `*.parquet`"),
+        "{text}"
+    );
     bench.job.input = bench.path("nowhere").to_string_lossy().into_owned();
     let text = bench.refused().await.to_string();
-    assert!(text.ends_with("/nowhere`: no such file or folder"), "{text}");
+    assert!(
+        text.ends_with("/nowhere`: no such file or folder"),
+        "{text}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -126,9 +152,16 @@ async fn a_file_that_is_not_parquet_is_named() {
 #[tokio::test(flavor = "multi_thread")]
 async fn files_that_disagree_are_named() {
     let bench = Bench::new(Fake::new(), 1, 10);
-    write_parquet(&bench.path("in/1.parquet"), &table_rows(10, 1).project(&[0, 1]).unwrap(), 10);
+    write_parquet(
+        &bench.path("in/1.parquet"),
+        &table_rows(10, 1).project(&[0, 1]).unwrap(),
+        10,
+    );
     let error = bench.refused().await;
-    assert!(matches!(&error, Error::FilesDiffer { column, .. } if column == "x"), "{error}");
+    assert!(
+        matches!(&error, Error::FilesDiffer { column, .. } if column == "x"),
+        "{error}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -141,9 +174,14 @@ async fn a_function_without_evidence_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_column_cannot_be_kept_under_the_name_of_an_output() {
-    let error = Bench::new(Fake::new().with_outputs(&["id"]), 1, 10).refused().await;
+    let error = Bench::new(Fake::new().with_outputs(&["id"]), 1, 10)
+        .refused()
+        .await;
     let text = error.to_string();
-    assert_eq!(text, "two columns of the output would be called `id`: one is kept, the function gives the other");
+    assert_eq!(
+        text,
+        "two columns of the output would be called `id`: one is kept, the function gives the other"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -151,6 +189,14 @@ async fn a_column_that_is_not_there_is_named_with_the_nearest() {
     let mut bench = Bench::new(Fake::new(), 1, 10);
     bench.job.keep = vec!["ids".into()];
     let error = bench.refused().await;
-    assert!(error.to_string().ends_with("has no column `ids`, did you mean `id`?"), "{error}");
-    assert_eq!(error.hint().as_deref(), Some("the columns are `id`, `unused`, `x`"));
+    assert!(
+        error
+            .to_string()
+            .ends_with("has no column `ids`, did you mean `id`?"),
+        "{error}"
+    );
+    assert_eq!(
+        error.hint().as_deref(),
+        Some("the columns are `id`, `unused`, `x`")
+    );
 }

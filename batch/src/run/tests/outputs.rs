@@ -16,9 +16,17 @@ async fn a_table_that_exists_is_not_touched_unless_asked() {
         let bench = done(format).await;
         let error = bench.refused().await;
         assert!(error.to_string().ends_with("/out` exists"), "{error}");
-        let error = bench.with(Fake::new().with_outputs(&["score"])).refused().await;
+        let error = bench
+            .with(Fake::new().with_outputs(&["score"]))
+            .refused()
+            .await;
         let text = error.to_string();
-        assert!(text.contains("exists, and with another schema: column `score` of the results is float64"), "{text}");
+        assert!(
+            text.contains(
+                "exists, and with another schema: column `score` of the results is float64"
+            ),
+            "{text}"
+        );
     }
 }
 
@@ -37,14 +45,30 @@ async fn appending_adds_rows() {
 #[tokio::test(flavor = "multi_thread")]
 async fn appending_other_columns_is_refused() {
     for format in FORMATS {
-        let mut bench = done(format).await.with(Fake::new().with_outputs(&["prediction", "more"]));
+        let mut bench = done(format)
+            .await
+            .with(Fake::new().with_outputs(&["prediction", "more"]));
         bench.job.mode = Mode::Append;
         let error = bench.refused().await;
-        let Error::SchemaMismatch { column, found, expected, .. } = &error else { panic!("{error}") };
-        assert_eq!((column.as_str(), found.as_str(), expected.as_str()), ("more", "float64", "no such column"));
+        let Error::SchemaMismatch {
+            column,
+            found,
+            expected,
+            ..
+        } = &error
+        else {
+            panic!("{error}")
+        };
+        assert_eq!(
+            (column.as_str(), found.as_str(), expected.as_str()),
+            ("more", "float64", "no such column")
+        );
         bench.job.keep = vec![];
         let error = bench.with(Fake::new()).refused().await;
-        assert!(matches!(&error, Error::SchemaMismatch { column, .. } if column == "id"), "{error}");
+        assert!(
+            matches!(&error, Error::SchemaMismatch { column, .. } if column == "id"),
+            "{error}"
+        );
     }
 }
 
@@ -56,18 +80,26 @@ async fn overwriting_leaves_only_the_new_rows() {
         bench.job.mode = Mode::Overwrite;
         bench.run().await.unwrap();
         assert_eq!(bench.predictions().await, doubled(300));
-        assert!(!bench.names().iter().any(|name| name.starts_with('.')), "{:?}", bench.names());
+        assert!(
+            !bench.names().iter().any(|name| name.starts_with('.')),
+            "{:?}",
+            bench.names()
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn overwriting_with_other_columns_replaces_them() {
     for format in FORMATS {
-        let mut bench = done(format).await.with(Fake::new().with_outputs(&["prediction", "more"]));
+        let mut bench = done(format)
+            .await
+            .with(Fake::new().with_outputs(&["prediction", "more"]));
         bench.job.mode = Mode::Overwrite;
         bench.run().await.unwrap();
         assert_eq!(bench.predictions().await, doubled(1_000));
-        let out = Source::open(&Location::parse(&bench.job.output).unwrap()).await.unwrap();
+        let out = Source::open(&Location::parse(&bench.job.output).unwrap())
+            .await
+            .unwrap();
         assert_eq!(out.schema.fields().len(), 3);
     }
 }
@@ -82,8 +114,16 @@ async fn a_table_can_be_overwritten_by_results_from_itself() {
         bench.job.mode = Mode::Overwrite;
         bench.run().await.unwrap();
         let rows = read(&bench.path("out")).await;
-        let sum: f64 = rows.iter().flat_map(|rows| rows.column(1).as_primitive::<Float64Type>().values()).sum();
-        assert_eq!(sum, (0..300).map(|row| 4.0 * (f64::from(row) + 0.5)).sum::<f64>());
+        let sum: f64 = rows
+            .iter()
+            .flat_map(|rows| rows.column(1).as_primitive::<Float64Type>().values())
+            .sum();
+        assert_eq!(
+            sum,
+            (0..300)
+                .map(|row| 4.0 * (f64::from(row) + 0.5))
+                .sum::<f64>()
+        );
     }
 }
 
@@ -104,7 +144,10 @@ async fn a_folder_with_other_files_is_not_a_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_table_of_the_other_format_is_refused() {
-    for (format, other) in [(Format::Delta, Format::Parquet), (Format::Parquet, Format::Delta)] {
+    for (format, other) in [
+        (Format::Delta, Format::Parquet),
+        (Format::Parquet, Format::Delta),
+    ] {
         let mut bench = done(format).await;
         bench.job.format = other;
         bench.job.mode = Mode::Overwrite;
@@ -138,12 +181,17 @@ async fn a_table_that_somebody_else_made_meanwhile_is_not_touched() {
     for format in FORMATS {
         let mut bench = Bench::new(Fake::new(), 1, 100);
         bench.job.format = format;
-        let mapped = schema_of(&[("id", DataType::Int64, true), ("prediction", DataType::Float64, false)]);
+        let mapped = schema_of(&[
+            ("id", DataType::Int64, true),
+            ("prediction", DataType::Float64, false),
+        ]);
         let early = Target::check(&bench.job, &mapped).await.unwrap();
         bench.run().await.unwrap();
         let before = bench.names();
         let attempt = early.begin(Uuid::new_v4()).unwrap();
-        let error = commit(&early, attempt, &[], Facts::new()).await.unwrap_err();
+        let error = commit(&early, attempt, &[], Facts::new())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::Conflict { .. }), "{error:?}");
         assert_eq!(bench.names(), before);
         assert_eq!(bench.predictions().await, doubled(100));
