@@ -31,7 +31,7 @@ impl Batch {
         &self.0
     }
 
-    fn column(&self, index: usize) -> PyResult<&ArrayRef> {
+    pub(crate) fn column(&self, index: usize) -> PyResult<&ArrayRef> {
         self.0.columns().get(index).ok_or_else(|| PyIndexError::new_err("no such column"))
     }
 }

@@ -2,13 +2,14 @@
 
 `describe` says what an object is, `encode` turns it into a batch, `decode` turns a batch back
 into the same kind of object. The three share one table of shapes, so that what can be described
-can be encoded and decoded. `Batch` is provided by the native module that loads this source.
+can be encoded and decoded.
 """
 
 import inspect
 import traceback
 
 import _envelope_columns as columns
+from _envelope_batch import Batch
 from _envelope_columns import Column, Unsupported
 
 
@@ -61,8 +62,9 @@ def _check_same_columns(found, fields):
         )
     for field in fields:
         if "categories" in field:
+            values = given[field["name"]].data
             try:
-                columns.check_categories(given[field["name"]].data, field)
+                columns.check_categories(values if isinstance(values, list) else values.pylist(0), field)
             except Unsupported as error:
                 raise BadOutput(str(error)) from None
 
@@ -187,7 +189,7 @@ def _arrow_columns(value, name, shape):
     shape = _arrow_shape(value, shape)
     dtypes = _polars_dtypes(value) if shape.startswith("polars") else _pyarrow_dtypes(value)
     try:
-        batch = Batch.from_arrow(_framed(value, shape, name))  # noqa: F821
+        batch = Batch.from_arrow(_framed(value, shape, name))
         types = batch.types()
     except (TypeError, ValueError) as error:
         raise Unsupported(str(error)) from None
@@ -311,35 +313,21 @@ def _batch(shape, value, found):
     """The columns as they are; all may be missing, which whoever takes the batch decides about."""
     if shape in ARROW:
         framed = _framed(value, shape, found[0].name if found else "value")
-        batch = Batch.from_arrow(framed)  # noqa: F821
+        batch = Batch.from_arrow(framed)
         return batch.renamed([{"name": column.name, "nullable": True} for column in found])
     rows = _length(found[0]) if found else 0
-    return Batch.from_columns(rows, [(c.name, c.type, True, c.data, c.mask) for c in found])  # noqa: F821
+    return Batch.from_columns(rows, [(c.name, c.type, True, c.data, c.mask) for c in found])
 
 
 SIZES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
 
 
 def _length(column):
-    return (
-        len(column.data) if isinstance(column.data, list) else len(column.data) // SIZES.get(column.type, 8)
-    )
+    width = SIZES.get(column.type, 8) if isinstance(column.data, bytes) else 1
+    return len(column.data) // width
 
 
 # === columns → objects
-
-
-def _to_frame(batch, fields):
-    import pandas as pd
-
-    data = {field["name"]: columns.to_pandas(batch, i, field) for i, field in enumerate(fields)}
-    return pd.DataFrame(data, index=pd.RangeIndex(batch.num_rows), copy=False)
-
-
-def _to_series(batch, fields):
-    import pandas as pd
-
-    return pd.Series(columns.to_pandas(batch, 0, fields[0]), copy=False)
 
 
 def _to_matrix(batch, fields):
@@ -406,8 +394,8 @@ def _to_record(batch, fields):
 
 
 SHAPES = {
-    "pandas.DataFrame": _to_frame,
-    "pandas.Series": _to_series,
+    "pandas.DataFrame": columns.to_frame,
+    "pandas.Series": lambda batch, fields: columns.to_series(batch, 0, fields[0]),
     "polars.DataFrame": _to_polars,
     "polars.Series": lambda batch, fields: _to_polars(batch, fields).to_series(0),
     "pyarrow.Table": _to_pyarrow_table,
