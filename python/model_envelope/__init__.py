@@ -10,6 +10,7 @@ Loading an envelope runs its author's code: get envelopes only from people you t
 
 from ._envelope import Envelope, EnvelopeList, find, get
 from ._errors import (
+    BadEnvelope,
     Conflict,
     EnvelopeError,
     EnvironmentMismatch,
@@ -21,6 +22,7 @@ from ._errors import (
 from ._save import save_model
 
 __all__ = [
+    "BadEnvelope",
     "Conflict",
     "Envelope",
     "EnvelopeError",
@@ -35,3 +37,6 @@ __all__ = [
     "save_model",
 ]
 __version__ = "0.1.0"
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # where users import them from, and what they see in messages

@@ -8,10 +8,8 @@ carried as files when they are not installed, and named as packages when they ar
 from __future__ import annotations
 
 import ast
-import dis
+import functools
 import importlib.util
-import io
-import pickle
 import site
 import sys
 import sysconfig
@@ -23,14 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from ._errors import InvalidInput, NotServable
+from ._lock import Installed
 
 MAX_MODULE_BYTES = 64 * 2**20
 """More than this is data, which belongs in the function's state or in storage."""
 
-MIN_BUFFER_BYTES = 64 * 2**10
-"""Smaller arrays stay in the pickle: a page of its own would not pay."""
-
-SKIPPED = {"__pycache__", ".git", ".venv", "node_modules", ".ipynb_checkpoints", ".mypy_cache", ".ruff_cache"}
+SKIPPED = {"__pycache__", "node_modules"}
+"""Folders that are never part of a package. Hidden files are not either: they hold settings and secrets."""
 
 
 @dataclass
@@ -45,145 +42,64 @@ class Captured:
     """Top-level names of installed modules that it imports."""
 
 
-def capture(function: Callable[..., Any], modules: Sequence[str | Path | types.ModuleType]) -> Captured:
-    """Raises `NotServable` with the reason when the function cannot be pickled."""
-    pickled, buffers, names = _pickle(function)
-    captured = Captured(pickled, buffers)
-    pending = _top_levels(names)
+def capture(
+    function: Callable[..., Any], modules: Sequence[str | Path | types.ModuleType], installed: Installed
+) -> Captured:
+    """What `function` needs, with `modules`, which cannot be seen from it.
+
+    Raises `NotServable` with the reason when the function cannot be pickled, `InvalidInput` for a
+    module that is not there.
+    """
+    from ._pickling import pickled
+
+    with _by_value(function) as names:
+        found = pickled(function, names)
+    captured = Captured(found.pickle, found.buffers)
+    pending = _top_levels(found.modules)
     for module in modules:
-        pending |= _carry_given(module, captured)
+        pending |= _carry_given(module, captured, installed)
     seen: set[str] = set()
     while pending - seen:
         name = min(pending - seen)
         seen.add(name)
-        pending |= _take(name, captured)
+        pending |= _take(name, captured, installed)
     return captured
 
 
-def _take(name: str, captured: Captured) -> set[str]:
-    """Carries a module, or names its package; gives the modules that it imports in turn."""
-    if name in sys.stdlib_module_names or name in {"__main__", "__mp_main__"} or name.startswith("_envelope"):
-        return set()
-    origin = _origin(name)
-    if origin is None:
-        return set()
-    if _is_installed(origin):
-        captured.installed.add(name)
-        return set()
-    return _carry(origin, captured)
-
-
-def _pickle(function: Callable[..., Any]) -> tuple[bytes, list[bytes], set[str]]:
-    import cloudpickle
-
-    names: set[str] = set()
-
-    class Recorder(cloudpickle.Pickler):  # type: ignore[misc]
-        """Notes the modules of everything that is pickled."""
-
-        def reducer_override(self, value: Any) -> Any:
-            names.update(_modules_of(value))
-            return super().reducer_override(value)
-
-    buffers: list[bytes] = []
-
-    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < MIN_BUFFER_BYTES:
-            return True
-        buffers.append(bytes(raw))
-        return False
-
-    out = io.BytesIO()
-    with _by_value(function):
-        try:
-            Recorder(out, protocol=5, buffer_callback=keep_in_band).dump(function)
-        except Exception as error:
-            raise _not_picklable(function, error) from error
-    return out.getvalue(), buffers, names
-
-
-def _modules_of(value: Any) -> Iterator[str]:
-    if isinstance(value, types.ModuleType):
-        yield value.__name__
-    elif isinstance(value, types.FunctionType):
-        yield value.__module__ or ""
-        yield from _imports_of_code(value.__code__)
-    elif isinstance(value, type | types.BuiltinFunctionType):
-        yield getattr(value, "__module__", None) or ""
-    else:
-        yield type(value).__module__
-
-
-def _imports_of_code(code: types.CodeType) -> Iterator[str]:
-    """Modules that a function's body imports when it runs."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME":
-            yield str(instruction.argval)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _imports_of_code(constant)
-
-
 @contextmanager
-def _by_value(function: Callable[..., Any]) -> Iterator[None]:
-    """Pickles the modules that define the function by value."""
+def _by_value(function: Callable[..., Any]) -> Iterator[set[str]]:
+    """Makes cloudpickle carry the modules that define the function by value; gives their names."""
     import cloudpickle
 
-    registered = []
-    for name in sorted(set(_definers(function))):
-        module = sys.modules.get(name)
-        origin = getattr(module, "__file__", None)
-        if module is None or name == "__main__" or origin is None or _is_installed(Path(origin)):
-            continue
-        if name not in cloudpickle.list_registry_pickle_by_value():
-            cloudpickle.register_pickle_by_value(module)
-            registered.append(module)
+    names = {name for name in _definers(function) if _is_custom(name)}
+    already = set(cloudpickle.list_registry_pickle_by_value())
+    registered = [sys.modules[name] for name in sorted(names - already)]
+    for module in registered:
+        cloudpickle.register_pickle_by_value(module)
     try:
-        yield
+        yield names | already
     finally:
         for module in registered:
             cloudpickle.unregister_pickle_by_value(module)
 
 
 def _definers(function: Any) -> Iterator[str]:
-    inner = getattr(function, "func", None) or getattr(function, "__wrapped__", None)
+    """Names of the modules that define a function: its own, its class's, those of what it wraps."""
+    inner = (
+        function.func if isinstance(function, functools.partial) else getattr(function, "__wrapped__", None)
+    )
     if inner is not None and inner is not function:
         yield from _definers(inner)
     owner = getattr(function, "__self__", None)
     if owner is not None and not isinstance(owner, types.ModuleType):
         yield (owner if isinstance(owner, type) else type(owner)).__module__
-    if isinstance(function, types.FunctionType | type):
-        yield function.__module__ or ""
-    else:
-        yield type(function).__module__
+    named = function if isinstance(function, types.FunctionType | type) else type(function)
+    yield named.__module__ or ""
 
 
-def _not_picklable(function: Callable[..., Any], error: Exception) -> NotServable:
-    name = getattr(function, "__name__", type(function).__name__)
-    culprit = _culprit(function)
-    where = f": it uses `{culprit[0]}`, a {culprit[1]}" if culprit else ""
-    return NotServable(
-        f"`{name}` cannot be carried to another process{where} ({type(error).__name__}: {error})",
-        hint=f"create {f'`{culprit[0]}`' if culprit else 'it'} inside the function, so that each worker has its own",
-    )
-
-
-def _culprit(function: Any) -> tuple[str, str] | None:
-    """The captured variable that cannot be pickled."""
-    import inspect
-
-    import cloudpickle
-
-    if not isinstance(function, types.FunctionType):
-        return None
-    captured = inspect.getclosurevars(function)
-    for name, value in {**captured.nonlocals, **captured.globals}.items():
-        try:
-            cloudpickle.dumps(value)
-        except Exception:
-            return name, f"{type(value).__module__}.{type(value).__qualname__}"
-    return None
+def _is_custom(name: str) -> bool:
+    file = getattr(sys.modules.get(name), "__file__", None)
+    return name != "__main__" and file is not None and not is_installed(Path(file))
 
 
 # === modules
@@ -193,8 +109,28 @@ def _top_levels(names: Iterable[str]) -> set[str]:
     return {name.partition(".")[0] for name in names if name}
 
 
-def _origin(name: str) -> Path | None:
-    """File of a module, or folder of a package."""
+def _take(name: str, captured: Captured, installed: Installed) -> set[str]:
+    """Carries a module, or names its package; gives the modules that it imports in turn."""
+    if name in sys.stdlib_module_names or name in {"__main__", "__mp_main__"} or name.startswith("_envelope"):
+        return set()
+    if name == "model_envelope":
+        raise NotServable(
+            "the function uses `model_envelope` itself, which is not there where it is served",
+            hint="call `.load()` outside of the function, and use what it gives inside",
+        )
+    imported: set[str] = set()
+    for origin in origins(name):
+        if not is_installed(origin):
+            imported |= _carry(origin, captured)
+        elif installed.distributions([name]):
+            captured.installed.add(name)
+        elif _is_third_party(origin):
+            imported |= _carry(origin, captured)  # no index has it
+    return imported
+
+
+def origins(name: str) -> list[Path]:
+    """File of a module, or folder of a package; several for a package in parts (PEP 420)."""
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
     if spec is None:
@@ -204,68 +140,70 @@ def _origin(name: str) -> Path | None:
             spec = None
     if spec is None:
         file = getattr(module, "__file__", None)
-        return Path(file) if file else None
+        return [Path(file)] if file else []
     if spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))
-    return Path(spec.origin) if spec.origin and spec.has_location else None
+        return [folder for folder in map(Path, spec.submodule_search_locations) if folder.is_dir()]
+    return [Path(spec.origin)] if spec.origin and spec.has_location else []
 
 
-def _is_installed(origin: Path) -> bool:
-    origin = origin.resolve()
-    return any(origin.is_relative_to(root) for root in _installed_roots())
+def _is_third_party(origin: Path) -> bool:
+    return not {"site-packages", "dist-packages"}.isdisjoint(origin.resolve().parts)
 
 
-def _installed_roots() -> Iterator[Path]:
+def is_installed(origin: Path) -> bool:
+    """Whether an installer put it there, as opposed to its author."""
+    resolved = origin.resolve()
+    return _is_third_party(resolved) or any(resolved.is_relative_to(root) for root in _installed_roots())
+
+
+@functools.cache
+def _installed_roots() -> tuple[Path, ...]:
     paths = sysconfig.get_paths()
     roots = [paths["purelib"], paths["platlib"], paths["stdlib"], paths["platstdlib"]]
     roots += [*site.getsitepackages(), site.getusersitepackages()]
-    roots += [str(Path(sys.base_prefix, "lib", "python3", "dist-packages"))]
-    for root in roots:
-        yield Path(root).resolve()
+    return tuple({Path(root).resolve() for root in roots})
 
 
-def _carry_given(module: str | Path | types.ModuleType, captured: Captured) -> set[str]:
+def _carry_given(module: str | Path | types.ModuleType, captured: Captured, installed: Installed) -> set[str]:
     """Carries what the caller passed as `modules=`."""
     if isinstance(module, types.ModuleType):
-        module = module.__name__.partition(".")[0]
-    if isinstance(module, str) and module.isidentifier():
-        origin = _origin(module)
-        if origin is None:
+        module = module.__name__
+    if isinstance(module, str) and all(part.isidentifier() for part in module.split(".")):
+        name = module.partition(".")[0]
+        if not origins(name):
             raise InvalidInput(f"there is no module `{module}`", hint="pass the path of its file or folder")
-        if _is_installed(origin):
-            captured.installed.add(module)
-            return set()
-        return _carry(origin, captured)
+        return _take(name, captured, installed)
+    if not isinstance(module, str | Path):
+        raise InvalidInput(f"{module!r} is not a module", hint="`modules=` takes modules, names and paths")
     path = Path(module)
     if not path.exists():
-        raise InvalidInput(f"there is no module at `{path}`", hint="`modules=` takes modules, names and paths")
+        raise InvalidInput(
+            f"there is no module at `{path}`", hint="`modules=` takes modules, names and paths"
+        )
     return _carry(path.resolve(), captured)
 
 
 def _carry(origin: Path, captured: Captured) -> set[str]:
     """Carries a file or a package folder; gives the modules that it imports."""
-    files = [origin] if origin.is_file() else list(_files_below(origin))
     imported: set[str] = set()
-    for file in files:
-        name = file.relative_to(origin.parent).as_posix()
+    for file in [origin] if origin.is_file() else _files_below(origin):
+        if file.stat().st_size + sum(map(len, captured.files.values())) > MAX_MODULE_BYTES:
+            raise NotServable(
+                f"the custom modules have more than 64 MiB with `{file}`",
+                hint="move data out of the package, or make the package smaller",
+            )
         content = file.read_bytes()
-        captured.files[name] = content
+        captured.files[file.relative_to(origin.parent).as_posix()] = content
         if file.suffix == ".py":
             imported |= _imports_of_source(content)
-    size = sum(map(len, captured.files.values()))
-    if size > MAX_MODULE_BYTES:
-        raise NotServable(
-            f"the custom modules have {size / 2**20:.0f} MiB with `{origin}`, the most is 64",
-            hint="move data out of the package, or make the package smaller",
-        )
     return imported
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()):
-        if path.name in SKIPPED or path.suffix == ".pyc":
+        if path.name in SKIPPED or path.name.startswith(".") or path.suffix == ".pyc":
             continue
-        if path.is_dir():
+        if path.is_dir() and not folder.resolve().is_relative_to(path.resolve()):
             yield from _files_below(path)
         elif path.is_file():
             yield path

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
-import html
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from . import _native
-from ._errors import EnvironmentMismatch, InvalidInput, NotFound
+from . import _loading, _native, _pictures, _workers
+from ._errors import InvalidInput, NotFound
 from ._settings import Settings, settings
 
 
@@ -81,13 +77,14 @@ class Envelope:
         """
         described = self._function(function)
         conversions = _native.conversions()
-        takes = described["signature"]["input"]
+        takes, gives = described["signature"]["input"], described["signature"]["output"]
         try:
-            rows = conversions.encode_input(_reset(data), takes, takes["fields"][0]["name"] if takes["fields"] else "")
+            rows = conversions.encode_input(data, takes, takes["fields"][0]["name"])
         except conversions.Unsupported as error:
             raise InvalidInput(f"`{described['name']}` cannot take this: {error}") from None
-        output = _runner(self).call(described["name"], rows, timeout)
-        return conversions.decode(output, described["signature"]["output"])
+        return conversions.decode(
+            _workers.runner(self.path, self.digest).call(described["name"], rows, timeout), gives
+        )
 
     def load(self, function: str | None = None) -> Callable[..., Any]:
         """The callable, in this process. Runs the author's code here.
@@ -96,18 +93,14 @@ class Envelope:
             EnvironmentMismatch: This process has another interpreter or other packages than the
                 envelope was proved with.
         """
-        import pickle
-
         described = self._function(function)
-        self._check_environment()
-        self._import_modules()
-        buffers = [_native.read_member(self.path, name) for name in described["buffers"]]
-        loaded = pickle.loads(
-            _native.read_member(self.path, described["pickle"]), buffers=[bytearray(b) for b in buffers]
-        )
-        if not callable(loaded):
-            raise InvalidInput(f"`{described['name']}` is not callable")
-        return loaded  # type: ignore[no-any-return]
+        manifest = self.manifest
+        _loading.check_environment(self.id, manifest["environment"]["python"], self.environment["lock"])
+        if manifest["source"]["modules"]:
+            root = settings().cache / "modules" / self.digest.removeprefix("sha256:")
+            _loading.add_modules(self.path, manifest["source"]["modules"], root)
+        loaded: Callable[..., Any] = _loading.unpickle(self.path, described)
+        return loaded
 
     def tag(self, **tags: str | None) -> Envelope:
         """Sets tags; `None` removes one. Gives the envelope as it is then."""
@@ -121,45 +114,11 @@ class Envelope:
                 return described
         raise NotFound(f"`{self.id}` has no function `{name}`", hint=f"it has {', '.join(self.functions)}")
 
-    def _check_environment(self) -> None:
-        wanted = self.manifest["environment"]["python"]
-        # Code of one minor crashes another: refuse before a byte is unpickled.
-        if wanted["cache_tag"] != sys.implementation.cache_tag:
-            raise EnvironmentMismatch(
-                f"`{self.id}` was saved with {wanted['cache_tag']}, this is {sys.implementation.cache_tag}",
-                hint="use `.predict(...)`, which runs in the envelope's own interpreter",
-            )
-        different = list(_differences(self.environment["lock"]))
-        if different:
-            raise EnvironmentMismatch(
-                f"`{self.id}` was proved with other packages than this process has: {', '.join(different[:5])}",
-                hint="use `.predict(...)`, which has its own packages, or install these versions",
-            )
-
-    def _import_modules(self) -> None:
-        """Makes the custom modules importable, as long as they are not others of the same name."""
-        files = self.manifest["source"]["modules"]
-        if not files:
-            return
-        root = settings().cache / "modules" / self.digest.removeprefix("sha256:")
-        for name in files:
-            target = root / name.removeprefix("modules/")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f"{target.name}.{os.getpid()}")
-            temporary.write_bytes(_native.read_member(self.path, name))
-            temporary.replace(target)
-        for name in sorted({Path(file).parts[1].removesuffix(".py") for file in files}):
-            _check_not_shadowed(name, root)
-        if str(root) not in sys.path:
-            sys.path.append(str(root))
-
     def __repr__(self) -> str:
-        functions = ", ".join(_line(function) for function in self.manifest["functions"])
-        tags = ",".join(f"{key}={value}" for key, value in self.tags.items())
-        return f"<Envelope {self.id} {self.digest[:19]}… {functions}{f' [{tags}]' if tags else ''}>"
+        return _pictures.text(self)
 
     def _repr_html_(self) -> str:
-        return _card(self)
+        return _pictures.card(self)
 
 
 class EnvelopeList(list[Envelope]):
@@ -169,25 +128,22 @@ class EnvelopeList(list[Envelope]):
         """One row for each envelope; tags as columns."""
         import pandas as pd
 
-        return pd.DataFrame([{**_summary(envelope), **envelope.tags} for envelope in self])
+        facts = ("name", "version", "created_at", "digest")
+        return pd.DataFrame([{fact: getattr(one, fact) for fact in facts} | one.tags for one in self])
 
     def _repr_html_(self) -> str:
-        head = "".join(f"<th style='text-align:left'>{name}</th>" for name in ("envelope", "tags", "created", "digest"))
-        body = "".join(
-            f"<tr><td>{html.escape(e.id)}</td><td>{html.escape(', '.join(f'{k}={v}' for k, v in e.tags.items()))}</td>"
-            f"<td>{html.escape(e.created_at or '')}</td><td><code>{e.digest[7:19]}</code></td></tr>"
-            for e in self
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return _pictures.table(self)
 
 
-def get(ref: str, /) -> Envelope:
+def get(ref: str | os.PathLike[str], /) -> Envelope:
     """The newest envelope that `ref` means: a name, `name:version`, a digest, a tag query, or the
     path of an `.envelope` file. Raises `NotFound` with near misses."""
-    if not isinstance(ref, str) or not ref:
-        raise InvalidInput(f"{ref!r} refers to nothing", hint="use a name, `name:version`, a digest, a tag query or a path")
-    if ref.endswith(".envelope"):
+    if isinstance(ref, os.PathLike) or (isinstance(ref, str) and ref.endswith(".envelope")):
         return open_file(Path(ref))
+    if not isinstance(ref, str) or not ref:
+        raise InvalidInput(
+            f"{ref!r} refers to nothing", hint="use a name, `name:version`, a digest, a tag query or a path"
+        )
     chosen = settings()
     return open_stored(json.loads(_native.Store(chosen.store).resolve(ref)), chosen)
 
@@ -223,104 +179,3 @@ def open_stored(version: dict[str, Any], chosen: Settings) -> Envelope:
         version["created_at"],
         path,
     )
-
-
-# === workers of this process
-
-_RUNNERS: dict[str, _native.Runner] = {}
-
-
-def _runner(envelope: Envelope) -> _native.Runner:
-    """One worker for each envelope that this process predicts with; ended when it exits."""
-    if envelope.digest not in _RUNNERS:
-        if not _RUNNERS:
-            atexit.register(_close_runners)
-        _RUNNERS[envelope.digest] = _native.Runner.start(envelope.path, settings().places, 1, None)
-    return _RUNNERS[envelope.digest]
-
-
-def _close_runners() -> None:
-    while _RUNNERS:
-        _RUNNERS.popitem()[1].close()
-
-
-def _reset(data: Any) -> Any:
-    return data.reset_index(drop=True) if hasattr(data, "reset_index") and hasattr(data, "iloc") else data
-
-
-# === the environment of this process
-
-
-def _differences(lock: str) -> Iterable[str]:
-    for name, version in _pins(lock):
-        try:
-            here = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            yield f"{name} {version} is not installed"
-            continue
-        if here != version:
-            yield f"{name} {version}, here {here}"
-
-
-def _pins(lock: str) -> Iterable[tuple[str, str]]:
-    """Names and versions of the packages of a lock. (`tomllib` is not in Python 3.10.)"""
-    name = ""
-    for line in lock.splitlines():
-        key, _, value = line.partition(" = ")
-        if line.startswith("[[packages]]"):
-            name = ""
-        elif key == "name":
-            name = value.strip('"')
-        elif key == "version" and name:
-            yield name, value.strip('"')
-
-
-def _check_not_shadowed(name: str, root: Path) -> None:
-    module = sys.modules.get(name)
-    origin = getattr(module, "__file__", None)
-    if origin is None or Path(origin).is_relative_to(root):
-        return
-    carried = root / Path(origin).name if Path(origin).stem != "__init__" else root / name / "__init__.py"
-    if not carried.exists() or carried.read_bytes() != Path(origin).read_bytes():
-        raise EnvironmentMismatch(
-            f"the envelope carries a module `{name}` that is not the one imported here (`{origin}`)",
-            hint="use `.predict(...)`, which runs in a process of its own",
-        )
-
-
-# === pictures
-
-
-def _line(function: dict[str, Any]) -> str:
-    takes, gives = function["signature"]["input"], function["signature"]["output"]
-    columns = ", ".join(field["name"] for field in takes["fields"][:4])
-    more = ", …" if len(takes["fields"]) > 4 else ""
-    return f"{function['name']}({takes['shape']}: {columns}{more}) → {gives['shape']}"
-
-
-def _summary(envelope: Envelope) -> dict[str, Any]:
-    return {"name": envelope.name, "version": envelope.version, "created_at": envelope.created_at, "digest": envelope.digest}
-
-
-def _card(envelope: Envelope) -> str:
-    """A card that works on light and dark pages, without scripts or outside files."""
-    chip = "display:inline-block;border:1px solid currentColor;border-radius:1em;padding:0 .6em;margin:0 .3em .3em 0;opacity:.75"
-    tags = "".join(f"<span style='{chip}'>{html.escape(f'{k}={v}')}</span>" for k, v in envelope.tags.items())
-    functions = "".join(_function_rows(function) for function in envelope.manifest["functions"])
-    return (
-        "<div style='border:1px solid currentColor;border-radius:.5em;padding:.8em 1em;max-width:46em'>"
-        f"<b>{html.escape(envelope.id)}</b> <code style='opacity:.6'>{html.escape(envelope.digest[:19])}…</code>"
-        f"<div>{html.escape(envelope.description)}</div><div style='margin:.4em 0'>{tags}</div>{functions}</div>"
-    )
-
-
-def _function_rows(function: dict[str, Any]) -> str:
-    certificate = function["certificate"]
-    tested = f"tested row-wise, {certificate['trials']} trials" if certificate["row_wise"] else "not row-wise"
-    rows = "".join(
-        f"<tr><td>{way}</td><td><code>{html.escape(field['name'])}</code></td><td>{html.escape(field['type'])}"
-        f"{'?' if field['nullable'] else ''}</td></tr>"
-        for way, side in (("in", "input"), ("out", "output"))
-        for field in function["signature"][side]["fields"][:20]
-    )
-    return f"<details><summary><code>{html.escape(_line(function))}</code> · {tested}</summary><table>{rows}</table></details>"

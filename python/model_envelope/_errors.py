@@ -4,13 +4,17 @@ from __future__ import annotations
 
 
 class EnvelopeError(Exception):
-    """Something went wrong; `code` is stable, `hint` says what to do, `details` holds long texts."""
+    """Something went wrong: `message` says what in one line, `hint` what to do about it.
+
+    `code` is stable, for programs; `details` holds long texts, such as the function's traceback.
+    """
 
     code = "failed"
 
     def __init__(self, message: str, *, hint: str = "", details: str = "") -> None:
-        self.message, self.hint, self.details = message, hint, details
-        super().__init__(f"{message}\n  hint: {hint}" if hint else message)
+        self.message = "; ".join(line.strip() for line in message.splitlines() if line.strip())
+        self.hint, self.details = hint, details
+        super().__init__(f"{self.message}\n  hint: {hint}" if hint else self.message)
         if details:
             # Notes are shown below the message, in notebooks too.
             self.__notes__ = [f"  {line}" for line in details.splitlines()]
@@ -60,12 +64,16 @@ class PredictionFailed(EnvelopeError):
 
 _BY_CODE: dict[str, type[EnvelopeError]] = {
     kind.code: kind
-    for kind in (NotFound, Conflict, InvalidInput, NotServable, BadEnvelope, EnvironmentMismatch, PredictionFailed)
+    for kind in (
+        NotFound,
+        Conflict,
+        InvalidInput,
+        NotServable,
+        BadEnvelope,
+        EnvironmentMismatch,
+        PredictionFailed,
+    )
 }
-
-
-for _kind in (EnvelopeError, *_BY_CODE.values()):
-    _kind.__module__ = "model_envelope"  # where users import them from
 
 
 def from_code(code: str, message: str, *, hint: str = "", details: str = "") -> EnvelopeError:

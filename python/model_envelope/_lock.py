@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import platform
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -34,48 +37,73 @@ def libc() -> str:
     return " ".join(platform.libc_ver()) or "unknown"
 
 
-def distributions(modules: Iterable[str]) -> set[str]:
-    """The distributions that install the modules."""
-    known = metadata.packages_distributions()
-    return {distribution for module in modules for distribution in known.get(module, [])}
+class Installed:
+    """The distributions that are installed here and that a package index has."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, str] = {}
+        self._by_module: dict[str, set[str]] = defaultdict(set)
+        seen = set()
+        for distribution in metadata.distributions():
+            name = distribution.metadata["Name"]
+            if not name or name in seen:
+                continue  # one that is further down the path is not the one that is imported
+            seen.add(name)
+            # Installed from a folder, a file or a repository: the index may have something else.
+            if distribution.read_text("direct_url.json") is not None:
+                continue
+            self.versions[name] = distribution.version
+            for module in _top_levels(distribution):
+                self._by_module[module].add(name)
+
+    def distributions(self, modules: Iterable[str]) -> set[str]:
+        """Names of the distributions that have any of these top-level modules."""
+        return set().union(*(self._by_module.get(module, ()) for module in modules))
+
+    def pins(self, names: Iterable[str]) -> list[str]:
+        """Requirements of exactly the installed versions."""
+        return sorted(f"{name}=={self.versions[name]}" for name in names)
 
 
-def lock(distributions: set[str], extra: Iterable[str], settings: Settings) -> bytes:
-    """Locks the distributions, at the versions that are installed, with all that they need."""
-    requirements = sorted(f"{name}=={metadata.version(name)}" for name in distributions)
-    with tempfile.TemporaryDirectory(prefix="model-envelope-") as folder:
-        source = Path(folder, "requirements.in")
-        source.write_text("\n".join([*requirements, *extra, ""]))
-        constraints = Path(folder, "constraints.txt")
-        constraints.write_text("\n".join(_installed()))
-        locked = Path(folder, "pylock.toml")
-        _compile(source, constraints, locked, settings)
-        return locked.read_bytes()
+def _top_levels(distribution: metadata.Distribution) -> Iterator[str]:
+    """The modules that a distribution installs beside those of others."""
+    record = distribution.read_text("RECORD")
+    if record is None:
+        yield from (distribution.read_text("top_level.txt") or "").split()
+        return
+    paths = {line.rpartition(",")[0].rpartition(",")[0].strip('"') for line in record.splitlines()}
+    tops = {path.partition("/")[0] if "/" in path else inspect.getmodulename(path) for path in paths}
+    yield from (top for top in tops if top and top.isidentifier() and top != "__pycache__")
 
 
-def _compile(source: Path, constraints: Path, locked: Path, settings: Settings) -> None:
+def lock(distributions: set[str], extra: Iterable[str], installed: Installed, settings: Settings) -> bytes:
+    """Locks the distributions, at the versions that are installed, with all that they need.
+
+    `extra` are requirements as pip writes them.
+    """
     if settings.uv is None:
         raise EnvironmentMismatch(
             "`uv`, which locks the environment, was not found",
             hint="install it with `pip install uv`, or set ENVELOPE_UV to the program",
         )
-    command = [settings.uv, "pip", "compile", source, "--constraints", constraints, "--format", "pylock.toml"]
-    command += ["--python", sys.executable, "--no-header", "--no-annotate", "--quiet", "-o", locked]
-    command += ["--offline"] if settings.offline else []
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=source.parent)
-    if done.returncode != 0:
-        reason = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
-        raise NotServable(
-            f"the environment cannot be locked: {reason[:1000]}",
-            hint="every package that the function imports must be on the package index at the installed version",
-        )
+    requirements = (*installed.pins(distributions), *extra)
+    return _compiled(requirements, tuple(installed.pins(installed.versions)), settings.uv, settings.offline)
 
 
-def _installed() -> list[str]:
-    """Every installed distribution, pinned, except those that no index has."""
-    pins = set()
-    for distribution in metadata.distributions():
-        name = distribution.metadata["Name"]
-        if name and distribution.read_text("direct_url.json") is None:
-            pins.add(f"{name}=={distribution.version}")
-    return sorted(pins)
+@functools.lru_cache(maxsize=16)
+def _compiled(requirements: tuple[str, ...], constraints: tuple[str, ...], uv: Path, offline: bool) -> bytes:
+    """What uv makes of requirements; remembered, because a notebook saves the same model often."""
+    with tempfile.TemporaryDirectory(prefix="model-envelope-") as folder:
+        Path(folder, "requirements.in").write_text("\n".join([*requirements, ""]))
+        Path(folder, "constraints.txt").write_text("\n".join([*constraints, ""]))
+        command = [str(uv), "pip", "compile", "requirements.in", "--constraints", "constraints.txt"]
+        command += ["--format", "pylock.toml", "-o", "pylock.toml", "--python", sys.executable]
+        command += ["--no-header", "--no-annotate", "--quiet", *(["--offline"] if offline else [])]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+        if done.returncode != 0:
+            reason = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+            raise NotServable(
+                f"the environment cannot be locked: {reason[:1000]}",
+                hint="each package that the function imports must be on the package index, as it is here",
+            )
+        return Path(folder, "pylock.toml").read_bytes()

@@ -1,7 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 class Batch:
     num_rows: int

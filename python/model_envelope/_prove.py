@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from ._errors import NotServable
+from ._errors import InvalidInput, NotServable, PredictionFailed
 from ._native import Batch, Runner
 
 TOLERANCE = 1e-6
@@ -21,44 +21,73 @@ TRIALS_SECONDS = 60.0
 
 CALL_SECONDS = 600.0
 
+UNPROVED: dict[str, Any] = {"row_wise": False, "equality": "none", "tile": None, "trials": 0, "seed": 0}
+"""A certificate that certifies nothing."""
+
 
 def reproduce(runner: Runner, function: str, sample: Batch, expected: Batch) -> Batch:
     """Runs the sample in the clean process; raises `NotServable` unless it gives what it gave here."""
-    found = runner.call(function, sample, CALL_SECONDS)
+    try:
+        found = runner.call(function, sample, CALL_SECONDS)
+    except (InvalidInput, PredictionFailed) as error:
+        raise NotServable(
+            f"in a clean process, {error.message}",
+            hint="does it read files or variables that only this machine or this process has? "
+            "Keep what it needs in the function's closure or in an object's attributes",
+            details=error.details,
+        ) from None
     difference = expected.difference(found, TOLERANCE)
     if difference is not None:
         raise NotServable(
             f"`{function}` gives another output in a clean process: {difference}",
-            hint="does it depend on random numbers, on the time, or on state that was changed after an import? "
+            hint="does it depend on random numbers, the time, or state that changed after an import? "
             "Keep such state in the function's closure or in an object's attributes",
         )
     return found
 
 
-def certify(runner: Runner, function: str, sample: Batch, output: Batch, *, one_row: bool) -> dict[str, Any]:
+def certify(runner: Runner, function: str, sample: Batch, output: Batch, shape: str) -> dict[str, Any]:
     """Tests whether the output for a row depends on the other rows."""
-    certificate: dict[str, Any] = {"row_wise": False, "equality": "none", "tile": None, "trials": 0, "seed": SEED}
+    certificate: dict[str, Any] = {
+        "row_wise": False,
+        "equality": "none",
+        "tile": None,
+        "trials": 0,
+        "seed": SEED,
+    }
     rows = sample.num_rows
-    if one_row:
+    if shape in ("scalar", "record"):
         return certificate | {"reason": "it gives one row for all the rows of a call"}
     if output.num_rows != rows:
         return certificate | {"reason": f"it gave {output.num_rows} rows for {rows}"}
+    if all(sample.take([0]).difference(sample.take([row])) is None for row in range(1, rows)):
+        return certificate | {"reason": "the sample has only one row, or equal ones: nothing can be mixed"}
     equality = "bitwise"
     began = time.monotonic()
     done = 0
     for indices in _trials(rows):
-        found = runner.call(function, sample.take(indices), CALL_SECONDS)
+        try:
+            found = runner.call(function, sample.take(indices), CALL_SECONDS)
+        except (InvalidInput, PredictionFailed) as error:
+            return certificate | {"reason": f"with {_choice(indices)}, {error.message}", "trials": done + 1}
         expected = output.take(indices)
         if expected.difference(found) is not None:
             equality = "close"
             difference = expected.difference(found, TOLERANCE)
             if difference is not None:
-                reason = f"with {len(indices)} of the sample's rows, in another order or number: {difference}"
+                reason = f"with {_choice(indices)}: {difference}"
                 return certificate | {"reason": reason, "trials": done + 1}
         done += 1
         if time.monotonic() - began > TRIALS_SECONDS:
             break
     return certificate | {"row_wise": True, "equality": equality, "trials": done}
+
+
+def _choice(indices: list[int]) -> str:
+    count = len(indices)
+    return (
+        "one of the sample's rows alone" if count == 1 else f"{count} of the sample's rows in another order"
+    )
 
 
 def _trials(rows: int) -> Iterator[list[int]]:

@@ -8,8 +8,9 @@ import re
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,12 +23,8 @@ from ._settings import Settings, settings
 SAMPLE_ROWS = 256
 """Rows of the input that are carried in the envelope as its sample."""
 
-LIBRARIES = {
-    "pandas": ["pandas"],
-    "polars": ["polars"],
-    "pyarrow": ["pyarrow"],
-    "numpy": ["numpy"],
-}
+LIBRARIES = {"pandas", "polars", "pyarrow", "numpy"}
+"""Libraries whose objects functions take and give."""
 
 
 def save_model(
@@ -39,7 +36,7 @@ def save_model(
     api_input: Any = None,
     api_output: Any = None,
     modules: Sequence[str | Path | ModuleType] = (),
-    requirements: Sequence[str] = (),
+    requirements: Sequence[str] | Path | None = None,
 ) -> Envelope:
     """Puts a function in an envelope and keeps it as the next version of `name`.
 
@@ -57,43 +54,77 @@ def save_model(
             dict of columns, a list of dicts or values, a dict of keyword arguments, or one value.
         api_output: What the function gives for `api_input`, if that is known. It is checked.
         modules: Custom modules (names, paths, modules) that cannot be seen from the function.
-        requirements: Packages that cannot be seen from the function, as pip writes them.
+        requirements: Packages that cannot be seen from the function, as pip writes them, or the
+            path of a file of such lines.
 
     Raises:
         InvalidInput: An argument is not what is needed.
         NotServable: The function cannot run outside of this process; says why and what to do.
         EnvironmentMismatch: The environment cannot be realised on this machine.
     """
-    _check_arguments(query_function, name, tags or {}, api_input)
+    tags = {} if tags is None else tags
+    _check_arguments(query_function, name, description, tags, api_input)
+    extra = _requirements(requirements)
     chosen = settings()
     function = _describe(query_function, api_input, api_output)
-    captured = _capture.capture(query_function, modules)
-    manifest = _manifest(name, description, dict(tags or {}), captured)
+    installed = _lock.Installed()
+    captured = _capture.capture(query_function, _sequence("modules", modules), installed)
+    manifest = _manifest(name, description, dict(tags), captured)
     with tempfile.TemporaryDirectory(prefix="model-envelope-") as folder:
         path = Path(folder, f"{name}.envelope")
-        _prove_and_write(path, manifest, function, captured, list(requirements), chosen)
+        _Proof(path, manifest, function, captured, installed, extra, chosen).run()
         version = _native.Store(chosen.store).save(path)
     return open_stored(json.loads(version), chosen)
 
 
+@dataclass
 class _Function:
     """What is known about the function before it is proved."""
 
-    def __init__(self, name: str, doc: str, takes: dict[str, Any], gives: dict[str, Any]) -> None:
-        self.name, self.doc, self.takes, self.gives = name, doc, takes, gives
-        self.sample: Any = None
-        self.output: Any = None
-        self.statistics = ""
+    name: str
+    doc: str
+    takes: dict[str, Any]
+    gives: dict[str, Any]
+    sample: _native.Batch
+    output: _native.Batch
+    statistics: str
 
 
-def _check_arguments(function: Any, name: str, tags: Mapping[str, str], api_input: Any) -> None:
+# === arguments
+
+
+def _check_arguments(function: Any, name: Any, description: Any, tags: Any, api_input: Any) -> None:
     if not callable(function):
-        raise InvalidInput(f"`query_function` is a {type(function).__name__}, which cannot be called")
+        method = "predict" if hasattr(function, "predict") else "__call__"
+        raise InvalidInput(
+            f"`query_function` is a {type(function).__name__}, which cannot be called",
+            hint=f"pass one of its methods, for example `.{method}`"
+            if method == "predict"
+            else "pass a function",
+        )
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise InvalidInput(
+            f"`{_name(function)}` gives its output later, as a coroutine or a generator",
+            hint="pass a plain function that returns what it gives",
+        )
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}", name):
         raise InvalidInput(
             f"{name!r} is not a model name",
             hint="use 1 to 128 letters, digits, `.`, `_`, `-`, not beginning with `.` or `-`",
         )
+    if not isinstance(description, str):
+        raise InvalidInput(f"the description is a {type(description).__name__}, not text")
+    _check_tags(tags)
+    if api_input is None:
+        raise InvalidInput(
+            "`api_input` is missing: it shows what the function takes",
+            hint="pass some rows, for example the training data, as `api_input=`",
+        )
+
+
+def _check_tags(tags: Any) -> None:
+    if not isinstance(tags, Mapping):
+        raise InvalidInput(f"the tags are a {type(tags).__name__}", hint='write {"region": "US"}')
     for key, value in tags.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidInput(
@@ -103,15 +134,28 @@ def _check_arguments(function: Any, name: str, tags: Mapping[str, str], api_inpu
         if not re.fullmatch(r"[A-Za-z0-9_.\-/]{1,63}", key) or key == "name":
             raise InvalidInput(
                 f"{key!r} is not a tag key",
-                hint="use 1 to 63 letters, digits, `.`, `_`, `-`, `/`, and not `name`, which means the model's name",
+                hint="use 1 to 63 letters, digits, `.`, `_`, `-`, `/`; `name` is the model's name",
             )
         if len(value.encode()) > 1024:
             raise InvalidInput(f"the value of tag {key!r} has {len(value.encode())} bytes, the most is 1024")
-    if api_input is None:
+
+
+def _sequence(argument: str, values: Any) -> Sequence[Any]:
+    """A list, and not the one text that was meant to be in it."""
+    if isinstance(values, str | Path | ModuleType):
         raise InvalidInput(
-            "`api_input` is missing: it shows what the function takes",
-            hint="pass some rows, for example the training data, as `api_input=`",
+            f"`{argument}` is one {type(values).__name__}", hint=f"write {argument}=[{values!r}]"
         )
+    return list(values)
+
+
+def _requirements(requirements: Sequence[str] | Path | None) -> list[str]:
+    if isinstance(requirements, Path):
+        if not requirements.is_file():
+            raise InvalidInput(f"there is no file `{requirements}`")
+        requirements = requirements.read_text().splitlines()
+    lines = (line.partition(" #")[0].strip() for line in _sequence("requirements", requirements or ()))
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 # === derive
@@ -122,44 +166,42 @@ def _describe(query_function: Callable[..., Any], api_input: Any, api_output: An
     rows = _native.conversions()
     parameter = rows.parameter_name(query_function)
     try:
-        takes, everything = rows.describe(_without_index(api_input), parameter)
+        takes, everything = rows.describe(api_input, parameter)
     except rows.Unsupported as error:
         raise InvalidInput(f"`api_input` cannot be carried: {error}") from None
-    _check_fits(everything, takes)
-    chosen = _sample_indices(everything.num_rows)
-    sample = everything.take(chosen)
-    value = _run(query_function, rows.decode(sample, takes), takes, rows)
+    _check_learned(everything, takes)
+    sample = everything.take(_sample_indices(everything.num_rows))
+    value = _run(query_function, sample, takes, rows)
+    name = _name(query_function)
     try:
-        gives, output = rows.describe(_without_index(value), "prediction", output=True)
+        gives, output = rows.describe(value, "prediction", output=True)
     except rows.Unsupported as error:
-        raise NotServable(f"what `{_name(query_function)}` gives cannot be carried: {error}") from None
+        raise NotServable(f"what `{name}` gives cannot be carried: {error}") from None
+    _check_given(name, gives)
     if api_output is not None:
-        _check_output(rows, api_output, gives, chosen, everything.num_rows, output)
-    function = _Function(_name(query_function), inspect.getdoc(query_function) or "", takes, gives)
-    function.sample, function.output = sample, output
-    function.statistics = _statistics(everything, output)
-    return function
+        _check_output(rows, api_output, gives, _run(query_function, everything, takes, rows))
+    statistics = _statistics(everything, output)
+    return _Function(name, _doc(query_function), takes, gives, sample, output, statistics)
 
 
-def _without_index(value: Any) -> Any:
-    """A frame without a plain integer index, which says only where rows once were."""
-    index = getattr(value, "index", None)
-    kind = getattr(getattr(index, "dtype", None), "kind", "")
-    if hasattr(value, "reset_index") and kind == "i" and getattr(index, "name", "") is None:
-        return value.reset_index(drop=True)
-    return value
-
-
-def _check_fits(everything: Any, takes: dict[str, Any]) -> None:
-    if takes["shape"] == "records" and everything.num_rows == 0:
-        raise InvalidInput("`api_input` has no rows: types cannot be learned from it")
+def _check_learned(everything: _native.Batch, takes: dict[str, Any]) -> None:
     if everything.num_rows == 0:
         raise InvalidInput("`api_input` has no rows", hint="pass at least one row; some hundred are better")
     for field in takes["fields"]:
-        if field["type"] in ("null", "list<null>"):
+        if "null" in field["type"]:
             raise InvalidInput(
                 f"all values of `{field['name']}` are missing: its type cannot be learned",
                 hint="pass rows in which it has a value, or drop it",
+            )
+
+
+def _check_given(name: str, gives: dict[str, Any]) -> None:
+    for field in gives["fields"]:
+        if "null" in field["type"]:
+            what = "gives None" if gives["shape"] == "scalar" else f"gives no value in `{field['name']}`"
+            raise NotServable(
+                f"`{name}` {what} for its sample: the type of its output cannot be learned",
+                hint="does it `return` its result? If so, pass an `api_input` for which it gives a value",
             )
 
 
@@ -170,12 +212,15 @@ def _sample_indices(rows: int) -> list[int]:
     return [index * rows // SAMPLE_ROWS for index in range(SAMPLE_ROWS)]
 
 
-def _run(function: Callable[..., Any], argument: Any, takes: dict[str, Any], rows: ModuleType) -> Any:
+def _run(function: Callable[..., Any], batch: _native.Batch, takes: dict[str, Any], rows: ModuleType) -> Any:
+    """Calls the function in this process with what a worker will give it."""
+    argument = rows.decode(batch, takes)
     try:
         return rows.apply(function, argument, takes)
     except Exception as error:
         raise NotServable(
             f"`{_name(function)}` fails on its own sample: {type(error).__name__}: {error}",
+            hint="`api_input` is what it is called with: does it work with that here?",
             details=rows.traceback_text(error.with_traceback(_user_frames(error))),
         ) from None
 
@@ -191,20 +236,17 @@ def _user_frames(error: BaseException) -> Any:
     return error.__traceback__
 
 
-def _check_output(
-    rows: ModuleType, api_output: Any, gives: dict[str, Any], chosen: list[int], count: int, output: Any
-) -> None:
+def _check_output(rows: ModuleType, api_output: Any, gives: dict[str, Any], value: Any) -> None:
     try:
-        expected = rows.encode(_without_index(api_output), gives, "prediction")
+        expected = rows.encode(api_output, gives, "prediction")
     except (rows.Unsupported, rows.BadOutput) as error:
         raise InvalidInput(f"`api_output` is not what the function gives: {error}") from None
-    if expected.num_rows == count != output.num_rows or expected.num_rows == count == len(chosen):
-        expected = expected.take(chosen)
-    elif expected.num_rows == count:
-        expected = expected.take(chosen)
-    difference = expected.difference(output, _prove.TOLERANCE)
+    difference = expected.difference(rows.encode(value, gives, "prediction"), _prove.TOLERANCE)
     if difference is not None:
-        raise NotServable(f"`api_output` is not what the function gives for `api_input`: {difference}")
+        raise InvalidInput(
+            f"`api_output` is not what the function gives for `api_input`: {difference}",
+            hint="leave it out: the output is learned by running the function",
+        )
 
 
 def _statistics(everything: Any, output: Any) -> str:
@@ -217,15 +259,20 @@ def _statistics(everything: Any, output: Any) -> str:
 
 def _name(function: Any) -> str:
     """A Python identifier for the function."""
-    inner = getattr(function, "func", function)
+    inner = function.func if isinstance(function, partial) else function
     name = getattr(inner, "__name__", None) or type(inner).__name__
-    return name if name.isidentifier() else "predict"
+    return name if name.isidentifier() and len(name) <= 200 else "predict"
+
+
+def _doc(function: Any) -> str:
+    inner = function.func if isinstance(function, partial) else function
+    return inspect.getdoc(inner) or ""
 
 
 def _manifest(
     name: str, description: str, tags: dict[str, str], captured: _capture.Captured
 ) -> dict[str, Any]:
-    commit, dirty = _git()
+    commit, dirty = _git(_source_folder())
     return {
         "format_version": 1,
         "name": name,
@@ -246,122 +293,120 @@ def _manifest(
     }
 
 
-def _git() -> tuple[str | None, bool]:
+def _source_folder() -> Path:
+    """Where the program that saves is; for a notebook or a prompt, where it works."""
+    script = getattr(sys.modules["__main__"], "__file__", None)
+    folder = Path(script).resolve().parent if script else Path.cwd()
+    return folder if folder.is_dir() and not _capture.is_installed(folder) else Path.cwd()
+
+
+def _git(folder: Path) -> tuple[str | None, bool]:
     def ask(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=10, check=False)
+            done = subprocess.run(
+                ["git", "-C", folder, *arguments], capture_output=True, text=True, timeout=10, check=False
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    commit = ask("rev-parse", "HEAD")
+    commit = ask("rev-parse", "--verify", "HEAD")
     return commit, bool(commit and ask("status", "--porcelain", "--untracked-files=no"))
 
 
 # === prove and write
 
 
-def _prove_and_write(
-    path: Path,
-    manifest: dict[str, Any],
-    function: _Function,
-    captured: _capture.Captured,
-    requirements: list[str],
-    chosen: Settings,
-) -> None:
+@dataclass
+class _Proof:
     """Writes the envelope, runs it in a clean process, and writes it again with the evidence."""
-    tell = _teller(chosen)
-    installed = captured.installed | _libraries(function)
-    needed = _lock.distributions(installed) - {"model-envelope"}
-    unproved = {"row_wise": False, "equality": "none", "tile": None, "trials": 0, "seed": 0}
-    while True:
-        tell("locking the environment")
-        lock = _lock.lock(needed, requirements, chosen)
-        _write(path, manifest, function, captured, lock, unproved)
+
+    path: Path
+    manifest: dict[str, Any]
+    function: _Function
+    captured: _capture.Captured
+    installed: _lock.Installed
+    requirements: list[str]
+    chosen: Settings
+
+    def run(self) -> None:
+        """Raises `NotServable`, or `EnvironmentMismatch` where the environment cannot be made."""
+        tell = _teller(self.chosen)
+        needed = self.installed.distributions(self.captured.installed | _libraries(self.function))
+        while True:
+            tell("locking the environment")
+            lock = _lock.lock(needed, self.requirements, self.installed, self.chosen)
+            self.write(lock, self.function.output, _prove.UNPROVED)
+            try:
+                tell("running the sample in a clean process")
+                output, certificate = self.prove(tell)
+                break
+            except EnvelopeError as error:
+                needed |= self.missing(error, needed)
+        self.write(lock, output, certificate)
+        tell("")
+
+    def prove(self, tell: Callable[[str], None]) -> tuple[_native.Batch, dict[str, Any]]:
+        function = self.function
+        runner = _native.Runner.start(self.path, self.chosen.places, 1, tell)
         try:
-            tell("running the sample in a clean process")
-            output, certificate = _prove_once(path, function, chosen, tell)
-            break
-        except EnvelopeError as error:
-            needed = needed | _missing_distributions(error, needed)
-    function.output = output
-    _write(path, manifest, function, captured, lock, certificate)
-    tell("")
+            output = _prove.reproduce(runner, function.name, function.sample, function.output)
+            return output, _prove.certify(
+                runner, function.name, function.sample, output, function.gives["shape"]
+            )
+        finally:
+            runner.close()
 
+    def missing(self, error: EnvelopeError, needed: set[str]) -> set[str]:
+        """The distributions of a module that only the proof run could find; raises if there are none."""
+        found = re.search(r"No module named '([^']+)'", f"{error.message} {error.details}")
+        if not found:
+            raise error
+        module = found.group(1).partition(".")[0]
+        missing = self.installed.distributions([module]) - needed
+        if missing:
+            return missing
+        raise NotServable(
+            f"the function imports `{found.group(1)}`, which was not captured",
+            hint=f'pass it as modules=["{module}"] if it is your own, else as requirements=["{module}"]',
+            details=error.details,
+        ) from None
 
-def _prove_once(
-    path: Path, function: _Function, chosen: Settings, tell: Callable[[str], None]
-) -> tuple[_native.Batch, dict[str, Any]]:
-    runner = _native.Runner.start(path, chosen.places, 1, tell)
-    try:
-        output = _prove.reproduce(runner, function.name, function.sample, function.output)
-        one_row = function.gives["shape"] in ("scalar", "record", "keywords")
-        return output, _prove.certify(runner, function.name, function.sample, output, one_row=one_row)
-    finally:
-        runner.close()
-
-
-def _missing_distributions(error: EnvelopeError, needed: set[str]) -> set[str]:
-    """The distributions of a module that only the proof run could find; raises if there are none."""
-    found = re.search(r"No module named '([^']+)'", f"{error.message} {error.details}")
-    if not found:
-        raise error
-    module = found.group(1).partition(".")[0]
-    missing = _lock.distributions([module]) - needed
-    if missing:
-        return missing
-    raise NotServable(
-        f"the function imports `{found.group(1)}`, which was not captured",
-        hint=f'pass it as modules=["{module}"] if it is your own, or as requirements=["{module}"] if it is a package',
-        details=error.details,
-    ) from error
+    def write(self, lock: bytes, output: _native.Batch, certificate: dict[str, Any]) -> None:
+        function, captured = self.function, self.captured
+        folder = f"functions/{function.name}"
+        buffers = [f"{folder}/buffers/{index:05}" for index in range(len(captured.buffers))]
+        described = {
+            "name": function.name,
+            "doc": function.doc,
+            "signature": {"input": function.takes, "output": function.gives},
+            "pickle": f"{folder}/function.pkl",
+            "buffers": buffers,
+            "sample": {"input": f"{folder}/sample/input.arrow", "output": f"{folder}/sample/output.arrow"},
+            "statistics": f"{folder}/statistics.json",
+            "certificate": certificate,
+        }
+        members = [
+            ("environment/pylock.toml", False, lock),
+            (f"{folder}/function.pkl", False, captured.pickle),
+            (f"{folder}/sample/input.arrow", False, function.sample.to_bytes()),
+            (f"{folder}/sample/output.arrow", False, output.to_bytes()),
+            (f"{folder}/statistics.json", False, function.statistics.encode()),
+            *((f"modules/{file}", False, content) for file, content in sorted(captured.files.items())),
+            *((name, True, content) for name, content in zip(buffers, captured.buffers, strict=True)),
+        ]
+        _native.write_envelope(self.path, json.dumps(self.manifest | {"functions": [described]}), members)
 
 
 def _libraries(function: _Function) -> set[str]:
     """The libraries of the objects that the function takes and gives."""
     found: set[str] = set()
     for rows in (function.takes, function.gives):
-        found.update(LIBRARIES.get(rows["shape"].partition(".")[0], []))
-        if any((field.get("dtype") or "list") not in _PLAIN for field in rows["fields"]):
-            found.update(LIBRARIES["numpy"] if not found else [])
-        if any("pyarrow" in (field.get("dtype") or "") for field in rows["fields"]):
-            found.update(LIBRARIES["pyarrow"])
-    return found
-
-
-_PLAIN = {"list", "int", "float", "str", "bool", "bytes", "datetime", "date", "timedelta", "NoneType", "tuple"}
-
-
-def _write(
-    path: Path,
-    manifest: dict[str, Any],
-    function: _Function,
-    captured: _capture.Captured,
-    lock: bytes,
-    certificate: dict[str, Any],
-) -> None:
-    folder = f"functions/{function.name}"
-    buffers = [f"{folder}/buffers/{index:05}" for index in range(len(captured.buffers))]
-    described = {
-        "name": function.name,
-        "doc": function.doc,
-        "signature": {"input": function.takes, "output": function.gives},
-        "pickle": f"{folder}/function.pkl",
-        "buffers": buffers,
-        "sample": {"input": f"{folder}/sample/input.arrow", "output": f"{folder}/sample/output.arrow"},
-        "statistics": f"{folder}/statistics.json",
-        "certificate": certificate,
-    }
-    members = [
-        ("environment/pylock.toml", False, lock),
-        (described["pickle"], False, captured.pickle),
-        (f"{folder}/sample/input.arrow", False, function.sample.to_bytes()),
-        (f"{folder}/sample/output.arrow", False, function.output.to_bytes()),
-        (f"{folder}/statistics.json", False, function.statistics.encode()),
-        *((f"modules/{file}", False, content) for file, content in sorted(captured.files.items())),
-        *((name, True, content) for name, content in zip(buffers, captured.buffers, strict=True)),
-    ]
-    _native.write_envelope(path, json.dumps(manifest | {"functions": [described]}), members)
+        dtypes = [field.get("dtype") or "list" for field in rows["fields"]]
+        found.update(name.partition(".")[0] for name in (rows["shape"], *dtypes))
+        if rows["shape"] in ("columns", "tuple") and set(dtypes) != {"list"}:
+            found.add("numpy")
+    return found & LIBRARIES
 
 
 def _teller(chosen: Settings) -> Callable[[str], None]:

@@ -40,7 +40,9 @@ def settings() -> Settings:
         cache=Path(os.environ.get("ENVELOPE_CACHE_DIR") or _folder("XDG_CACHE_HOME", ".cache")),
         uv=_find_uv(),
         offline=os.environ.get("ENVELOPE_OFFLINE") == "1",
-        progress=os.environ.get("ENVELOPE_PROGRESS") != "0" and "CI" not in os.environ and sys.stderr.isatty(),
+        progress=os.environ.get("ENVELOPE_PROGRESS") != "0"
+        and "CI" not in os.environ
+        and sys.stderr.isatty(),
     )
 
 
@@ -50,9 +52,21 @@ def _folder(variable: str, default: str) -> Path:
 
 
 def _find_uv() -> Path | None:
-    beside = Path(sys.executable).parent / "uv"
-    candidates = [os.environ.get("ENVELOPE_UV"), str(beside), shutil.which("uv")]
+    """The program that the user names; else that of the `uv` package; else the one on the path."""
+    named = os.environ.get("ENVELOPE_UV")
+    candidates = (
+        [named] if named else [_packaged_uv(), str(Path(sys.executable).parent / "uv"), shutil.which("uv")]
+    )
     return next((Path(found) for found in candidates if found and os.access(found, os.X_OK)), None)
+
+
+def _packaged_uv() -> str | None:
+    try:
+        import uv
+
+        return str(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        return None
 
 
 def _base_interpreter() -> Path:

@@ -2,11 +2,13 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use runtime::{EnvelopeFile, Environments, Runtime};
+use tokio::runtime::Runtime as Executor;
 use worker::Batch;
 
 use crate::fault;
@@ -17,8 +19,27 @@ const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 /// Workers of one envelope, in its own environment.
 #[pyclass(frozen, module = "model_envelope")]
 pub(crate) struct Runner {
-    runtime: Runtime,
+    /// There until the end.
+    runtime: Option<Runtime>,
     python: String,
+    /// Id of the process that made it.
+    owner: u32,
+}
+
+impl Drop for Runner {
+    /// A forked child has a copy of this, but the workers stay its parent's.
+    fn drop(&mut self) {
+        if self.owner != std::process::id() {
+            std::mem::forget(self.runtime.take());
+        }
+    }
+}
+
+impl Runner {
+    fn runtime(&self) -> PyResult<&Runtime> {
+        let ours = self.runtime.as_ref().filter(|_| self.owner == std::process::id());
+        ours.ok_or_else(|| PyRuntimeError::new_err("these workers belong to the process that was forked"))
+    }
 }
 
 #[pymethods]
@@ -45,7 +66,7 @@ impl Runner {
             let environment = environments.realise(&envelope, &tell).await?;
             let python = environment.python().display().to_string();
             let runtime = Runtime::builder(envelope, environment).workers(workers..=workers).start().await?;
-            Ok(Self { runtime, python })
+            Ok(Self { runtime: Some(runtime), python, owner: std::process::id() })
         };
         wait(py, started)?.map_err(|error| fault::runtime(py, &error))
     }
@@ -54,7 +75,7 @@ impl Runner {
     fn call(&self, py: Python<'_>, function: &str, rows: PyRef<'_, Batch>, timeout: f64) -> PyResult<Batch> {
         let rows = rows.rows().clone();
         let deadline = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX);
-        let answered = self.runtime.call(Some(function), rows, deadline);
+        let answered = self.runtime()?.call(Some(function), rows, deadline);
         wait(py, answered)?.map(Batch::new).map_err(|error| fault::runtime(py, &error))
     }
 
@@ -66,7 +87,7 @@ impl Runner {
 
     /// Ends the workers.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        wait(py, self.runtime.shutdown(Duration::ZERO))
+        wait(py, self.runtime()?.shutdown(Duration::ZERO))
     }
 }
 
@@ -84,12 +105,25 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Se
     }
 }
 
-fn executor() -> &'static tokio::runtime::Runtime {
-    static EXECUTOR: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-    EXECUTOR.get_or_init(|| {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        let built = builder.worker_threads(2).thread_name("model-envelope").enable_all().build();
-        #[expect(clippy::expect_used, reason = "a process that cannot start two threads cannot do anything")]
-        built.expect("the operating system gives no threads")
-    })
+/// The threads that run futures: this process's own, for those of a parent did not come along when
+/// it was forked. A parent's executor stays where it is; ending it would wait for those threads.
+fn executor() -> &'static Executor {
+    static EXECUTOR: Mutex<Option<(u32, &'static Executor)>> = Mutex::new(None);
+    let process = std::process::id();
+    let mut executor = EXECUTOR.lock().unwrap_or_else(PoisonError::into_inner);
+    match *executor {
+        Some((owner, made)) if owner == process => made,
+        _ => {
+            let made: &'static Executor = Box::leak(Box::new(new_executor()));
+            *executor = Some((process, made));
+            made
+        }
+    }
+}
+
+fn new_executor() -> Executor {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let built = builder.worker_threads(2).thread_name("model-envelope").enable_all().build();
+    #[expect(clippy::expect_used, reason = "a process that cannot start two threads cannot do anything")]
+    built.expect("the operating system gives no threads")
 }

@@ -13,10 +13,11 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use crate::Batch;
 use crate::batch::arrow_error;
 use crate::schema::arrow_type;
 
-/// A column of type `kind` (as a signature writes it) from bytes or from a list.
+/// A column of type `kind` (as a signature writes it) from bytes, from a list, or from a batch of it.
 pub(crate) fn column(
     name: &str,
     kind: &str,
@@ -27,9 +28,12 @@ pub(crate) fn column(
         .parse()
         .map(|parsed| arrow_type(&parsed))
         .map_err(|error: envelope_format::InvalidDataType| PyTypeError::new_err(error.to_string()))?;
-    let made = match values.cast::<PyBytes>() {
-        Ok(bytes) => from_bytes(&data_type, bytes.as_bytes(), mask),
-        Err(_) => from_list(&data_type, values.cast::<PyList>()?),
+    let made = if let Ok(bytes) = values.cast::<PyBytes>() {
+        from_bytes(&data_type, bytes.as_bytes(), mask)
+    } else if let Ok(batch) = values.cast::<Batch>() {
+        batch.get().column(0).cloned()
+    } else {
+        from_list(&data_type, values.cast::<PyList>()?)
     };
     made.map_err(|error| PyTypeError::new_err(format!("column `{name}`: {error}")))
 }

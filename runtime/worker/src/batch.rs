@@ -2,12 +2,14 @@
 
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_schema::{DataType, Field, Schema};
-use pyo3::exceptions::{PyIndexError, PyValueError};
+use envelope_format::InvalidDataType;
+use pyo3::exceptions::{PyIndexError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyCapsule, PyDict, PyList};
 use std::sync::Arc;
 
-use crate::{assemble, capsule, read};
+use crate::schema::arrow_type;
+use crate::{assemble, capsule, exact, read};
 
 /// Rows in Arrow's memory layout.
 ///
@@ -29,7 +31,7 @@ impl Batch {
         &self.0
     }
 
-    fn column(&self, index: usize) -> PyResult<&ArrayRef> {
+    pub(crate) fn column(&self, index: usize) -> PyResult<&ArrayRef> {
         self.0.columns().get(index).ok_or_else(|| PyIndexError::new_err("no such column"))
     }
 }
@@ -106,19 +108,27 @@ impl Batch {
     fn renamed(&self, fields: Vec<Bound<'_, PyDict>>) -> PyResult<Self> {
         let mut renamed = Vec::with_capacity(fields.len());
         for (field, column) in fields.iter().zip(self.0.columns()) {
-            let get = |key| field.get_item(key)?.ok_or_else(|| PyValueError::new_err(key));
-            let name: String = get("name")?.extract()?;
-            renamed.push(Field::new(name, column.data_type().clone(), get("nullable")?.extract()?));
+            let name: String = get(field, "name")?.extract()?;
+            renamed.push(Field::new(name, column.data_type().clone(), get(field, "nullable")?.extract()?));
         }
         Self::assembled(Schema::new(renamed), self.0.columns().to_vec(), self.0.num_rows())
     }
 
-    /// The named columns, in that order.
-    fn select(&self, names: Vec<String>) -> PyResult<Self> {
-        let schema = self.0.schema();
-        let indices: Result<Vec<_>, _> = names.iter().map(|name| schema.index_of(name)).collect();
-        let rows = indices.and_then(|indices| self.0.project(&indices));
-        rows.map(Self).map_err(arrow_error)
+    /// The columns that `fields` name, in that order, with the same values in the types that they
+    /// say. A `TypeError` tells which column cannot be that exactly.
+    fn fitted(&self, fields: Vec<Bound<'_, PyDict>>) -> PyResult<Self> {
+        let mut fitted = Vec::with_capacity(fields.len());
+        let mut columns = Vec::with_capacity(fields.len());
+        for field in &fields {
+            let name: String = get(field, "name")?.extract()?;
+            let kind: String = get(field, "type")?.extract()?;
+            let kind: envelope_format::DataType =
+                kind.parse().map_err(|error: InvalidDataType| PyTypeError::new_err(error.to_string()))?;
+            let wanted = arrow_type(&kind);
+            columns.push(exact::column(&self.0, &name, &wanted).map_err(PyTypeError::new_err)?);
+            fitted.push(Field::new(name, wanted, true));
+        }
+        Self::assembled(Schema::new(fitted), columns, self.0.num_rows())
     }
 
     /// `length` rows from `offset` on.
@@ -195,6 +205,11 @@ impl Batch {
         let rows = RecordBatch::try_new_with_options(Arc::new(schema), columns, &options);
         rows.map(Self).map_err(arrow_error)
     }
+}
+
+/// An entry of a field's description.
+fn get<'py>(field: &Bound<'py, PyDict>, key: &str) -> PyResult<Bound<'py, PyAny>> {
+    field.get_item(key)?.ok_or_else(|| PyValueError::new_err(format!("a field has no `{key}`")))
 }
 
 /// An Arrow error as a Python one.

@@ -8,7 +8,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::Arc;
 
 use arrow_array::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
-use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchReader as _};
+use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchOptions, RecordBatchReader as _};
 use arrow_schema::{ArrowError, DataType, Field, Schema};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -57,7 +57,8 @@ fn plain(rows: &RecordBatch) -> PyResult<RecordBatch> {
         columns.push(arrow_cast::cast(column, &wanted).map_err(arrow_error)?);
         fields.push(Field::new(field.name(), wanted, field.is_nullable()));
     }
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).map_err(arrow_error)
+    let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(arrow_error)
 }
 
 fn plain_type(data_type: &DataType) -> DataType {

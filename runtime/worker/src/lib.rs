@@ -5,11 +5,13 @@
 //! conversions, so that saving and serving cannot disagree about what a value is.
 //!
 //! Read in this order: [`serve`] is the worker's loop; `python/rows.py` and `python/columns.py`
-//! convert between Python objects and [`Batch`]es; [`read`] and [`assemble`] do it value by value.
+//! convert between Python objects and [`Batch`]es; [`read`] and [`assemble`] do it value by value,
+//! [`exact`] changes types where that changes no value.
 
 mod batch;
 mod read;
 mod assemble;
+mod exact;
 mod capsule;
 mod serve;
 mod load;

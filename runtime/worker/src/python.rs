@@ -15,10 +15,9 @@ const ROWS: &str = include_str!("python/rows.py");
 pub fn conversions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = MODULE.get_or_try_init(py, || {
+        define(py, "", "_envelope_batch")?.add("Batch", py.get_type::<Batch>())?;
         define(py, COLUMNS, "_envelope_columns")?;
-        let rows = define(py, ROWS, "_envelope_rows")?;
-        rows.add("Batch", py.get_type::<Batch>())?;
-        PyResult::Ok(rows.unbind())
+        define(py, ROWS, "_envelope_rows").map(Bound::unbind)
     })?;
     Ok(module.bind(py))
 }

@@ -11,6 +11,9 @@ use pyo3::types::{PyByteArray, PyBytes, PyList, PyString};
 
 use crate::batch::is_fixed_width;
 
+/// Sums that cancel out to nothing differ by so much: the last bits of what was summed.
+const ROUNDING: f64 = 1e-12;
+
 /// See `Batch.values`.
 pub(crate) fn fixed_width<'py>(
     py: Python<'py>,
@@ -115,7 +118,8 @@ pub(crate) fn difference(one: &RecordBatch, other: &RecordBatch, tolerance: f64)
     })
 }
 
-fn first_difference(one: &ArrayRef, other: &ArrayRef, tolerance: f64) -> Option<usize> {
+/// The first row in which the two differ.
+pub(crate) fn first_difference(one: &ArrayRef, other: &ArrayRef, tolerance: f64) -> Option<usize> {
     if one.data_type() != other.data_type() {
         return Some(0);
     }
@@ -142,7 +146,8 @@ fn same_float(one: Option<f64>, other: Option<f64>, tolerance: f64) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(one), Some(other)) => {
-            let near = (one - other).abs() <= tolerance * one.abs().max(other.abs());
+            let scale = one.abs().max(other.abs());
+            let near = (one - other).abs() <= (tolerance * scale).max(ROUNDING);
             one.to_bits() == other.to_bits() || (one.is_nan() && other.is_nan()) || (tolerance > 0.0 && near)
         }
         _ => false,

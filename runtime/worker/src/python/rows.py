@@ -2,13 +2,14 @@
 
 `describe` says what an object is, `encode` turns it into a batch, `decode` turns a batch back
 into the same kind of object. The three share one table of shapes, so that what can be described
-can be encoded and decoded. `Batch` is provided by the native module that loads this source.
+can be encoded and decoded.
 """
 
 import inspect
 import traceback
 
 import _envelope_columns as columns
+from _envelope_batch import Batch
 from _envelope_columns import Column, Unsupported
 
 
@@ -16,8 +17,15 @@ class BadOutput(TypeError):
     """A function gave something else than its signature says."""
 
 
-HINT = ("use a pandas, polars or pyarrow table, a numpy array of one or two dimensions, "
-        "a dict of columns, a list of dicts, a list of values, a dict of values, or one value")
+HINT = (
+    "use a pandas, polars or pyarrow table, a numpy array of one or two dimensions, "
+    "a dict of columns, a list of dicts, a list of values, a dict of values, or one value"
+)
+ARROW = ("polars.DataFrame", "polars.Series", "pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.Array")
+ONE_ROW = ("keywords", "scalar")
+MAX_COLUMNS = 10_000
+# Arrow types that hold the same as a plain one, in another layout.
+LAYOUTS = ("large_string", "string_view", "large_binary", "binary_view")
 
 
 def describe(value, name, *, output=False):
@@ -27,10 +35,10 @@ def describe(value, name, *, output=False):
     Raises `Unsupported`, with a hint, for anything that has no exact counterpart.
     """
     shape, found = _columns(value, name, output)
+    _check_names(found)
     # An output may be missing for other rows than the sample's; an input only if it was in the sample.
     fields = [column.as_field(nullable=output or column.missing) for column in found]
-    rows = {"shape": shape, "fields": fields}
-    return rows, _batch(shape, value, found, fields)
+    return {"shape": shape, "fields": fields}, _batch(shape, value, found).renamed(fields)
 
 
 def encode(value, rows, name):
@@ -38,29 +46,53 @@ def encode(value, rows, name):
     shape, found = _columns(value, name, True)
     if shape != rows["shape"]:
         raise BadOutput(f"it is a {shape}, the signature says {rows['shape']}")
-    return _batch(shape, value, _fitted(found, rows["fields"]), rows["fields"])
+    _check_same_columns(found, rows["fields"])
+    try:
+        return _batch(shape, value, found).fitted(rows["fields"])
+    except TypeError as error:
+        raise BadOutput(str(error)) from None
+
+
+def _check_same_columns(found, fields):
+    given, known = {column.name: column for column in found}, {field["name"] for field in fields}
+    if given.keys() != known:
+        name = min(given.keys() ^ known)
+        raise BadOutput(
+            f"it has {'no' if name in known else 'a'} column `{name}`, unlike the sample's output"
+        )
+    for field in fields:
+        if "categories" in field:
+            values = given[field["name"]].data
+            try:
+                columns.check_categories(values if isinstance(values, list) else values.pylist(0), field)
+            except Unsupported as error:
+                raise BadOutput(str(error)) from None
 
 
 def encode_input(value, rows, name):
-    """The batch of an input given in any shape; columns are matched by name, later, by the host."""
+    """The batch of an input given in any shape, with the columns that `rows` says."""
     shape, found = _columns(value, name, False)
-    known = {field["name"]: field for field in rows["fields"]}
+    known = [field["name"] for field in rows["fields"]]
+    batch = _batch(shape, value, found)
     if len(found) == len(known) == 1:
-        found[0].name = next(iter(known))
-    fitted = [_widened(column, known[column.name]) for column in found if column.name in known]
-    if len(fitted) < len(known):
-        there = {column.name for column in fitted}
-        missing = ", ".join(f"`{name}`" for name in known if name not in there)
-        raise Unsupported(f"the input has no column {missing}; it has "
-                          + ", ".join(f"`{column.name}`" for column in found[:20]))
-    fields = [column.as_field(nullable=True) for column in fitted]
-    if shape in ARROW:
-        return Batch.from_arrow(_framed(value, shape, found[0].name)).select([field["name"] for field in fields])
-    return _batch(shape, value, fitted, fields)
+        batch = batch.renamed([{"name": known[0], "nullable": True}])
+    there = batch.names()
+    missing = ", ".join(f"`{name}`" for name in known if name not in there)
+    if missing:
+        raise Unsupported(
+            f"the input has no column {missing}; it has "
+            + (", ".join(f"`{name}`" for name in there[:20]) or "none")
+        )
+    try:
+        return batch.fitted(rows["fields"])
+    except TypeError as error:
+        raise Unsupported(str(error)) from None
 
 
 def decode(batch, rows):
     """The Python object that `rows` describes."""
+    if rows["shape"] in ONE_ROW and batch.num_rows != 1:
+        raise Unsupported(f"the function takes one row at a time, not {batch.num_rows}")
     return SHAPES[rows["shape"]](batch, rows["fields"])
 
 
@@ -94,7 +126,7 @@ def _columns(value, name, output):
     """`(shape, columns)` of any supported object. Only the library of the object is imported."""
     library = type(value).__module__.partition(".")[0]
     kind = type(value).__name__
-    if library == "pandas" or _has_base(value, "pandas"):
+    if (library == "pandas" or _has_base(value, "pandas")) and hasattr(value, "iloc"):
         return _pandas_columns(value, name)
     if library in ("polars", "pyarrow"):
         return _arrow_columns(value, name, f"{library}.{kind}")
@@ -108,15 +140,13 @@ def _columns(value, name, output):
         return _list_columns(value, name)
     if isinstance(value, tuple):
         return _tuple_columns(value, name, output)
-    try:
-        return "scalar", [columns.from_scalar(name, value)]
-    except Unsupported:
-        raise Unsupported(f"a {library}.{kind} is not a kind of rows; {HINT}") from None
+    if not columns.is_value(value):
+        raise Unsupported(f"a {type(value).__module__}.{kind} is not a kind of rows; {HINT}")
+    return "scalar", [columns.from_scalar(name, value)]
 
 
 def _has_base(value, library):
-    bases = (base.__module__.partition(".")[0] for base in type(value).__mro__)
-    return library in bases and hasattr(value, "iloc")
+    return any(base.__module__.partition(".")[0] == library for base in type(value).__mro__)
 
 
 def _pandas_columns(value, name):
@@ -125,44 +155,57 @@ def _pandas_columns(value, name):
         return "pandas.Series", [columns.from_pandas(name, value)]
     for label in value.columns:
         if not isinstance(label, str):
-            raise Unsupported(f"the column label {label!r} is not text; use `df.columns = df.columns.astype(str)`")
+            raise Unsupported(
+                f"the column label {label!r} is not text; use `df.columns = df.columns.astype(str)`"
+            )
     if not value.columns.is_unique:
-        raise Unsupported("two columns have the same name")
-    return "pandas.DataFrame", [columns.from_pandas(label, value[label]) for label in value.columns]
+        twice = value.columns[value.columns.duplicated()][0]
+        raise Unsupported(f"two columns have the same name `{twice}`; rename one")
+    return "pandas.DataFrame", [columns.from_pandas(label, series) for label, series in value.items()]
 
 
 def _check_index(value):
+    """An index of plain integers says only where rows once were; any other holds data."""
     index = value.index
-    if index.nlevels > 1 or index.name is not None or index.dtype.kind not in "iuO" or (
-        index.dtype.kind == "O" and len(index)
-    ):
-        raise Unsupported("the index holds data, and rows have no index when they are served; "
-                          "use `.reset_index()` to make it a column or `.reset_index(drop=True)` to drop it")
+    numbers = index.nlevels == 1 and index.name is None and index.dtype.kind in "iu"
+    if not numbers and len(index):
+        raise Unsupported(
+            "the index holds data, and rows have no index when they are served; "
+            "use `.reset_index()` to make it a column or `.reset_index(drop=True)` to drop it"
+        )
 
 
 def _numpy_columns(value, name):
     if value.ndim == 1:
         return "numpy.vector", [columns.from_numpy(name, value)]
     if value.ndim == 2:
-        labels = [f"{name}{index}" for index in range(value.shape[1])]
-        return "numpy.matrix", [columns.from_numpy(label, value[:, i]) for i, label in enumerate(labels)]
+        return "numpy.matrix", [columns.from_numpy(f"{name}{i}", value[:, i]) for i in range(value.shape[1])]
+    if value.ndim == 0:
+        raise Unsupported("a numpy array of no dimension is not carried; use `.item()`")
     raise Unsupported(f"a numpy array of {value.ndim} dimensions is not carried yet; use one or two")
 
 
 def _arrow_columns(value, name, shape):
-    if shape in ("polars.Series", "pyarrow.ChunkedArray") or hasattr(value, "__arrow_c_array__") and not hasattr(
-        value, "schema"
-    ):
-        shape = "polars.Series" if shape.startswith("polars") else "pyarrow.Array"
-    if shape not in ARROW:
-        raise Unsupported(f"a {shape} is not a kind of rows; collect it into a DataFrame or Table first")
-    batch = Batch.from_arrow(_framed(value, shape))
-    names = [name] if shape in ("polars.Series", "pyarrow.Array") else batch.names()
-    dtypes = _polars_dtypes(value) if shape.startswith("polars") else [None] * len(names)
+    shape = _arrow_shape(value, shape)
+    dtypes = _polars_dtypes(value) if shape.startswith("polars") else _pyarrow_dtypes(value)
+    try:
+        batch = Batch.from_arrow(_framed(value, shape, name))
+        types = batch.types()
+    except (TypeError, ValueError) as error:
+        raise Unsupported(str(error)) from None
     return shape, [
         Column(label, kind, None, dtype=dtype, missing=nulls > 0)
-        for label, kind, nulls, dtype in zip(names, batch.types(), batch.null_counts(), dtypes)
+        for label, kind, nulls, dtype in zip(batch.names(), types, batch.null_counts(), dtypes, strict=True)
     ]
+
+
+def _arrow_shape(value, shape):
+    if shape == "pyarrow.ChunkedArray" or (shape.startswith("pyarrow.") and shape.endswith("Array")):
+        return "pyarrow.Array"
+    if shape not in ARROW:
+        hint = "use `.as_py()`" if shape.endswith("Scalar") else "collect it into a DataFrame or Table"
+        raise Unsupported(f"a {shape} is not a kind of rows; {hint} first")
+    return shape
 
 
 def _framed(value, shape, name="value"):
@@ -176,42 +219,63 @@ def _framed(value, shape, name="value"):
     return value
 
 
+POLARS = ("Categorical", "Enum", "Struct", "Object", "Decimal", "Array", "Time,", "Int128", "Float16", "Null")
+
+
 def _polars_dtypes(value):
     dtypes = [value.dtype] if value.__class__.__name__ == "Series" else value.dtypes
     for dtype in dtypes:
-        if str(dtype).startswith(("Categorical", "Enum", "Struct", "Object", "Decimal", "Array", "Time")):
+        if any(kind in f"{dtype}," for kind in POLARS):
             raise Unsupported(f"a polars column of type {dtype} is not carried yet; cast it first")
     return [str(dtype) for dtype in dtypes]
 
 
+def _pyarrow_dtypes(value):
+    """`large_string` and the like; `chunked` for an array in chunks; `None` for what needs no word."""
+    chunked = type(value).__name__ == "ChunkedArray"
+    types = [field.type for field in value.schema] if hasattr(value, "schema") else [value.type]
+    found = [f"chunked {kind}" if chunked else str(kind) if str(kind) in LAYOUTS else None for kind in types]
+    for kind in map(str, types):
+        if kind.startswith(("dictionary", "large_list", "list_view")) or any(
+            f"<item: {k}" in kind for k in LAYOUTS
+        ):
+            raise Unsupported(f"a pyarrow column of type {kind} is not carried yet; cast it first")
+    return found
+
+
 def _dict_columns(value, output):
     _check_keys(value)
-    sized = [item for item in value.values() if isinstance(item, list) or _is_array(item)]
+    sized = [key for key, item in value.items() if _is_column(item)]
     if sized and len(sized) == len(value):
         found = [_inner_column(key, item) for key, item in value.items()]
         _check_lengths(value)
         return "columns", found
     if sized:
-        raise Unsupported("the dict mixes columns and single values; use one or the other")
-    shape = "record" if output else "keywords"
-    return shape, [columns.from_scalar(key, item) for key, item in value.items()]
+        raise Unsupported(f"the dict mixes columns (`{sized[0]}`) and single values; use one or the other")
+    for key, item in value.items():
+        if _has_base(item, "pandas") and hasattr(item, "iloc"):
+            raise Unsupported(f"`{key}` is a pandas object in a dict; use a DataFrame, or `.to_numpy()`")
+    return "record" if output else "keywords", [columns.from_scalar(key, item) for key, item in value.items()]
 
 
 def _list_columns(value, name):
-    if value and all(isinstance(item, dict) for item in value):
-        keys = list(value[0])
-        for number, item in enumerate(value):
-            _check_keys(item)
-            if list(item) != keys and set(item) != set(keys):
-                raise Unsupported(f"record {number} has the keys {sorted(item)}, record 0 has {sorted(keys)}")
-        return "records", [columns.from_list(key, [item[key] for item in value]) for key in keys]
-    return "list", [columns.from_list(name, value)]
+    if not value or not all(isinstance(item, dict) for item in value):
+        return "list", [columns.from_list(name, value)]
+    keys = list(value[0])
+    known = set(keys)
+    for number, item in enumerate(value):
+        if item.keys() != known:
+            raise Unsupported(f"record {number} has the keys {sorted(item)}, record 0 has {sorted(keys)}")
+    _check_keys(value[0])
+    return "records", [columns.from_list(key, [item[key] for item in value]) for key in keys]
 
 
 def _tuple_columns(value, name, output):
-    if not output or not value or not all(isinstance(item, list) or _is_array(item) for item in value):
-        raise Unsupported("a tuple is carried when it is an output of equally long lists or arrays; "
-                          "give several values as a dict")
+    if not output or not value or not all(map(_is_column, value)) or type(value) is not tuple:
+        raise Unsupported(
+            "a tuple is carried when it is an output of equally long lists or arrays; "
+            "give several values as a dict"
+        )
     _check_lengths(dict(enumerate(value)))
     return "tuple", [_inner_column(f"{name}_{index}", item) for index, item in enumerate(value)]
 
@@ -220,8 +284,8 @@ def _inner_column(name, item):
     return columns.from_list(name, item) if isinstance(item, list) else columns.from_numpy(name, item)
 
 
-def _is_array(item):
-    return type(item).__module__ == "numpy" and getattr(item, "ndim", 0) == 1
+def _is_column(item):
+    return isinstance(item, list) or (type(item).__module__ == "numpy" and getattr(item, "ndim", 0) == 1)
 
 
 def _check_keys(value):
@@ -236,87 +300,39 @@ def _check_lengths(value):
         raise Unsupported(f"the columns have different lengths: {lengths}")
 
 
-def _batch(shape, value, found, fields):
+def _check_names(found):
+    if not found:
+        raise Unsupported("it has no columns")
+    if len(found) > MAX_COLUMNS:
+        raise Unsupported(f"it has {len(found)} columns, the most is {MAX_COLUMNS}")
+    if any(not column.name for column in found):
+        raise Unsupported("a column has an empty name")
+
+
+def _batch(shape, value, found):
+    """The columns as they are; all may be missing, which whoever takes the batch decides about."""
     if shape in ARROW:
-        return Batch.from_arrow(_framed(value, shape)).renamed(fields)
-    width = [_length(column) for column in found]
-    return Batch.from_columns(
-        width[0] if width else len(value),
-        [(c.name, c.type, f["nullable"], c.data, c.mask) for c, f in zip(found, fields)],
-    )
+        framed = _framed(value, shape, found[0].name if found else "value")
+        batch = Batch.from_arrow(framed)
+        return batch.renamed([{"name": column.name, "nullable": True} for column in found])
+    rows = _length(found[0]) if found else 0
+    return Batch.from_columns(rows, [(c.name, c.type, True, c.data, c.mask) for c in found])
 
 
 SIZES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
 
 
 def _length(column):
-    return len(column.data) if isinstance(column.data, list) else len(column.data) // SIZES.get(column.type, 8)
-
-
-def _fitted(found, fields):
-    """The columns in the order of `fields`, or `BadOutput`."""
-    by_name = {column.name: column for column in found}
-    names = [field["name"] for field in fields]
-    if set(by_name) != set(names):
-        raise BadOutput(f"it has the columns {sorted(by_name)}, the signature says {sorted(names)}")
-    return [_checked(_widened(by_name[field["name"]], field), field) for field in fields]
-
-
-def _widened(column, field):
-    """Integers as floats, and a column of missing values as any type: both exact."""
-    if column.type == field["type"]:
-        return column
-    if column.type == "null" and column.data is not None:
-        column.type = field["type"]
-    elif field["type"] == "float64" and column.type.startswith(("int", "uint")):
-        column = _floats(column)
-    elif field["type"].startswith("list<") and column.type == "list<null>":
-        column.type = field["type"]
-    return column
-
-
-def _floats(column):
-    if isinstance(column.data, list):
-        exact = all(value is None or abs(value) <= columns.EXACT_FLOAT for value in column.data)
-        data = [None if value is None else float(value) for value in column.data] if exact else None
-    elif column.data is not None:
-        import numpy as np
-
-        integers = np.frombuffer(column.data, column.type)
-        exact = not len(integers) or int(abs(integers.astype("float64")).max()) <= columns.EXACT_FLOAT
-        data = integers.astype("float64").tobytes() if exact else None
-    else:
-        exact = False
-    return Column(column.name, "float64", data, column.mask, missing=column.missing) if exact else column
-
-
-def _checked(column, field):
-    if column.type != field["type"]:
-        raise BadOutput(f"`{column.name}` is {column.type}, the signature says {field['type']}")
-    return column
+    width = SIZES.get(column.type, 8) if isinstance(column.data, bytes) else 1
+    return len(column.data) // width
 
 
 # === columns → objects
 
 
-def _to_frame(batch, fields):
-    import pandas as pd
-
-    data = {field["name"]: columns.to_pandas(batch, i, field) for i, field in enumerate(fields)}
-    return pd.DataFrame(data, index=pd.RangeIndex(batch.num_rows), copy=False)
-
-
-def _to_series(batch, fields):
-    import pandas as pd
-
-    return pd.Series(columns.to_pandas(batch, 0, fields[0]), copy=False)
-
-
 def _to_matrix(batch, fields):
     import numpy as np
 
-    if not fields:
-        return np.empty((batch.num_rows, 0))
     return np.column_stack([columns.to_numpy(batch, i, field) for i, field in enumerate(fields)])
 
 
@@ -329,13 +345,32 @@ def _to_polars(batch, fields):
 def _to_pyarrow_table(batch, fields):
     import pyarrow as pa
 
-    return pa.table(batch)
+    table = pa.table(batch)
+    wanted = [
+        pa.field(field["name"], _pyarrow_type(field, there.type))
+        for field, there in zip(fields, table.schema, strict=True)
+    ]
+    return table.cast(pa.schema(wanted))
 
 
 def _to_pyarrow_batch(batch, fields):
     import pyarrow as pa
 
-    return pa.RecordBatchReader.from_stream(batch).read_next_batch()
+    table = _to_pyarrow_table(batch, fields)
+    columns = [column.combine_chunks() for column in table.columns]
+    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
+
+
+def _pyarrow_type(field, there):
+    import pyarrow as pa
+
+    layout = (field.get("dtype") or "").removeprefix("chunked ")
+    return getattr(pa, layout)() if layout in LAYOUTS else there
+
+
+def _to_pyarrow_array(batch, fields):
+    column = _to_pyarrow_table(batch, fields).column(0)
+    return column if (fields[0].get("dtype") or "").startswith("chunked ") else column.combine_chunks()
 
 
 def _to_columns(batch, fields):
@@ -343,28 +378,29 @@ def _to_columns(batch, fields):
 
 
 def _to_inner(batch, index, field):
-    plain = (field.get("dtype") or "list") == "list"
+    dtype = field.get("dtype") or "list"
+    plain = dtype == "list" or "." in dtype
     return columns.to_list(batch, index, field) if plain else columns.to_numpy(batch, index, field)
 
 
 def _to_records(batch, fields):
     names = [field["name"] for field in fields]
     values = [columns.to_list(batch, i, field) for i, field in enumerate(fields)]
-    return [dict(zip(names, row)) for row in zip(*values)]
+    return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def _to_record(batch, fields):
-    return {field["name"]: columns.to_scalar(batch, i, field) for i, field in enumerate(fields)}
+    return {field["name"]: columns.to_list(batch, i, field)[0] for i, field in enumerate(fields)}
 
 
 SHAPES = {
-    "pandas.DataFrame": _to_frame,
-    "pandas.Series": _to_series,
+    "pandas.DataFrame": columns.to_frame,
+    "pandas.Series": lambda batch, fields: columns.to_series(batch, 0, fields[0]),
     "polars.DataFrame": _to_polars,
     "polars.Series": lambda batch, fields: _to_polars(batch, fields).to_series(0),
     "pyarrow.Table": _to_pyarrow_table,
     "pyarrow.RecordBatch": _to_pyarrow_batch,
-    "pyarrow.Array": lambda batch, fields: _to_pyarrow_batch(batch, fields).column(0),
+    "pyarrow.Array": _to_pyarrow_array,
     "numpy.vector": lambda batch, fields: columns.to_numpy(batch, 0, fields[0]),
     "numpy.matrix": _to_matrix,
     "columns": _to_columns,
@@ -373,6 +409,5 @@ SHAPES = {
     "tuple": lambda batch, fields: tuple(_to_columns(batch, fields).values()),
     "keywords": _to_record,
     "record": _to_record,
-    "scalar": lambda batch, fields: columns.to_scalar(batch, 0, fields[0]),
+    "scalar": lambda batch, fields: columns.to_list(batch, 0, fields[0])[0],
 }
-ARROW = ("polars.DataFrame", "polars.Series", "pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.Array")

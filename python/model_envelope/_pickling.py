@@ -1,0 +1,232 @@
+"""A function as bytes: by value, and the same bytes from every process that saves the same function.
+
+cloudpickle does the work. What it takes from this process besides the function is left out here:
+the paths of source files, random identities of classes, the order of sets.
+"""
+
+from __future__ import annotations
+
+import dis
+import functools
+import inspect
+import io
+import os
+import pickle
+import types
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+from cloudpickle import cloudpickle as internals
+
+from ._errors import NotServable
+
+MIN_BUFFER_BYTES = 64 * 2**10
+"""Smaller arrays stay in the pickle: a page of its own would not pay."""
+
+FILES = (io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper)
+
+
+@dataclass
+class Pickled:
+    """A function as bytes."""
+
+    pickle: bytes
+    buffers: list[bytes]
+    """Large arrays, in the order in which `pickle.loads` wants them."""
+    modules: set[str]
+    """Names of the modules that it needs, as far as can be seen from it."""
+
+
+def pickled(function: Callable[..., Any], by_value: set[str]) -> Pickled:
+    """Pickles a function; what the modules named in `by_value` define is pickled by value.
+
+    Raises `NotServable`, naming the variable that cannot be carried.
+    """
+    buffers: list[bytes] = []
+
+    def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < MIN_BUFFER_BYTES:
+            return True
+        buffers.append(bytes(raw))
+        return False
+
+    out = io.BytesIO()
+    pickler = Pickler(out, by_value, keep_in_band)
+    try:
+        pickler.dump(function)
+    except Exception as error:
+        raise _not_picklable(function, by_value, error) from error
+    return Pickled(out.getvalue(), buffers, pickler.modules)
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles by value what the modules in `by_value` and `__main__` define; notes the other modules."""
+
+    def __init__(
+        self, out: io.BytesIO, by_value: set[str], keep_in_band: Callable[..., bool] | None = None
+    ) -> None:
+        super().__init__(out, protocol=5, buffer_callback=keep_in_band)
+        self.by_value = by_value | {"__main__", "__mp_main__"}
+        self.modules: set[str] = set()
+        self._sets: dict[int, _Ordered] = {}
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, _Ordered):
+            return type(value.items), (sorted(value.items, key=_order),)
+        if isinstance(value, types.CodeType):
+            return self._reduce_code(value)
+        if isinstance(value, types.CellType):
+            return self._reduce_cell(value)
+        if isinstance(value, functools._lru_cache_wrapper) and value.__module__ in self.by_value:
+            return _reduce_cache(value)
+        if isinstance(value, FILES) and not _is_standard_stream(value):
+            raise pickle.PicklingError(
+                f"an open file (`{getattr(value, 'name', '?')}`) belongs to this process"
+            )
+        reduced = super().reducer_override(value)
+        self._note(value)
+        if isinstance(value, types.FunctionType) and reduced is not NotImplemented:
+            return self._reduce_function(value, reduced)
+        if isinstance(value, type) and reduced is not NotImplemented:
+            return _without_identity(value, reduced)
+        return reduced
+
+    def _note(self, value: Any) -> None:
+        """Notes the module that a value, or its type, is imported from."""
+        if isinstance(value, types.ModuleType):
+            self.modules.add(value.__name__)
+            return
+        for owner in (value, type(value)) if callable(value) else (type(value),):
+            module = getattr(owner, "__module__", None)
+            if isinstance(module, str) and module not in self.by_value:
+                self.modules.add(module)
+
+    def _reduce_function(self, function: types.FunctionType, reduced: Any) -> Any:
+        make, arguments, (attributes, slots), *rest = reduced
+        # What a module knows about its file. A function of a package finds its relatives by the rest.
+        known = arguments[1]
+        known.pop("__path__", None)
+        if "__file__" in known:
+            known["__file__"] = os.path.basename(known["__file__"] or "")
+        self.modules.update(_imports_of_code(function.__code__, function.__globals__.get("__package__")))
+        slots["__globals__"] = {name: self._ordered(value) for name, value in slots["__globals__"].items()}
+        return make, arguments, (attributes, slots), *rest
+
+    def _reduce_code(self, code: types.CodeType) -> Any:
+        """Tracebacks say `model.py:7` wherever that file was."""
+        constants = tuple(self._ordered(constant) for constant in code.co_consts)
+        neutral = code.replace(co_filename=os.path.basename(code.co_filename), co_consts=constants)
+        return self.dispatch_table[types.CodeType](neutral)
+
+    def _reduce_cell(self, cell: types.CellType) -> Any:
+        make, arguments = self.dispatch_table[types.CellType](cell)
+        return make, tuple(map(self._ordered, arguments))
+
+    def _ordered(self, value: Any) -> Any:
+        """Sets go in an order of their own, which a process's hash seed does not change."""
+        if type(value) not in (set, frozenset):
+            return value
+        return self._sets.setdefault(id(value), _Ordered(value))
+
+
+class _Ordered:
+    """A set that is to be pickled in order."""
+
+    def __init__(self, items: set[Any] | frozenset[Any]) -> None:
+        self.items = items
+
+
+def _order(item: Any) -> tuple[str, str]:
+    return type(item).__name__, repr(item)
+
+
+def _reduce_cache(cached: Any) -> Any:
+    """A function under `functools.cache`: it begins with nothing cached."""
+    parameters = cached.cache_parameters()
+    arguments = (cached.__wrapped__, parameters["maxsize"], parameters["typed"], functools._CacheInfo)
+    return functools._lru_cache_wrapper, arguments, dict(vars(cached))
+
+
+def _without_identity(kind: type, reduced: Any) -> Any:
+    """A class without the random number by which cloudpickle knows it again in the same process."""
+    make, arguments, *rest = reduced
+    identity = internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(kind)
+    if identity is None:
+        return reduced
+    return make, tuple(None if argument == identity else argument for argument in arguments), *rest
+
+
+def _is_standard_stream(value: Any) -> bool:
+    import sys
+
+    return value in (sys.stdin, sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
+
+
+def _imports_of_code(code: types.CodeType, package: str | None) -> Iterator[str]:
+    """Modules that a function of `package` imports when it runs."""
+    recent: list[Any] = [None, None]
+    for instruction in dis.get_instructions(code):
+        if instruction.opname == "IMPORT_NAME":
+            # Before it, the level of a relative import and the imported names were put on the stack.
+            yield (package or "") if recent[0] else str(instruction.argval)
+        recent = [recent[1], instruction.argval]
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _imports_of_code(constant, package)
+
+
+# === what to say when it does not work
+
+
+def _not_picklable(function: Callable[..., Any], by_value: set[str], error: Exception) -> NotServable:
+    name = getattr(function, "__name__", type(function).__name__)
+    culprit = _culprit(function, by_value, set())
+    subject = f"`{culprit[0]}`" if culprit else "it"
+    where = f": it uses `{culprit[0]}`, a {culprit[1]}" if culprit else ""
+    reason = " ".join(str(error).split())
+    return NotServable(
+        f"`{name}` cannot be carried to another process{where} ({type(error).__name__}: {reason})",
+        hint=f"create {subject} inside the function, so that each worker has its own",
+    )
+
+
+def _culprit(value: Any, by_value: set[str], seen: set[int]) -> tuple[str, str] | None:
+    """Path and type of the innermost variable that cannot be pickled."""
+    seen.add(id(value))
+    for name, part in _parts(value):
+        if id(part) in seen:
+            continue
+        try:
+            Pickler(io.BytesIO(), by_value).dump(part)
+        except Exception:
+            inner = _culprit(part, by_value, seen)
+            return (f"{name}.{inner[0]}", inner[1]) if inner else (name, _type_name(part))
+    return None
+
+
+def _parts(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a function, method or object holds, by name."""
+    if isinstance(value, types.MethodType):
+        yield "self", value.__self__
+        yield from _parts(value.__func__)
+    elif isinstance(value, functools.partial):
+        yield "function", value.func
+        yield from ((f"argument {index}", item) for index, item in enumerate(value.args))
+        yield from value.keywords.items()
+    elif isinstance(value, types.FunctionType):
+        captured = inspect.getclosurevars(value)
+        yield from {**captured.nonlocals, **captured.globals}.items()
+        parameters = inspect.signature(value).parameters.items()
+        yield from ((name, parameter.default) for name, parameter in parameters)
+    elif isinstance(value, dict):
+        yield from ((str(key), item) for key, item in value.items())
+    elif not isinstance(value, type | types.ModuleType):
+        yield from getattr(value, "__dict__", {}).items()
+
+
+def _type_name(value: Any) -> str:
+    kind = type(value)
+    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")

@@ -1,0 +1,220 @@
+"""What a function receives in a worker is what it would receive in the process that saved it."""
+
+import datetime as dt
+import zoneinfo
+
+import model_envelope as me
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pytest
+from exactly import look
+
+MOMENT = dt.datetime(2026, 7, 1, 12, 30, 15, 123456)
+LONDON = zoneinfo.ZoneInfo("Europe/London")
+DAY = dt.date(2026, 7, 1)
+EXTREMES = [2**63 - 1, -(2**63), 0]
+
+INPUTS = {
+    "pandas numbers": pd.DataFrame(
+        {
+            "f64": [1.5, np.nan, -0.0],
+            "f32": np.array([0.1, 2, 3], "float32"),
+            "i8": np.array([-128, 0, 127], "int8"),
+            "i64": EXTREMES,
+            "u64": np.array([2**64 - 1, 0, 1], "uint64"),
+            "bool": [True, False, True],
+        }
+    ),
+    "pandas nullable": pd.DataFrame(
+        {
+            "Int64": pd.array([2**63 - 1, None, -(2**63)], "Int64"),
+            "UInt8": pd.array([255, None, 0], "UInt8"),
+            "Float32": pd.array([0.1, None, 2], "Float32"),
+            "boolean": pd.array([True, None, False], "boolean"),
+        }
+    ),
+    "pandas text": pd.DataFrame(
+        {
+            "str": pd.Series(["a", None, "ü\0"], dtype="str"),
+            "string": pd.array(["a", None, ""], "string"),
+            "object": pd.Series(["a", "b", "c"], dtype=object),
+            "none": pd.Series(["a", None, "c"], dtype=object),
+            "nan": pd.Series(["a", np.nan, "c"], dtype=object),
+        }
+    ),
+    "pandas categories": pd.DataFrame(
+        {
+            "text": pd.Categorical(["x", None, "y"], categories=["y", "x", "never"]),
+            "number": pd.Categorical([3, 1, 2], categories=[1, 2, 3, 4], ordered=True),
+            "object": pd.Categorical(["x", "x", None], categories=pd.Index(["x"], dtype=object)),
+        }
+    ),
+    "pandas time": pd.DataFrame(
+        {
+            "ns": pd.to_datetime(["2026-01-01 00:00:00.123456789", None, "1900-01-01"], format="ISO8601"),
+            "us": pd.Series([MOMENT, None, MOMENT]).astype("datetime64[us]"),
+            "london": pd.to_datetime(["2026-01-01", "2026-07-01", None]).tz_localize("Europe/London"),
+            "fixed": pd.to_datetime(["2026-01-01"] * 3).tz_localize("-03:30"),
+            "span": pd.to_timedelta(["1 day", None, "-1 us"]),
+        }
+    ),
+    "pandas objects": pd.DataFrame(
+        {
+            "date": pd.Series([DAY, None, dt.date(1900, 1, 1)], dtype=object),
+            "moment": pd.Series([MOMENT] * 3, dtype=object),
+            "bytes": pd.Series([b"a\0", b"", None], dtype=object),
+            "large": pd.Series([2**63 - 1, -1, 0], dtype=object),
+            "larger": pd.Series([2**64 - 1, 1, 0], dtype=object),
+            "lists": pd.Series([[1, 2], [3, 4], []]),
+        }
+    ),
+    "pandas series": pd.Series([1.5, np.nan]),
+    "pandas filtered": pd.DataFrame({"a": [1, 2, 3]}).iloc[[0, 2]].reset_index(drop=True),
+    "numpy vector": np.array(EXTREMES),
+    "numpy text": np.array(["a", "longer"]),
+    "numpy time": np.array(["2026-01-01", "NaT"], "datetime64[ms]"),
+    "numpy matrix": np.arange(6, dtype="float32").reshape(2, 3),
+    "numpy bool matrix": np.array([[True, False], [False, True]]),
+    "polars frame": pl.DataFrame(
+        {
+            "i": [2**63 - 1, None],
+            "f": [1.5, float("nan")],
+            "s": ["x", None],
+            "t": [MOMENT, None],
+            "d": [DAY, None],
+            "l": [[1], None],
+            "b": [b"x", None],
+        },
+        schema_overrides={"f": pl.Float32},
+    ),
+    "polars series": pl.Series([1, 2], dtype=pl.Int8),
+    "pyarrow table": pa.table(
+        {
+            "i": [2**63 - 1, None],
+            "s": pa.array(["x", None], pa.large_string()),
+            "t": pa.array([MOMENT, None], pa.timestamp("us", "UTC")),
+            "d": [DAY, None],
+        }
+    ),
+    "pyarrow batch": pa.record_batch({"a": [1, 2], "b": pa.array(["x", "y"], pa.string_view())}),
+    "pyarrow array": pa.array([1.5, None]),
+    "pyarrow chunks": pa.chunked_array([[1], [2]]),
+    "columns": {"a": [1, 2], "b": np.array([0.1, 0.2], "float32"), "c": ["x", None]},
+    "records": [{"a": 1, "b": "x", "c": None}, {"a": 2, "b": None, "c": 1.5}],
+    "list": [1.5, None, float("nan")],
+    "list of lists": [[1, 2], [3], []],
+    "list of moments": [MOMENT.replace(tzinfo=LONDON), None],
+    "list of dates": [DAY, None],
+    "list of bytes": [b"", b"\0"],
+    "list of spans": [dt.timedelta(days=-1, microseconds=1)],
+    "list of numpy": [np.float32(0.1), np.float32(2)],
+    "list of large": [2**64 - 1, 0],
+    "text": "one text",
+    "integer": -(2**63),
+    "numpy scalar": np.int8(5),
+    "pandas moment": pd.Timestamp("2026-07-01 00:00:00.123456", tz="Europe/London"),
+}
+
+
+def seen(value):
+    return look(value)
+
+
+def output_of_proof(envelope):
+    """What the clean process gave for the sample."""
+    function = envelope.manifest["functions"][0]
+    rows = me._native.Batch.from_bytes(me._native.read_member(envelope.path, function["sample"]["output"]))
+    return me._native.conversions().decode(rows, function["signature"]["output"])
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_a_worker_receives_the_same(kind, save):
+    envelope = save(seen, INPUTS[kind])
+    assert output_of_proof(envelope) == look(INPUTS[kind])
+
+
+def test_keywords_are_arguments(save):
+    def seen(price, *, colour, at):
+        return look([price, colour, at])
+
+    envelope = save(seen, {"price": 1.5, "colour": "red", "at": MOMENT})
+    assert envelope.predict({"at": MOMENT, "colour": "blue", "price": 2.5}) == look([2.5, "blue", MOMENT])
+
+
+def test_an_integer_index_says_nothing(save):
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0]}).iloc[[2, 0]]
+    envelope = save(lambda rows: look(rows) + look(list(rows.index)), frame)
+    assert output_of_proof(envelope) == look(frame.reset_index(drop=True)) + look([0, 1])
+
+
+@pytest.fixture
+def total(save):
+    sample = pd.DataFrame({"a": [1.0, 2.0], "b": pd.array([1, None], "Int64"), "c": ["x", None]})
+    return save(lambda rows: look(rows), sample)
+
+
+def test_other_tables_are_taken_as_the_samples_kind(total):
+    frame = pd.DataFrame({"a": [3.0, 4.0], "b": pd.array([2, None], "Int64"), "c": ["y", None]})
+    plain = {"a": [3, 4], "b": [2, None], "c": ["y", None]}
+    same = [
+        frame[["c", "a", "b"]].assign(other=1),
+        frame.astype({"c": object, "b": "Int8", "a": "float32"}),
+        plain,
+        [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)],
+        pl.DataFrame(plain),
+        pa.table(plain),
+        pa.table(frame),
+        pa.record_batch(plain),
+    ]
+    assert [total.predict(rows) for rows in same] == [look(frame)] * len(same)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ({"a": [1.5], "b": [1]}, "no column `c`; it has `a`, `b`"),
+        ({"a": ["1"], "b": [1], "c": ["x"]}, "`a` is utf8, the signature says float64"),
+        ({"a": [2**53 + 1], "b": [1], "c": ["x"]}, "`a` holds a int64 that is no float64 exactly"),
+        ({"a": [1.5], "b": [1.0], "c": ["x"]}, "`b` is float64, the signature says int64"),
+        ({"a": [None], "b": [1], "c": ["x"]}, "column `a` has no value in row 0"),
+        (pd.DataFrame({"a": [1.5]}, index=["x"]), "the index holds data"),
+        (object(), "a builtins.object is not a kind of rows"),
+        (pl.DataFrame({"a": [{"x": 1}]}), "Struct"),
+        (pl.DataFrame(), "the input has no column `a`, `b`, `c`; it has none"),
+    ],
+)
+def test_rows_that_do_not_fit_are_refused(total, rows, reason):
+    with pytest.raises(me.InvalidInput) as refused:
+        total.predict(rows)
+    assert reason in refused.value.message
+
+
+def test_a_category_that_the_sample_lacks_is_refused(save):
+    envelope = save(lambda rows: rows["c"].cat.codes, pd.DataFrame({"c": pd.Categorical(["x", "y"])}))
+    assert envelope.predict(pd.DataFrame({"c": ["y", "x"]})).tolist() == [1, 0]
+    with pytest.raises(me.InvalidInput, match="the category 'z', which the sample did not have"):
+        envelope.predict(pd.DataFrame({"c": ["z"]}))
+
+
+def test_no_rows_have_the_types_of_some():
+    conversions = me._native.conversions()
+    for value in INPUTS.values():
+        rows, batch = conversions.describe(value, "x")
+        if rows["shape"] in ("scalar", "keywords"):
+            continue
+        nothing = conversions.decode(batch.slice(0, 0), rows)
+        again, _ = conversions.describe(nothing, "x")
+        assert again["shape"] == rows["shape"]
+        if rows["shape"].startswith(("pandas", "polars", "pyarrow", "numpy")):
+            assert dtypes(nothing) == dtypes(value)
+
+
+def dtypes(value):
+    if isinstance(value, np.ndarray):
+        return value.dtype.kind
+    if isinstance(value, pd.DataFrame):
+        return value.dtypes.map(repr).tolist()
+    found = getattr(value, "schema", None) or getattr(value, "dtype", None) or value.type
+    return str(found)
