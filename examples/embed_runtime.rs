@@ -3,6 +3,7 @@
 //! `cargo run --release --example embed_runtime -- FILE.envelope CACHE UV`
 //!
 //! The program links no Python: the function runs in worker processes.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
 
 use std::error::Error;
 use std::path::PathBuf;

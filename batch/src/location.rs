@@ -56,10 +56,15 @@ impl Location {
 
     /// The path as a URL of a folder.
     pub(crate) fn url(&self) -> Result<Url, Error> {
-        let refuse = |reason: &str| Error::Location { location: self.to_string(), reason: reason.to_owned() };
+        let refuse = |reason: &str| Error::Location {
+            location: self.to_string(),
+            reason: reason.to_owned(),
+        };
         // The Delta library decodes such a URL twice, and would make another folder.
         if self.path.to_string_lossy().contains('%') {
-            return Err(refuse("a Delta table cannot be in a folder with `%` in its name"));
+            return Err(refuse(
+                "a Delta table cannot be in a folder with `%` in its name",
+            ));
         }
         Url::from_directory_path(&self.path).map_err(|()| refuse("it cannot be written as a URL"))
     }

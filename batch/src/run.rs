@@ -23,8 +23,8 @@ use crate::progress::{Progress, report};
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
 use crate::source::Source;
-use crate::target::{Attempt, Target};
-use crate::{Error, Format, Job, MapRows};
+use crate::target::{Attempt, Change, Target};
+use crate::{Error, Job, MapRows};
 
 /// What does the work of a job.
 #[derive(Clone)]
@@ -145,7 +145,7 @@ async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Pl
         folder: store_path(attempt.folder())?.to_string(),
         job: attempt.job().to_owned(),
         file_rows: settings.file_rows.get(),
-        statistics: target.format == Format::Delta,
+        statistics: matches!(target.change, Change::Delta(_)),
     };
     let partitions = settings
         .partitions

@@ -20,8 +20,6 @@ use crate::{Error, Format, Job, Mode};
 pub(crate) struct Target {
     /// Where it is.
     pub(crate) location: Location,
-    /// How it is kept.
-    pub(crate) format: Format,
     /// Columns that are written.
     pub(crate) written: SchemaRef,
     /// What the commit will do.
@@ -31,15 +29,29 @@ pub(crate) struct Target {
 /// What a commit does to the table.
 #[derive(Debug)]
 pub(crate) enum Change {
+    Delta(DeltaChange),
+    Parquet(ParquetChange),
+}
+
+#[derive(Debug)]
+pub(crate) enum DeltaChange {
     /// It makes the table.
     Create,
-    /// It adds files to a Delta table.
-    AppendDelta(Box<DeltaTable>),
-    /// It adds files to a folder.
-    AppendParquet,
+    /// It adds files to the table, which was at this version when it was checked.
+    Append(Box<DeltaTable>),
     /// It puts files in the place of those there are; the columns stay the same.
     Overwrite,
     /// It puts files in the place of those there are, and new columns in the place of the old.
+    Replace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParquetChange {
+    /// It makes the folder.
+    Create,
+    /// It adds files to the folder.
+    Append,
+    /// It puts a new folder in the place of the old.
     Replace,
 }
 
@@ -52,12 +64,11 @@ impl Target {
             return Err(not_that(&location, "is a file, not a folder"));
         }
         let change = match job.format {
-            Format::Delta => delta(&location, job.mode, &written).await?,
-            Format::Parquet => parquet(&location, job.mode, &written).await?,
+            Format::Delta => Change::Delta(delta(&location, job.mode, &written).await?),
+            Format::Parquet => Change::Parquet(parquet(&location, job.mode, &written).await?),
         };
         Ok(Self {
             location,
-            format: job.format,
             written,
             change,
         })
@@ -67,11 +78,11 @@ impl Target {
     pub(crate) fn begin(&self, job: Uuid) -> Result<Attempt, Error> {
         let job = job.simple().to_string();
         let path = self.location.path();
-        let (folder, staged) = match self.format {
+        let (folder, staged) = match self.change {
             // Files that the log does not name are not in the table.
-            Format::Delta => (path.to_path_buf(), false),
+            Change::Delta(_) => (path.to_path_buf(), false),
             // A hidden folder beside the table, on the same disk, so that it can be moved in.
-            Format::Parquet => {
+            Change::Parquet(_) => {
                 let name = path.file_name().unwrap_or_default().to_string_lossy();
                 (parent(path).join(format!(".{name}.{job}")), true)
             }
@@ -92,11 +103,12 @@ impl Target {
     }
 }
 
-async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<Change, Error> {
+async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<DeltaChange, Error> {
     let path = location.path();
+    location.url()?;
     let table = match loaded(location).await {
         Ok(table) => table,
-        Err(Error::TableNotFound { .. }) if is_empty(path)? => return Ok(Change::Create),
+        Err(Error::TableNotFound { .. }) if is_empty(path)? => return Ok(DeltaChange::Create),
         Err(Error::TableNotFound { .. }) => {
             return Err(not_that(
                 location,
@@ -127,10 +139,10 @@ async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<C
     let same = check_same(&location.to_string(), &existing, written, Format::Delta);
     match (mode, same) {
         (Mode::Error, same) => Err(exists(location, same)),
-        (Mode::Append, Ok(())) => Ok(Change::AppendDelta(Box::new(table))),
+        (Mode::Append, Ok(())) => Ok(DeltaChange::Append(Box::new(table))),
         (Mode::Append, Err(mismatch)) => Err(mismatch),
-        (Mode::Overwrite, Ok(())) => Ok(Change::Overwrite),
-        (Mode::Overwrite, Err(_)) => Ok(Change::Replace),
+        (Mode::Overwrite, Ok(())) => Ok(DeltaChange::Overwrite),
+        (Mode::Overwrite, Err(_)) => Ok(DeltaChange::Replace),
     }
 }
 
@@ -146,10 +158,14 @@ fn has_rules(field: &deltalake_core::kernel::StructField) -> bool {
         .any(|rule| field.metadata().contains_key(*rule))
 }
 
-async fn parquet(location: &Location, mode: Mode, written: &Schema) -> Result<Change, Error> {
+async fn parquet(
+    location: &Location,
+    mode: Mode,
+    written: &Schema,
+) -> Result<ParquetChange, Error> {
     let path = location.path();
     if !path.exists() || is_empty(path)? {
-        return Ok(Change::Create);
+        return Ok(ParquetChange::Create);
     }
     if path.join("_delta_log").exists() {
         return Err(not_that(location, "is a Delta table"));
@@ -173,14 +189,14 @@ async fn parquet(location: &Location, mode: Mode, written: &Schema) -> Result<Ch
         return Err(not_that(location, "is a folder without Parquet files"));
     }
     if mode == Mode::Overwrite {
-        return Ok(Change::Replace);
+        return Ok(ParquetChange::Replace);
     }
     let same = match Source::open(location).await {
         Ok(existing) => check_same(&existing.name, &existing.schema, written, Format::Parquet),
         Err(error) => Err(error),
     };
     match mode {
-        Mode::Append => same.map(|()| Change::AppendParquet),
+        Mode::Append => same.map(|()| ParquetChange::Append),
         Mode::Error | Mode::Overwrite => Err(exists(location, same)),
     }
 }

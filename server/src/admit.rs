@@ -17,16 +17,24 @@ pub(crate) struct Admission {
 /// The right to be in flight; given back when it is dropped, however the call ends.
 #[derive(Debug)]
 #[must_use = "a call is in flight as long as its permit lives"]
-pub(crate) struct Permit<'a>(#[expect(dead_code, reason = "held for its drop")] SemaphorePermit<'a>);
+pub(crate) struct Permit<'a>(
+    #[expect(dead_code, reason = "held for its drop")] SemaphorePermit<'a>,
+);
 
 impl Admission {
     pub(crate) fn new(limit: usize) -> Self {
         let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
-        Self { permits: Semaphore::new(limit), limit }
+        Self {
+            permits: Semaphore::new(limit),
+            limit,
+        }
     }
 
     pub(crate) fn admit(&self) -> Result<Permit<'_>, Refusal> {
-        self.permits.try_acquire().map(Permit).map_err(|_| Refusal::Full { limit: self.limit })
+        self.permits
+            .try_acquire()
+            .map(Permit)
+            .map_err(|_| Refusal::Full { limit: self.limit })
     }
 
     /// Calls that hold a permit.

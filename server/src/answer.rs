@@ -29,13 +29,17 @@ pub(crate) async fn answer<B: Body<Data = Bytes>>(
     let _permit = stages.admission.admit()?;
     let patience = body::patience(&head.headers, stages.settings.call_deadline)?;
     let body = body::read(&head.headers, body, &stages.settings).await?;
-    let (rows, function) = apart(body.len(), move || (function.decoder.rows(&body), function)).await?;
+    let (rows, function) =
+        apart(body.len(), move || (function.decoder.rows(&body), function)).await?;
     let rows = rows?;
     timer.has_rows(rows.num_rows());
     if rows.num_rows() == 0 {
         return Ok(json(Bytes::from_static(b"{\"predictions\":[]}")));
     }
-    let output = function.batcher.call(rows, Instant::now() + patience).await?;
+    let output = function
+        .batcher
+        .call(rows, Instant::now() + patience)
+        .await?;
     let size = output.get_array_memory_size();
     let predictions = apart(size, move || function.encoder.predictions(&output)).await??;
     Ok(json(predictions.into()))
@@ -45,7 +49,10 @@ pub(crate) async fn answer<B: Body<Data = Bytes>>(
 /// calls need not wait for it. Below, a millisecond of it costs less than the change of thread.
 const APART_BYTES: usize = 256 << 10;
 
-async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
+async fn apart<T: Send + 'static>(
+    bytes: usize,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
     if bytes < APART_BYTES {
         return Ok(work());
     }
@@ -55,6 +62,8 @@ async fn apart<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send 
 /// A good answer.
 pub(crate) fn json(body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

@@ -59,7 +59,10 @@ pub(crate) struct Line {
 /// Whether the envelope proves that calls of `function` may be gathered.
 pub(crate) fn may_gather(function: &Function) -> bool {
     let certificate = &function.certificate;
-    let shapes = [function.signature.input.shape, function.signature.output.shape];
+    let shapes = [
+        function.signature.input.shape,
+        function.signature.output.shape,
+    ];
     certificate.row_wise
         && certificate.equality == Equality::Bitwise
         && certificate.tile.is_none()
@@ -77,14 +80,28 @@ impl Batcher {
     ///
     /// Dropping the future takes the call out of the queue. Once a worker has it, it is finished
     /// and its output thrown away: that costs less than another worker.
-    pub(crate) async fn call(&self, rows: RecordBatch, deadline: Instant) -> Result<RecordBatch, Refusal> {
+    pub(crate) async fn call(
+        &self,
+        rows: RecordBatch,
+        deadline: Instant,
+    ) -> Result<RecordBatch, Refusal> {
         let begun = Instant::now();
         let (answer, answered) = oneshot::channel();
-        self.queue.send(Waiting { rows, deadline, answer }).map_err(|_| Refusal::Internal)?;
+        self.queue
+            .send(Waiting {
+                rows,
+                deadline,
+                answer,
+            })
+            .map_err(|_| Refusal::Internal)?;
+        let after = deadline - begun;
         match timeout_at(deadline, answered).await {
-            Err(_) => Err(Refusal::Deadline { after: deadline - begun }),
+            Err(_) => Err(Refusal::Deadline { after }),
             Ok(Err(_)) => Err(Refusal::Internal),
-            Ok(Ok(output)) => output.map_err(Refusal::Call),
+            Ok(Ok(output)) => output.map_err(|error| match *error {
+                Error::Deadline { .. } => Refusal::Deadline { after },
+                _ => Refusal::Call(error),
+            }),
         }
     }
 }
@@ -142,10 +159,14 @@ async fn answer(line: &Line, group: Vec<Waiting>) {
         };
         match ask(line, &group, deadline).await {
             Ok(output) => scatter(group, &output),
-            Err(error) if group.len() > 1 && may_be_the_fault_of_one(&error) => groups.extend(split(group, &error)),
+            Err(error) if group.len() > 1 && may_be_the_fault_of_one(&error) => {
+                groups.extend(split(group, &error))
+            }
             Err(error) => {
                 let error = Arc::new(error);
-                group.into_iter().for_each(|call| drop(call.answer.send(Err(error.clone()))));
+                group
+                    .into_iter()
+                    .for_each(|call| drop(call.answer.send(Err(error.clone()))));
             }
         }
     }
@@ -156,16 +177,29 @@ async fn answer(line: &Line, group: Vec<Waiting>) {
 async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<RecordBatch, Error> {
     let rows = match group {
         [only] => only.rows.clone(),
-        _ => concat_batches(&group[0].rows.schema(), group.iter().map(|call| &call.rows))
-            .map_err(|error| Error::RowsDoNotFit { function: line.function.to_string(), reason: error.to_string() })?,
+        _ => concat_batches(&group[0].rows.schema(), group.iter().map(|call| &call.rows)).map_err(
+            |error| Error::RowsDoNotFit {
+                function: line.function.to_string(),
+                reason: error.to_string(),
+            },
+        )?,
     };
     let expected = rows.num_rows();
     #[expect(clippy::cast_precision_loss, reason = "a metric")]
     line.rows.observe(expected as f64);
-    let output = line.calls.call(&line.function, rows, deadline - Instant::now()).await?;
+    let output = line
+        .calls
+        .call(&line.function, rows, deadline - Instant::now())
+        .await?;
     if group.len() > 1 && output.num_rows() != expected {
-        let reason = format!("it has {} rows for {expected} rows of input", output.num_rows());
-        return Err(Error::Output { function: line.function.to_string(), reason });
+        let reason = format!(
+            "it has {} rows for {expected} rows of input",
+            output.num_rows()
+        );
+        return Err(Error::Output {
+            function: line.function.to_string(),
+            reason,
+        });
     }
     Ok(output)
 }
@@ -174,7 +208,9 @@ async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<Record
 fn scatter(group: Vec<Waiting>, output: &RecordBatch) {
     if let [_] = group.as_slice() {
         // All of it, however many rows: a function may give one row for the whole call.
-        group.into_iter().for_each(|call| drop(call.answer.send(Ok(output.clone()))));
+        group
+            .into_iter()
+            .for_each(|call| drop(call.answer.send(Ok(output.clone()))));
         return;
     }
     let mut begin = 0;
@@ -188,7 +224,10 @@ fn scatter(group: Vec<Waiting>, output: &RecordBatch) {
 fn may_be_the_fault_of_one(error: &Error) -> bool {
     matches!(
         error,
-        Error::Function { .. } | Error::Output { .. } | Error::Crashed { .. } | Error::RowsDoNotFit { .. }
+        Error::Function { .. }
+            | Error::Output { .. }
+            | Error::Crashed { .. }
+            | Error::RowsDoNotFit { .. }
     )
 }
 

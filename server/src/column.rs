@@ -6,12 +6,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow_array::builder::{ArrayBuilder as _, BinaryBuilder, BooleanBuilder, NullBuilder, PrimitiveBuilder, StringBuilder};
+use arrow_array::builder::{
+    ArrayBuilder as _, BinaryBuilder, BooleanBuilder, NullBuilder, PrimitiveBuilder, StringBuilder,
+};
 use arrow_array::types::{
-    ArrowPrimitiveType, ArrowTimestampType, Date32Type, DurationMicrosecondType, DurationMillisecondType,
-    DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float32Type, Float64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{ArrayRef, ListArray};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
@@ -72,9 +74,10 @@ pub(crate) trait Column: Send {
 /// An empty column for the values of `field`.
 pub(crate) fn column(field: &Field) -> Box<dyn Column> {
     match &field.categories {
-        Some(categories) if field.data_type == DataType::Utf8 => {
-            Box::new(Categories { known: categories.iter().cloned().collect(), values: StringBuilder::new() })
-        }
+        Some(categories) if field.data_type == DataType::Utf8 => Box::new(Categories {
+            known: categories.iter().cloned().collect(),
+            values: StringBuilder::new(),
+        }),
         _ => column_of(&field.data_type),
     }
 }
@@ -124,7 +127,10 @@ fn moments(unit: TimeUnit, zone: Option<&str>) -> Box<dyn Column> {
 fn moments_of<T: ArrowTimestampType>(zone: Option<&str>) -> Box<dyn Column> {
     let data_type = arrow_schema::DataType::Timestamp(T::UNIT, zone.map(Arc::from));
     let values = PrimitiveBuilder::new().with_data_type(data_type);
-    Box::new(Moments::<T> { values, zoned: zone.is_some() })
+    Box::new(Moments::<T> {
+        values,
+        zoned: zone.is_some(),
+    })
 }
 
 /// What every column over an Arrow builder does in the same way.
@@ -171,7 +177,8 @@ where
     built!(0);
 
     fn integer(&mut self, value: i128) -> Result<(), Misfit> {
-        self.0.append_value(T::Native::try_from(value).map_err(|_| Misfit::Range)?);
+        self.0
+            .append_value(T::Native::try_from(value).map_err(|_| Misfit::Range)?);
         Ok(())
     }
 }
@@ -181,7 +188,11 @@ struct Floats64(PrimitiveBuilder<Float64Type>);
 impl Column for Floats64 {
     built!(0);
 
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "loss is what is looked for")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "loss is what is looked for"
+    )]
     fn integer(&mut self, value: i128) -> Result<(), Misfit> {
         let float = value as f64;
         if float as i128 != value {
@@ -201,7 +212,11 @@ struct Floats32(PrimitiveBuilder<Float32Type>);
 impl Column for Floats32 {
     built!(0);
 
-    #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "loss is what is looked for")]
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        reason = "loss is what is looked for"
+    )]
     fn integer(&mut self, value: i128) -> Result<(), Misfit> {
         let float = value as f32;
         if float as i128 != value {
@@ -257,7 +272,9 @@ impl Column for Binaries {
     built!(0);
 
     fn text(&mut self, value: &str) -> Result<(), Misfit> {
-        let bytes = BASE64_STANDARD.decode(value).map_err(|_| Misfit::Form("it is not base64 with padding"))?;
+        let bytes = BASE64_STANDARD
+            .decode(value)
+            .map_err(|_| Misfit::Form("it is not base64 with padding"))?;
         self.0.append_value(bytes);
         Ok(())
     }
@@ -284,10 +301,16 @@ impl<T: ArrowTimestampType> Column for Moments<T> {
     built!(values);
 
     fn text(&mut self, value: &str) -> Result<(), Misfit> {
-        let moment = parse_moment(value).ok_or(Misfit::Form("it is not a moment like `2026-01-31T12:00:00Z`"))?;
+        let moment = parse_moment(value).ok_or(Misfit::Form(
+            "it is not a moment like `2026-01-31T12:00:00Z`",
+        ))?;
         match (self.zoned, moment.zoned) {
-            (true, false) => return Err(Misfit::Form("it has no time zone: append `Z` or `+01:00`")),
-            (false, true) => return Err(Misfit::Form("it has a time zone, and the column has none")),
+            (true, false) => {
+                return Err(Misfit::Form("it has no time zone: append `Z` or `+01:00`"));
+            }
+            (false, true) => {
+                return Err(Misfit::Form("it has a time zone, and the column has none"));
+            }
             _ => {}
         }
         let per_second = per_second(&T::UNIT);
@@ -295,8 +318,10 @@ impl<T: ArrowTimestampType> Column for Moments<T> {
         if nanoseconds % 1_000_000_000 != 0 {
             return Err(Misfit::Range);
         }
-        let count = i128::from(moment.seconds) * i128::from(per_second) + nanoseconds / 1_000_000_000;
-        self.values.append_value(i64::try_from(count).map_err(|_| Misfit::Range)?);
+        let count =
+            i128::from(moment.seconds) * i128::from(per_second) + nanoseconds / 1_000_000_000;
+        self.values
+            .append_value(i64::try_from(count).map_err(|_| Misfit::Range)?);
         Ok(())
     }
 }
@@ -350,9 +375,18 @@ impl Column for Lists {
 
     fn finish(&mut self) -> ArrayRef {
         let mut start = 0;
-        let lengths: Vec<usize> = self.ends.drain(..).map(|end| end - std::mem::replace(&mut start, end)).collect();
+        let lengths: Vec<usize> = self
+            .ends
+            .drain(..)
+            .map(|end| end - std::mem::replace(&mut start, end))
+            .collect();
         let item = ArrowField::new_list_field(self.item_type.clone(), true);
         let offsets = OffsetBuffer::from_lengths(lengths);
-        Arc::new(ListArray::new(Arc::new(item), offsets, self.items.finish(), self.valid.finish()))
+        Arc::new(ListArray::new(
+            Arc::new(item),
+            offsets,
+            self.items.finish(),
+            self.valid.finish(),
+        ))
     }
 }

@@ -33,7 +33,11 @@ impl Components {
     /// [`Error::Sample`], [`Error::Runtime`] when the envelope is damaged.
     pub fn new(runtime: Runtime) -> Result<Self, Error> {
         let envelope = runtime.envelope();
-        let samples = envelope.manifest().functions.iter().map(|function| sample(envelope, function));
+        let samples = envelope
+            .manifest()
+            .functions
+            .iter()
+            .map(|function| sample(envelope, function));
         Ok(Self {
             samples: samples.collect::<Result<_, _>>()?,
             manifest: envelope.manifest().clone(),
@@ -55,7 +59,10 @@ fn sample(envelope: &EnvelopeFile, function: &Function) -> Result<Option<RecordB
         Ok(Err(error)) => error.to_string(),
         Err(_) => "its schema is damaged".to_owned(),
     };
-    Err(Error::Sample { function: function.name.clone(), reason })
+    Err(Error::Sample {
+        function: function.name.clone(),
+        reason,
+    })
 }
 
 fn read_stream(bytes: Vec<u8>) -> Result<RecordBatch, arrow_schema::ArrowError> {

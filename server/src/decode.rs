@@ -9,7 +9,9 @@ use std::fmt;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use envelope_format::{DataType, Field, Rows};
-use serde::de::{DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::column::{Column, Misfit, column};
 use crate::error::Refusal;
@@ -28,7 +30,12 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     pub(crate) fn new(rows: &Rows, max_rows: usize) -> Self {
-        let by_name = rows.fields.iter().enumerate().map(|(index, field)| (field.name.clone(), index)).collect();
+        let by_name = rows
+            .fields
+            .iter()
+            .enumerate()
+            .map(|(index, field)| (field.name.clone(), index))
+            .collect();
         Self {
             schema: runtime::arrow_schema(rows),
             fields: rows.fields.clone(),
@@ -42,9 +49,13 @@ impl Decoder {
     pub(crate) fn rows(&self, body: &[u8]) -> Result<RecordBatch, Refusal> {
         let mut table = Table::new(self);
         let mut deserializer = serde_json::Deserializer::from_slice(body);
-        let parsed = Document(&mut table).deserialize(&mut deserializer).and_then(|()| deserializer.end());
+        let parsed = Document(&mut table)
+            .deserialize(&mut deserializer)
+            .and_then(|()| deserializer.end());
         match parsed {
-            _ if table.too_long => Err(Refusal::TooManyRows { limit: self.max_rows }),
+            _ if table.too_long => Err(Refusal::TooManyRows {
+                limit: self.max_rows,
+            }),
             Err(error) if !table.faults.is_full() => Err(bad_json(&error, body)),
             _ if !table.faults.is_empty() => Err(Refusal::BadRows(table.faults)),
             _ => table.finish(),
@@ -55,16 +66,31 @@ impl Decoder {
 /// Where in the body the JSON ends to be JSON, and what the usual cause is.
 fn bad_json(error: &serde_json::Error, body: &[u8]) -> Refusal {
     let (line, column) = (error.line(), error.column());
-    let before: usize = body.split_inclusive(|byte| *byte == b'\n').take(line.saturating_sub(1)).map(<[u8]>::len).sum();
+    let before: usize = body
+        .split_inclusive(|byte| *byte == b'\n')
+        .take(line.saturating_sub(1))
+        .map(<[u8]>::len)
+        .sum();
     let offset = (before + column.saturating_sub(1)).min(body.len());
     let text = error.to_string();
-    let reason = text.rsplit_once(" at line ").map_or(text.as_str(), |(reason, _)| reason).to_owned();
-    Refusal::BadJson { reason, line, column, offset, hint: hint(&body[offset..], body) }
+    let reason = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(reason, _)| reason)
+        .to_owned();
+    Refusal::BadJson {
+        reason,
+        line,
+        column,
+        offset,
+        hint: hint(&body[offset..], body),
+    }
 }
 
 fn hint(rest: &[u8], body: &[u8]) -> Option<&'static str> {
     let starts = |words: &[&str]| words.iter().any(|word| rest.starts_with(word.as_bytes()));
-    if starts(&["NaN", "Infinity", "-Infinity", "Inf", "nan", "inf"]) || rest.starts_with(b"Infinity") {
+    if starts(&["NaN", "Infinity", "-Infinity", "Inf", "nan", "inf"])
+        || rest.starts_with(b"Infinity")
+    {
         Some("JSON has no NaN: send null")
     } else if body.starts_with(b"\xEF\xBB\xBF") {
         Some("send UTF-8 without a byte order mark")
@@ -99,12 +125,18 @@ impl<'d> Table<'d> {
     }
 
     fn finish(mut self) -> Result<RecordBatch, Refusal> {
-        let columns = self.columns.iter_mut().map(|column| column.finish()).collect();
+        let columns = self
+            .columns
+            .iter_mut()
+            .map(|column| column.finish())
+            .collect();
         let options = RecordBatchOptions::new().with_row_count(Some(self.row));
-        RecordBatch::try_new_with_options(self.decoder.schema.clone(), columns, &options).map_err(|error| {
-            tracing::error!(%error, "columns without faults do not make rows");
-            Refusal::Internal
-        })
+        RecordBatch::try_new_with_options(self.decoder.schema.clone(), columns, &options).map_err(
+            |error| {
+                tracing::error!(%error, "columns without faults do not make rows");
+                Refusal::Internal
+            },
+        )
     }
 
     /// Notes a fault; fails when there are enough of them.
@@ -128,7 +160,10 @@ impl<'d> Table<'d> {
     fn end_row<E: serde::de::Error>(&mut self) -> Result<(), E> {
         for (index, field) in self.decoder.fields.iter().enumerate() {
             if self.seen[index] != self.row + 1 {
-                let fault = Fault::new("missing_column").row(self.row).column(&field.name).expected(&field.data_type);
+                let fault = Fault::new("missing_column")
+                    .row(self.row)
+                    .column(&field.name)
+                    .expected(&field.data_type);
                 note(&mut self.faults, fault)?;
             }
         }
@@ -138,7 +173,11 @@ impl<'d> Table<'d> {
 
 fn note<E: serde::de::Error>(faults: &mut Faults, fault: Fault) -> Result<(), E> {
     faults.push(fault);
-    if faults.is_full() { Err(E::custom("too many faults")) } else { Ok(()) }
+    if faults.is_full() {
+        Err(E::custom("too many faults"))
+    } else {
+        Ok(())
+    }
 }
 
 /// Reads a value that is not expected where it is to its end.
@@ -153,6 +192,7 @@ fn skip_object<'de, A: MapAccess<'de>>(mut object: A) -> Result<(), A::Error> {
 }
 
 /// A value of any kind, as it is shown to the caller.
+#[derive(Clone, Copy)]
 enum Got<'v> {
     Null,
     Bool(bool),
@@ -195,7 +235,9 @@ struct Document<'t, 'd>(&'t mut Table<'d>);
 
 impl Document<'_, '_> {
     fn take<E: serde::de::Error>(self, got: Got<'_>) -> Result<(), E> {
-        let fault = Fault::new("wrong_type").expected("an object with the key `data`").got(&got.to_string());
+        let fault = Fault::new("wrong_type")
+            .expected("an object with the key `data`")
+            .got(&got.to_string());
         self.0.fault(fault)
     }
 }
@@ -224,16 +266,23 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                     object.next_value_seed(List(self.0))?;
                 }
                 "data" => {
-                    self.0.fault::<A::Error>(Fault::new("duplicate_key").got("data"))?;
+                    self.0
+                        .fault::<A::Error>(Fault::new("duplicate_key").got("data"))?;
                     object.next_value::<IgnoredAny>()?;
                 }
                 other => {
-                    self.0.fault::<A::Error>(Fault::new("unknown_key").expected("`data`").got(other))?;
+                    self.0.fault::<A::Error>(
+                        Fault::new("unknown_key").expected("`data`").got(other),
+                    )?;
                     object.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        if found { Ok(()) } else { self.0.fault(Fault::new("missing_key").expected("`data`")) }
+        if found {
+            Ok(())
+        } else {
+            self.0.fault(Fault::new("missing_key").expected("`data`"))
+        }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
@@ -255,7 +304,11 @@ struct List<'t, 'd>(&'t mut Table<'d>);
 
 impl List<'_, '_> {
     fn take<E: serde::de::Error>(self, got: Got<'_>) -> Result<(), E> {
-        self.0.fault(Fault::new("wrong_type").expected("a list of rows under `data`").got(&got.to_string()))
+        self.0.fault(
+            Fault::new("wrong_type")
+                .expected("a list of rows under `data`")
+                .got(&got.to_string()),
+        )
     }
 }
 
@@ -304,7 +357,12 @@ impl Row<'_, '_> {
             return self.0.cell(0).take(got);
         }
         let row = self.0.row;
-        self.0.fault(Fault::new("wrong_type").row(row).expected("an object with a key for each column").got(&got.to_string()))
+        self.0.fault(
+            Fault::new("wrong_type")
+                .row(row)
+                .expected("an object with a key for each column")
+                .got(&got.to_string()),
+        )
     }
 }
 
@@ -332,7 +390,10 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
         let table = self.0;
         // Rows mostly have their keys in the order of the schema.
         let mut expected = 0;
-        while let Some(key) = object.next_key_seed(Key { decoder: table.decoder, expected })? {
+        while let Some(key) = object.next_key_seed(Key {
+            decoder: table.decoder,
+            expected,
+        })? {
             match key {
                 Ok(index) if table.seen[index] != table.row + 1 => {
                     expected = index + 1;
@@ -394,10 +455,18 @@ impl Visitor<'_> for Key<'_> {
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Self::Value, E> {
         let Self { decoder, expected } = self;
-        if decoder.fields.get(expected).is_some_and(|field| field.name == name) {
+        if decoder
+            .fields
+            .get(expected)
+            .is_some_and(|field| field.name == name)
+        {
             return Ok(Ok(expected));
         }
-        Ok(decoder.by_name.get(name).copied().ok_or_else(|| name.to_owned()))
+        Ok(decoder
+            .by_name
+            .get(name)
+            .copied()
+            .ok_or_else(|| name.to_owned()))
     }
 }
 
@@ -429,11 +498,20 @@ impl Cell<'_> {
             Err(Misfit::Type) => self.fault("wrong_type", &got, None),
             Err(Misfit::Range) => self.fault("out_of_range", &got, None),
             Err(Misfit::Form(reason)) => self.fault("wrong_form", &got, Some(reason)),
-            Err(Misfit::Category) => self.fault("unknown_category", &got, Some("it is not one of the column's categories")),
+            Err(Misfit::Category) => self.fault(
+                "unknown_category",
+                &got,
+                Some("it is not one of the column's categories"),
+            ),
         }
     }
 
-    fn fault<E: serde::de::Error>(self, code: &'static str, got: &Got<'_>, reason: Option<&'static str>) -> Result<(), E> {
+    fn fault<E: serde::de::Error>(
+        self,
+        code: &'static str,
+        got: &Got<'_>,
+        reason: Option<&'static str>,
+    ) -> Result<(), E> {
         let fault = Fault::new(code)
             .row(self.row)
             .column(&self.field.name)
@@ -459,13 +537,35 @@ impl<'de> Visitor<'de> for Cell<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Self { column, field, row, faults, .. } = self;
+        let Self {
+            column,
+            field,
+            row,
+            faults,
+            ..
+        } = self;
         let Some(items) = column.begin_list() else {
-            Cell { column, field, nullable: false, row, faults }.take::<A::Error>(Got::List)?;
+            Cell {
+                column,
+                field,
+                nullable: false,
+                row,
+                faults,
+            }
+            .take::<A::Error>(Got::List)?;
             return skip_list(list);
         };
         // Items of lists may be missing: the signature has no word against it.
-        while list.next_element_seed(Cell { column: items, field, nullable: true, row, faults })?.is_some() {}
+        while list
+            .next_element_seed(Cell {
+                column: items,
+                field,
+                nullable: true,
+                row,
+                faults,
+            })?
+            .is_some()
+        {}
         column.end_list();
         Ok(())
     }

@@ -5,10 +5,10 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    ArrowPrimitiveType, ArrowTimestampType, Date32Type, DurationMicrosecondType, DurationMillisecondType,
-    DurationNanosecondType, DurationSecondType, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type,
-    UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float32Type, Float64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
@@ -41,7 +41,10 @@ impl Encoder {
             key
         };
         let keys = rows.fields.iter().map(|field| key(&field.name)).collect();
-        Self { keys, plain: rows.shape.is_one_column() }
+        Self {
+            keys,
+            plain: rows.shape.is_one_column(),
+        }
     }
 
     /// Writes `{"predictions":[row, ...]}`.
@@ -57,11 +60,21 @@ impl Encoder {
     /// Writes `[row, ...]`.
     pub(crate) fn rows(&self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Refusal> {
         if rows.num_columns() != self.keys.len() {
-            let reason = format!("it has {} columns instead of {}", rows.num_columns(), self.keys.len());
+            let reason = format!(
+                "it has {} columns instead of {}",
+                rows.num_columns(),
+                self.keys.len()
+            );
             return Err(Refusal::Unwritable { reason });
         }
-        let cells = rows.columns().iter().map(|column| writer(column)).collect::<Result<Vec<_>, _>>()?;
-        list(out, 0..rows.num_rows(), |out, row| self.row(&cells, out, row))
+        let cells = rows
+            .columns()
+            .iter()
+            .map(|column| writer(column))
+            .collect::<Result<Vec<_>, _>>()?;
+        list(out, 0..rows.num_rows(), |out, row| {
+            self.row(&cells, out, row)
+        })
     }
 
     fn row(&self, cells: &[WriteCell<'_>], out: &mut Vec<u8>, row: usize) -> Result<(), Refusal> {
@@ -120,6 +133,10 @@ fn writer(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
     }))
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "signatures have these types and no others"
+)]
 fn writer_of_present(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
     Ok(match column.data_type() {
         DataType::Null => Box::new(|out, _| {
@@ -152,10 +169,18 @@ fn writer_of_present(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
             let values = column.as_primitive::<Date32Type>().values();
             Box::new(move |out, row| text(out, format_date(i64::from(values[row]))))
         }
-        DataType::Timestamp(TimeUnit::Second, zone) => moments::<TimestampSecondType>(column, zone.is_some()),
-        DataType::Timestamp(TimeUnit::Millisecond, zone) => moments::<TimestampMillisecondType>(column, zone.is_some()),
-        DataType::Timestamp(TimeUnit::Microsecond, zone) => moments::<TimestampMicrosecondType>(column, zone.is_some()),
-        DataType::Timestamp(TimeUnit::Nanosecond, zone) => moments::<TimestampNanosecondType>(column, zone.is_some()),
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            moments::<TimestampSecondType>(column, zone.is_some())
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => {
+            moments::<TimestampMillisecondType>(column, zone.is_some())
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            moments::<TimestampMicrosecondType>(column, zone.is_some())
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            moments::<TimestampNanosecondType>(column, zone.is_some())
+        }
         DataType::Duration(TimeUnit::Second) => numbers::<DurationSecondType>(column),
         DataType::Duration(TimeUnit::Millisecond) => numbers::<DurationMillisecondType>(column),
         DataType::Duration(TimeUnit::Microsecond) => numbers::<DurationMicrosecondType>(column),
@@ -189,7 +214,9 @@ fn moments<T: ArrowTimestampType>(column: &dyn Array, zoned: bool) -> WriteCell<
 }
 
 fn text(out: &mut Vec<u8>, text: Option<String>) -> Result<(), Refusal> {
-    let text = text.ok_or_else(|| Refusal::Unwritable { reason: "a date is not in the years 1 to 9999".into() })?;
+    let text = text.ok_or_else(|| Refusal::Unwritable {
+        reason: "a date is not in the years 1 to 9999".into(),
+    })?;
     put(out, &text);
     Ok(())
 }
@@ -199,7 +226,9 @@ fn lists(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
     let item = writer(lists.values())?;
     let offsets = lists.value_offsets();
     let at = |row: usize| usize::try_from(offsets[row]).unwrap_or(0);
-    Ok(Box::new(move |out, row| list(out, at(row)..at(row + 1), &item)))
+    Ok(Box::new(move |out, row| {
+        list(out, at(row)..at(row + 1), &item)
+    }))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use hyper::StatusCode;
 
-use crate::fault::Faults;
+use crate::fault::{Fault, Faults};
 
 /// Why a service did not start, or an executable was not built.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +48,7 @@ pub enum Error {
         /// The function.
         function: String,
         /// What it did instead.
-        source: runtime::Error,
+        source: Box<runtime::Error>,
     },
     /// A second signal came while calls were still being finished.
     #[error("stopped by a second signal, calls in flight were dropped")]
@@ -98,7 +98,7 @@ impl Error {
         match self {
             Self::AddrInUse { .. } => "port_in_use",
             Self::Listen { .. } => "cannot_listen",
-            Self::Runtime(error) => runtime_code(error),
+            Self::Runtime(error) => runtime_case(error).1,
             Self::Sample { .. } => "bad_sample",
             Self::SelfTest { .. } => "self_test_failed",
             Self::Interrupted => "interrupted",
@@ -179,7 +179,13 @@ pub(crate) enum Refusal {
     #[error("the header `x-request-timeout` is not a number of seconds above 0")]
     Timeout,
     #[error("the body is not JSON: {reason} at line {line} column {column} (byte {offset})")]
-    BadJson { reason: String, line: usize, column: usize, offset: usize, hint: Option<&'static str> },
+    BadJson {
+        reason: String,
+        line: usize,
+        column: usize,
+        offset: usize,
+        hint: Option<&'static str>,
+    },
     #[error("{0}")]
     BadRows(Faults),
     #[error("the call did not end within {} s", after.as_secs_f64())]
@@ -204,7 +210,7 @@ impl Refusal {
             Self::BrokenBody | Self::Timeout | Self::BadJson { .. } => StatusCode::BAD_REQUEST,
             Self::BadRows(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
-            Self::Call(error) => runtime_status(error),
+            Self::Call(error) => runtime_case(error).0,
             Self::Unwritable { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -226,7 +232,7 @@ impl Refusal {
             Self::BadJson { .. } => "bad_json",
             Self::BadRows(faults) => faults.code(),
             Self::Deadline { .. } => "deadline",
-            Self::Call(error) => runtime_code(error),
+            Self::Call(error) => runtime_case(error).1,
             Self::Unwritable { .. } => "bad_output",
             Self::Internal => "internal",
         }
@@ -235,20 +241,22 @@ impl Refusal {
     /// What the caller may do about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::NoSuchPath => Some("calls go to `POST /predict`; `GET /openapi.json` lists all paths"),
+            Self::NoSuchPath => {
+                Some("calls go to `POST /predict`; `GET /openapi.json` lists all paths")
+            }
             Self::Full { .. } => Some("try again after the time in the header `retry-after`"),
             Self::MediaType => Some("send the header `content-type: application/json`"),
             Self::ContentEncoding => Some("send the body as it is, without compression"),
-            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => Some("send the rows in several calls"),
+            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => {
+                Some("send the rows in several calls")
+            }
             Self::Timeout => Some("send a decimal number like `2.5`, or no such header"),
             Self::BadJson { hint, .. } => *hint,
             Self::BadRows(faults) => faults.hint(),
-            Self::Call(error) => match **error {
-                runtime::Error::Function { .. } => {
-                    Some("the traceback is in the log of the service under the request id")
-                }
-                _ => None,
-            },
+            Self::Call(error) if matches!(**error, runtime::Error::Function { .. }) => {
+                Some("the traceback is in the log of the service under the request id")
+            }
+            Self::Call(_) => None,
             Self::NoSuchFunction { .. }
             | Self::Method { .. }
             | Self::SlowBody { .. }
@@ -261,52 +269,75 @@ impl Refusal {
 
     /// What the caller is told. Nothing of the machine: no paths, no output of the worker, no traceback.
     pub(crate) fn detail(&self) -> String {
-        match self {
-            Self::Call(error) => match &**error {
-                runtime::Error::Function { function, exception } => {
-                    let kind = cut(&exception.kind, 100);
-                    format!("`{function}` raised {kind}: {}", cut(&exception.message, 500))
-                }
-                runtime::Error::RowsDoNotFit { .. } | runtime::Error::Output { .. } | runtime::Error::Deadline { .. } => {
-                    cut(&error.to_string(), 500).into_owned()
-                }
-                runtime::Error::Crashed { .. } => "the worker died during the call".into(),
-                runtime::Error::Stopped => "the service is shutting down".into(),
-                _ => "no worker can take the call; the reason is in the log of the service".into(),
-            },
-            _ => self.to_string(),
+        if let Self::Call(error) = self {
+            failure(error)
+        } else {
+            self.to_string()
         }
+    }
+
+    /// What is wrong with the rows, one by one.
+    pub(crate) fn faults(&self) -> &[Fault] {
+        if let Self::BadRows(faults) = self {
+            faults.list()
+        } else {
+            &[]
+        }
+    }
+
+    /// Whether the rest of the body is still on the way: it would be taken for the next request.
+    pub(crate) fn leaves_body(&self) -> bool {
+        matches!(self, Self::BodyTooLarge { .. } | Self::SlowBody { .. })
     }
 }
 
-/// Errors of the runtime, as seen by the caller of a function. `runtime::Error` may grow: what is
-/// not known here is our fault and not the caller's.
-fn runtime_status(error: &runtime::Error) -> StatusCode {
+/// The status and code of a failure in a worker. What is not the caller's fault is ours.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all else happens before a service is ready"
+)]
+fn runtime_case(error: &runtime::Error) -> (StatusCode, &'static str) {
     match error {
-        runtime::Error::NoSuchFunction(_) => StatusCode::NOT_FOUND,
-        runtime::Error::RowsDoNotFit { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        runtime::Error::Crashed { .. } | runtime::Error::Stopped | runtime::Error::Start { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
+        runtime::Error::NoSuchFunction(_) => (StatusCode::NOT_FOUND, "no_such_function"),
+        runtime::Error::RowsDoNotFit { .. } => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "rows_do_not_fit")
         }
-        runtime::Error::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
-        _ => StatusCode::INTERNAL_SERVER_ERROR,
+        runtime::Error::Function { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "function_failed"),
+        runtime::Error::Output { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "bad_output"),
+        runtime::Error::Crashed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "worker_crashed"),
+        runtime::Error::Start { .. } => (StatusCode::SERVICE_UNAVAILABLE, "worker_did_not_start"),
+        runtime::Error::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
+        runtime::Error::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+        runtime::Error::Envelope { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "bad_envelope"),
+        runtime::Error::WrongInterpreter { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "wrong_interpreter")
+        }
+        runtime::Error::Environment { .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "environment_failed")
+        }
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
     }
 }
 
-fn runtime_code(error: &runtime::Error) -> &'static str {
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "what is not listed may hold paths of the machine"
+)]
+fn failure(error: &runtime::Error) -> String {
     match error {
-        runtime::Error::Envelope { .. } => "bad_envelope",
-        runtime::Error::NoSuchFunction(_) => "no_such_function",
-        runtime::Error::WrongInterpreter { .. } => "wrong_interpreter",
-        runtime::Error::Environment { .. } => "environment_failed",
-        runtime::Error::Start { .. } => "worker_did_not_start",
-        runtime::Error::RowsDoNotFit { .. } => "rows_do_not_fit",
-        runtime::Error::Function { .. } => "function_failed",
-        runtime::Error::Output { .. } => "bad_output",
-        runtime::Error::Crashed { .. } => "worker_crashed",
-        runtime::Error::Deadline { .. } => "deadline",
-        runtime::Error::Stopped => "stopped",
-        _ => "internal",
+        runtime::Error::Function {
+            function,
+            exception,
+        } => {
+            let (kind, message) = (cut(&exception.kind, 100), cut(&exception.message, 500));
+            format!("`{function}` raised {kind}: {message}")
+        }
+        runtime::Error::RowsDoNotFit { .. } | runtime::Error::Output { .. } => {
+            cut(&error.to_string(), 500).into_owned()
+        }
+        runtime::Error::Crashed { .. } => "the worker died during the call".into(),
+        runtime::Error::Stopped => "the service is shutting down".into(),
+        _ => "no worker can take the call; the reason is in the log of the service".into(),
     }
 }
 

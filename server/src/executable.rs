@@ -67,8 +67,13 @@ const MAX_HINTS_BYTES: u64 = 1 << 20;
 pub fn build(stub: &Path, envelope: &Path, hints: &Hints, out: &Path) -> Result<(), Error> {
     EnvelopeFile::open(envelope)?.verify()?;
     check_stub(stub)?;
-    if out.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
-        return Err(Error::NotAFile { path: out.to_owned() });
+    if out
+        .symlink_metadata()
+        .is_ok_and(|metadata| !metadata.is_file())
+    {
+        return Err(Error::NotAFile {
+            path: out.to_owned(),
+        });
     }
     let folder = match out.parent() {
         Some(folder) if folder != Path::new("") => folder,
@@ -76,13 +81,21 @@ pub fn build(stub: &Path, envelope: &Path, hints: &Hints, out: &Path) -> Result<
     };
     let file = NamedTempFile::new_in(folder).map_err(|source| writing(out, source))?;
     assemble(file.as_file(), stub, envelope, hints).map_err(|source| writing(out, source))?;
-    file.persist(out).map_err(|error| writing(out, error.error))?;
+    file.persist(out)
+        .map_err(|error| writing(out, error.error))?;
     // The name is on disk when the folder is.
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|source| writing(out, source))
+    File::open(folder)
+        .and_then(|folder| folder.sync_all())
+        .map_err(|source| writing(out, source))
 }
 
 fn check_stub(stub: &Path) -> Result<(), Error> {
-    let refuse = |reason| Err(Error::Stub { path: stub.to_owned(), reason });
+    let refuse = |reason| {
+        Err(Error::Stub {
+            path: stub.to_owned(),
+            reason,
+        })
+    };
     let mut magic = [0; 4];
     let mut file = File::open(stub).map_err(|source| reading(stub, source))?;
     if file.read_exact(&mut magic).is_err() || magic != *b"\x7fELF" {
@@ -116,7 +129,10 @@ fn assemble(mut out: &File, stub: &Path, envelope: &Path, hints: &Hints) -> io::
 pub fn payload(path: &Path) -> Result<Option<Payload>, Error> {
     let file = File::open(path).map_err(|source| reading(path, source))?;
     read_payload(&file).map_err(|broken| match broken {
-        Broken::Layout(reason) => Error::Payload { path: path.to_owned(), reason },
+        Broken::Layout(reason) => Error::Payload {
+            path: path.to_owned(),
+            reason,
+        },
         Broken::Io(source) => reading(path, source),
     })
 }
@@ -147,7 +163,9 @@ fn read_payload(file: &File) -> Result<Option<Payload>, Broken> {
         return Err(Broken::Layout("it is of another version"));
     }
     let number = |index: usize| {
-        numbers[index * 8..].first_chunk::<8>().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+        numbers[index * 8..]
+            .first_chunk::<8>()
+            .map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
     let (offset, length, hints_length) = (number(0), number(1), number(2));
     if offset == 0 || !offset.is_multiple_of(PAGE_BYTES) {
@@ -162,16 +180,27 @@ fn read_payload(file: &File) -> Result<Option<Payload>, Broken> {
     }
     let mut hints = vec![0; usize::try_from(hints_length).unwrap_or(0)];
     file.read_exact_at(&mut hints, offset + length)?;
-    let hints = serde_json::from_slice(&hints).map_err(|_| Broken::Layout("its hints are not JSON"))?;
-    Ok(Some(Payload { offset, length, hints }))
+    let hints =
+        serde_json::from_slice(&hints).map_err(|_| Broken::Layout("its hints are not JSON"))?;
+    Ok(Some(Payload {
+        offset,
+        length,
+        hints,
+    }))
 }
 
 fn reading(path: &Path, source: io::Error) -> Error {
-    Error::Io { doing: format!("cannot read `{}`", path.display()), source }
+    Error::Io {
+        doing: format!("cannot read `{}`", path.display()),
+        source,
+    }
 }
 
 fn writing(path: &Path, source: io::Error) -> Error {
-    Error::Io { doing: format!("cannot write `{}`", path.display()), source }
+    Error::Io {
+        doing: format!("cannot write `{}`", path.display()),
+        source,
+    }
 }
 
 #[cfg(test)]

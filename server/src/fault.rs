@@ -31,23 +31,42 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(code: &'static str) -> Self {
-        Self { code, row: None, column: None, expected: None, got: None, reason: None }
+        Self {
+            code,
+            row: None,
+            column: None,
+            expected: None,
+            got: None,
+            reason: None,
+        }
     }
 
     pub(crate) fn row(self, row: usize) -> Self {
-        Self { row: Some(row), ..self }
+        Self {
+            row: Some(row),
+            ..self
+        }
     }
 
     pub(crate) fn column(self, name: &str) -> Self {
-        Self { column: Some(cut(name, ECHO_BYTES).into_owned()), ..self }
+        Self {
+            column: Some(cut(name, ECHO_BYTES).into_owned()),
+            ..self
+        }
     }
 
     pub(crate) fn expected(self, expected: impl fmt::Display) -> Self {
-        Self { expected: Some(expected.to_string()), ..self }
+        Self {
+            expected: Some(expected.to_string()),
+            ..self
+        }
     }
 
     pub(crate) fn got(self, got: &str) -> Self {
-        Self { got: Some(cut(got, ECHO_BYTES).into_owned()), ..self }
+        Self {
+            got: Some(cut(got, ECHO_BYTES).into_owned()),
+            ..self
+        }
     }
 }
 
@@ -105,7 +124,9 @@ impl Faults {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self.code() {
             "missing_column" => Some("send every column in every row, `null` for what is unknown"),
-            "unknown_column" | "wrong_type" => Some("`GET /openapi.json` shows what the function takes"),
+            "unknown_column" | "wrong_type" => {
+                Some("`GET /openapi.json` shows what the function takes")
+            }
             _ => None,
         }
     }

@@ -13,30 +13,30 @@
 //!
 //! The core knows rows as Arrow and nothing else; JSON is one pair of files, `decode` and `encode`.
 
-mod settings;
-mod options;
-mod components;
+mod admit;
+mod answer;
+mod batcher;
+mod body;
 mod calls;
+mod column;
+mod components;
+mod decode;
+mod encode;
+mod error;
+mod executable;
+mod fault;
+mod function;
+mod moment;
+mod openapi;
+mod options;
+mod pages;
+mod reply;
+mod route;
 mod run;
 mod service;
-mod answer;
+mod settings;
 mod stages;
-mod route;
-mod function;
-mod admit;
-mod body;
-mod decode;
-mod column;
-mod moment;
-mod fault;
-mod batcher;
-mod encode;
-mod reply;
-mod pages;
-mod openapi;
 mod telemetry;
-mod executable;
-mod error;
 
 pub use calls::Calls;
 pub use components::Components;

@@ -21,9 +21,14 @@ pub(crate) fn parse_date(text: &str) -> Option<i32> {
     if bytes.len() != 10 || bytes[4] != b'-' || bytes[7] != b'-' {
         return None;
     }
-    let (year, month, day) = (number(&bytes[..4])?, number(&bytes[5..7])?, number(&bytes[8..])?);
+    let (year, month, day) = (
+        number(&bytes[..4])?,
+        number(&bytes[5..7])?,
+        number(&bytes[8..])?,
+    );
     let fits = year >= 1 && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
-    fits.then(|| i32::try_from(days_from_civil(year, month, day)).ok()).flatten()
+    fits.then(|| i32::try_from(days_from_civil(year, month, day)).ok())
+        .flatten()
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction][Z|±HH:MM]`. Leap seconds are refused: Arrow cannot hold them.
@@ -38,7 +43,11 @@ pub(crate) fn parse_moment(text: &str) -> Option<Moment> {
         _ => Some(parse_offset(zone)?),
     };
     let seconds = i64::from(days) * SECONDS_PER_DAY + parse_clock(clock)? - offset.unwrap_or(0);
-    Some(Moment { seconds, nanoseconds, zoned: offset.is_some() })
+    Some(Moment {
+        seconds,
+        nanoseconds,
+        zoned: offset.is_some(),
+    })
 }
 
 fn parse_clock(text: &str) -> Option<i64> {
@@ -46,7 +55,11 @@ fn parse_clock(text: &str) -> Option<i64> {
     if bytes[2] != b':' || bytes[5] != b':' {
         return None;
     }
-    let (hour, minute, second) = (number(&bytes[..2])?, number(&bytes[3..5])?, number(&bytes[6..])?);
+    let (hour, minute, second) = (
+        number(&bytes[..2])?,
+        number(&bytes[3..5])?,
+        number(&bytes[6..])?,
+    );
     (hour < 24 && minute < 60 && second < 60).then_some(hour * 3600 + minute * 60 + second)
 }
 
@@ -63,7 +76,11 @@ fn parse_fraction(text: &str) -> Option<(u32, &str)> {
         return None;
     }
     let scale = 10_u32.pow(9 - u32::try_from(significant.len()).ok()?);
-    let value = if significant.is_empty() { 0 } else { significant.parse::<u32>().ok()? };
+    let value = if significant.is_empty() {
+        0
+    } else {
+        significant.parse::<u32>().ok()?
+    };
     Some((value * scale, zone))
 }
 
@@ -82,7 +99,10 @@ fn parse_offset(text: &str) -> Option<i64> {
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
-    let digit = |value: i64, byte: &u8| byte.is_ascii_digit().then(|| value * 10 + i64::from(byte - b'0'));
+    let digit = |value: i64, byte: &u8| {
+        byte.is_ascii_digit()
+            .then(|| value * 10 + i64::from(byte - b'0'))
+    };
     digits.iter().try_fold(0, digit)
 }
 
@@ -111,7 +131,8 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
@@ -143,7 +164,9 @@ pub(crate) fn format_moment(count: i64, per_second: i64, zoned: bool) -> Option<
         (_, 1_000_000) => format!(".{fraction:06}"),
         _ => format!(".{fraction:09}"),
     };
-    Some(format!("{date}T{hour:02}:{minute:02}:{second:02}{point}{zone}"))
+    Some(format!(
+        "{date}T{hour:02}:{minute:02}:{second:02}{point}{zone}"
+    ))
 }
 
 #[cfg(test)]
@@ -167,8 +190,19 @@ mod tests {
     #[test]
     fn days_that_are_not_in_the_calendar_are_refused() {
         for text in [
-            "0000-01-01", "1900-02-29", "2026-00-01", "2026-13-01", "2026-04-31", "2026-1-01", "10000-01-01",
-            "2026/01/01", "2026-01-01 ", "01/02/2026", "+026-01-01", "", "二〇二六-01-0",
+            "0000-01-01",
+            "1900-02-29",
+            "2026-00-01",
+            "2026-13-01",
+            "2026-04-31",
+            "2026-1-01",
+            "10000-01-01",
+            "2026/01/01",
+            "2026-01-01 ",
+            "01/02/2026",
+            "+026-01-01",
+            "",
+            "二〇二六-01-0",
         ] {
             assert_eq!(parse_date(text), None, "{text}");
         }
@@ -176,14 +210,23 @@ mod tests {
 
     #[test]
     fn moments_with_a_zone_are_in_utc() {
-        let at = |seconds, nanoseconds, zoned| Some(Moment { seconds, nanoseconds, zoned });
+        let at = |seconds, nanoseconds, zoned| {
+            Some(Moment {
+                seconds,
+                nanoseconds,
+                zoned,
+            })
+        };
         for (text, moment) in [
             ("1970-01-01T00:00:00", at(0, 0, false)),
             ("1970-01-01T00:00:00Z", at(0, 0, true)),
             ("1970-01-01t02:00:00.5+02:00", at(0, 500_000_000, true)),
             ("1969-12-31 23:59:59.000000001Z", at(-1, 1, true)),
             ("2026-11-23T06:48:00-05:30", at(1_795_436_280, 0, true)),
-            ("1970-01-01T00:00:01.1000000000000", at(1, 100_000_000, false)),
+            (
+                "1970-01-01T00:00:01.1000000000000",
+                at(1, 100_000_000, false),
+            ),
         ] {
             assert_eq!(parse_moment(text), moment, "{text}");
         }
@@ -192,9 +235,18 @@ mod tests {
     #[test]
     fn moments_that_no_clock_shows_are_refused() {
         for text in [
-            "2026-01-01", "2026-01-01T24:00:00", "2026-01-01T23:60:00", "2016-12-31T23:59:60Z",
-            "2026-01-01T00:00", "2026-01-01T00:00:00.", "2026-01-01T00:00:00.0000000001", "2026-01-01T00:00:00+2",
-            "2026-01-01T00:00:00+24:00", "2026-01-01T00:00:00 Europe/London", "1700000000", "2026-01-01T00:00:0é",
+            "2026-01-01",
+            "2026-01-01T24:00:00",
+            "2026-01-01T23:60:00",
+            "2016-12-31T23:59:60Z",
+            "2026-01-01T00:00",
+            "2026-01-01T00:00:00.",
+            "2026-01-01T00:00:00.0000000001",
+            "2026-01-01T00:00:00+2",
+            "2026-01-01T00:00:00+24:00",
+            "2026-01-01T00:00:00 Europe/London",
+            "1700000000",
+            "2026-01-01T00:00:0é",
         ] {
             assert_eq!(parse_moment(text), None, "{text}");
         }
@@ -208,7 +260,10 @@ mod tests {
             (1_500_000, 1_000_000, true, "1970-01-01T00:00:01.500000Z"),
             (1, 1_000_000_000, false, "1970-01-01T00:00:00.000000001"),
         ] {
-            assert_eq!(format_moment(count, per_second, zoned).as_deref(), Some(text));
+            assert_eq!(
+                format_moment(count, per_second, zoned).as_deref(),
+                Some(text)
+            );
         }
         assert_eq!(format_moment(i64::MAX, 1, false), None);
     }

@@ -1,4 +1,4 @@
-//! The description of the service in OpenAPI 3.1, from the signatures and samples of the envelope.
+//! The description of the service in `OpenAPI` 3.1, from the signatures and samples of the envelope.
 
 use envelope_format::{DataType, Digest, Field, Function, Manifest, Rows};
 use serde_json::{Map, Value, json};
@@ -9,12 +9,21 @@ pub(crate) fn document(manifest: &Manifest, digest: Digest, examples: &[Option<V
     let mut paths = Map::new();
     for (index, (function, example)) in manifest.functions.iter().zip(examples).enumerate() {
         if index == 0 {
-            paths.insert("/predict".into(), path(function, "predict", example.as_ref()));
+            paths.insert(
+                "/predict".into(),
+                path(function, "predict", example.as_ref()),
+            );
         }
         let operation = format!("predict_{}", function.name);
-        let name = percent_encoding::utf8_percent_encode(&function.name, percent_encoding::NON_ALPHANUMERIC);
+        let name = percent_encoding::utf8_percent_encode(
+            &function.name,
+            percent_encoding::NON_ALPHANUMERIC,
+        );
         let name = name.to_string().replace("%5F", "_");
-        paths.insert(format!("/predict/{name}"), path(function, &operation, example.as_ref()));
+        paths.insert(
+            format!("/predict/{name}"),
+            path(function, &operation, example.as_ref()),
+        );
     }
     for (page, summary, media_type) in PAGES {
         paths.insert(page.into(), page_path(page, summary, media_type));
@@ -35,9 +44,21 @@ pub(crate) fn document(manifest: &Manifest, digest: Digest, examples: &[Option<V
 
 const PAGES: [(&str, &str, &str); 4] = [
     ("/healthz", "The process lives", "application/json"),
-    ("/readyz", "Calls may be sent; 503 while starting and draining", "application/json"),
-    ("/metrics", "Metrics in the OpenMetrics format", "application/openmetrics-text"),
-    ("/envelope", "The envelope that is served: digest, name, tags, signatures", "application/json"),
+    (
+        "/readyz",
+        "Calls may be sent; 503 while starting and draining",
+        "application/json",
+    ),
+    (
+        "/metrics",
+        "Metrics in the OpenMetrics format",
+        "application/openmetrics-text",
+    ),
+    (
+        "/envelope",
+        "The envelope that is served: digest, name, tags, signatures",
+        "application/json",
+    ),
 ];
 
 fn page_path(page: &str, summary: &str, media_type: &str) -> Value {
@@ -55,7 +76,12 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
     if let Some(example) = example {
         body["example"] = example.clone();
     }
-    let summary = function.doc.lines().next().filter(|line| !line.is_empty()).unwrap_or(&function.name);
+    let summary = function
+        .doc
+        .lines()
+        .next()
+        .filter(|line| !line.is_empty())
+        .unwrap_or(&function.name);
     let mut responses = json!({
         "200": {
             "description": "One prediction for each row, or one for all rows where the function gives one",
@@ -92,9 +118,15 @@ const REFUSALS: [(&str, &str); 10] = [
     ("408", "The body did not arrive in time"),
     ("413", "The body is too long, or has too many rows"),
     ("415", "The body is not `application/json`"),
-    ("422", "The rows are not what the function takes; `errors` says which and why"),
+    (
+        "422",
+        "The rows are not what the function takes; `errors` says which and why",
+    ),
     ("500", "The function failed"),
-    ("503", "Too many calls are in flight, or the worker died; try again"),
+    (
+        "503",
+        "Too many calls are in flight, or the worker died; try again",
+    ),
     ("504", "The call did not end in time"),
 ];
 
@@ -125,8 +157,11 @@ fn response(output: &Rows) -> Value {
 }
 
 fn object(rows: &Rows, output: bool) -> Value {
-    let properties: Map<_, _> =
-        rows.fields.iter().map(|field| (field.name.clone(), column(field, output))).collect();
+    let properties: Map<_, _> = rows
+        .fields
+        .iter()
+        .map(|field| (field.name.clone(), column(field, output)))
+        .collect();
     let required: Vec<_> = rows.fields.iter().map(|field| &field.name).collect();
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
 }
@@ -138,7 +173,11 @@ fn column(field: &Field, output: bool) -> Value {
     }
     // NaN is written as null.
     let float = matches!(field.data_type, DataType::Float32 | DataType::Float64);
-    if field.nullable || (output && float) { nullable(schema) } else { schema }
+    if field.nullable || (output && float) {
+        nullable(schema)
+    } else {
+        schema
+    }
 }
 
 fn nullable(mut schema: Value) -> Value {
@@ -154,7 +193,9 @@ fn nullable(mut schema: Value) -> Value {
 fn value(data_type: &DataType) -> Value {
     let integer = |least: i128, greatest: i128| {
         // Each bound is an `i64` or a `u64`.
-        let bound = |value: i128| i64::try_from(value).map_or_else(|_| json!(value.unsigned_abs() as u64), |v| json!(v));
+        let bound = |value: i128| {
+            i64::try_from(value).map_or_else(|_| json!(value.unsigned_abs() as u64), |v| json!(v))
+        };
         json!({ "type": "integer", "minimum": bound(least), "maximum": bound(greatest) })
     };
     match data_type {
@@ -179,7 +220,9 @@ fn value(data_type: &DataType) -> Value {
             "description": "RFC 3339 without a time zone",
             "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?$",
         }),
-        DataType::Duration(unit) => json!({ "type": "integer", "description": format!("a time in {unit}") }),
+        DataType::Duration(unit) => {
+            json!({ "type": "integer", "description": format!("a time in {unit}") })
+        }
         DataType::List(item) => json!({ "type": "array", "items": nullable(value(item)) }),
     }
 }

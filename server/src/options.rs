@@ -43,7 +43,10 @@ impl Options {
         let settings = Settings::default();
         Settings {
             listen: SocketAddr::new(self.host, self.port),
-            workers: self.workers.clone().unwrap_or_else(|| settings.workers.clone()),
+            workers: self
+                .workers
+                .clone()
+                .unwrap_or_else(|| settings.workers.clone()),
             call_deadline: self.timeout,
             max_body_bytes: self.max_body,
             max_batch_rows: self.max_batch,
@@ -62,14 +65,23 @@ fn parse_workers(text: &str) -> Result<RangeInclusive<usize>, String> {
     let (fewest, most) = text.split_once("..").unwrap_or((text, text));
     let number = |text: &str| text.strip_prefix('=').unwrap_or(text).parse::<usize>();
     match (number(fewest), number(most)) {
-        (Ok(fewest), Ok(most)) if 1 <= fewest && fewest <= most && most <= MOST_WORKERS => Ok(fewest..=most),
-        _ => Err(format!("expected a number like `4` or a range like `1..4`, at most {MOST_WORKERS}")),
+        (Ok(fewest), Ok(most)) if 1 <= fewest && fewest <= most && most <= MOST_WORKERS => {
+            Ok(fewest..=most)
+        }
+        _ => Err(format!(
+            "expected a number like `4` or a range like `1..4`, at most {MOST_WORKERS}"
+        )),
     }
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
-    let seconds = text.parse::<f64>().ok().filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "expected seconds, above 0 and at most 86400".to_owned())
+    let seconds = text
+        .parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "expected seconds, above 0 and at most 86400".to_owned())
 }
 
 fn parse_bytes(text: &str) -> Result<u64, String> {
@@ -81,7 +93,11 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
         "GiB" | "G" => Some(1 << 30),
         _ => None,
     };
-    let bytes = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit));
     bytes
         .filter(|bytes| (1..=LONGEST_BODY).contains(bytes))
         .ok_or_else(|| "expected bytes like `65536` or `64MiB`, at most `1GiB`".to_owned())
@@ -104,7 +120,16 @@ mod tests {
     fn sizes_have_binary_units_and_a_limit() {
         assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
         assert_eq!(parse_bytes("1000"), Ok(1000));
-        for text in ["", "0", "-1", "1TB", "MiB", "2GiB", "18446744073709551615GiB", "1.5MiB"] {
+        for text in [
+            "",
+            "0",
+            "-1",
+            "1TB",
+            "MiB",
+            "2GiB",
+            "18446744073709551615GiB",
+            "1.5MiB",
+        ] {
             assert!(parse_bytes(text).is_err(), "{text}");
         }
     }

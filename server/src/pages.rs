@@ -34,7 +34,9 @@ const DRAINING: u8 = 2;
 impl Readiness {
     /// Every function has answered its sample.
     pub(crate) fn ready(&self) {
-        let _ = self.0.compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self
+            .0
+            .compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// The service was told to stop. There is no way back.
@@ -44,9 +46,15 @@ impl Readiness {
 
     fn state(&self) -> (StatusCode, &'static [u8]) {
         match self.0.load(Ordering::Acquire) {
-            STARTING => (StatusCode::SERVICE_UNAVAILABLE, br#"{"ready":false,"state":"starting"}"#),
+            STARTING => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                br#"{"ready":false,"state":"starting"}"#,
+            ),
             READY => (StatusCode::OK, br#"{"ready":true,"state":"ready"}"#),
-            _ => (StatusCode::SERVICE_UNAVAILABLE, br#"{"ready":false,"state":"draining"}"#),
+            _ => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                br#"{"ready":false,"state":"draining"}"#,
+            ),
         }
     }
 }
@@ -71,21 +79,28 @@ impl Pages {
 
 fn shown(media_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(body));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     response
 }
 
 fn fresh(media_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     let mut response = shown(media_type, body);
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 fn front(body: Bytes) -> Response<Full<Bytes>> {
     let mut response = shown("text/html; charset=utf-8", body);
     // The page holds texts from the manifest; they are escaped, and could load or run nothing if they were not.
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
-    response.headers_mut().insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
+    let policy =
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
+    response
+        .headers_mut()
+        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     response
 }
 
@@ -119,9 +134,17 @@ pub(crate) fn envelope(manifest: &Manifest, digest: Digest) -> Bytes {
 
 /// `GET /`: what is served here, for people.
 pub(crate) fn front_page(manifest: &Manifest, digest: Digest, examples: &[String]) -> Bytes {
-    let tags: String =
-        manifest.tags.iter().map(|(key, value)| format!("<span>{}={}</span> ", escape(key), escape(value))).collect();
-    let functions: String = manifest.functions.iter().zip(examples).map(|(function, example)| section(function, example)).collect();
+    let tags: String = manifest
+        .tags
+        .iter()
+        .map(|(key, value)| format!("<span>{}={}</span> ", escape(key), escape(value)))
+        .collect();
+    let functions: String = manifest
+        .functions
+        .iter()
+        .zip(examples)
+        .map(|(function, example)| section(function, example))
+        .collect();
     include_str!("front.html")
         .replace("{{digest}}", &digest.to_string())
         .replace("{{name}}", &escape(&manifest.name))
@@ -140,7 +163,11 @@ fn section(function: &envelope_format::Function, example: &str) -> String {
         .iter()
         .map(|field| {
             let optional = if field.nullable { "may be null" } else { "" };
-            format!("<tr><td>{}<td>{}<td>{optional}", escape(&field.name), escape(&field.data_type.to_string()))
+            format!(
+                "<tr><td>{}<td>{}<td>{optional}",
+                escape(&field.name),
+                escape(&field.data_type.to_string())
+            )
         })
         .collect();
     let name = escape(&function.name);
@@ -154,5 +181,9 @@ fn section(function: &envelope_format::Function, example: &str) -> String {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('{', "&#123;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('{', "&#123;")
 }

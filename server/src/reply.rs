@@ -47,7 +47,11 @@ impl Replies {
     }
 
     pub(crate) fn begin<B>(&self, request: &Request<B>) -> Reply<'_> {
-        let id = request.headers().get(REQUEST_ID).filter(|id| is_clean(id)).cloned();
+        let id = request
+            .headers()
+            .get(REQUEST_ID)
+            .filter(|id| is_clean(id))
+            .cloned();
         Reply {
             replies: self,
             id: id.unwrap_or_else(|| self.next_id()),
@@ -101,53 +105,51 @@ impl Reply<'_> {
             code: refusal.code(),
             hint: refusal.hint(),
             request_id: self.id.to_str().unwrap_or_default(),
-            errors: match refusal {
-                Refusal::BadRows(faults) => faults.list(),
-                _ => &[],
-            },
+            errors: refusal.faults(),
         };
         // Texts and numbers always make JSON.
         let body = serde_json::to_vec(&problem).unwrap_or_default();
         let mut response = Response::new(Full::new(body.into()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        match refusal {
-            Refusal::Method { allow } => {
-                headers.insert(ALLOW, HeaderValue::from_static(allow));
-            }
-            // What is left of the body would be taken for the next request.
-            Refusal::BodyTooLarge { .. } | Refusal::SlowBody { .. } if self.version < Version::HTTP_2 => {
-                headers.insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            _ if status == StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
-            }
-            _ => {}
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Refusal::Method { allow } = refusal {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if refusal.leaves_body() && self.version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
     }
 
     /// One line for each call that failed. Nothing that the caller sent is in it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others have no more to say"
+    )]
     fn log(&self, refusal: &Refusal, function: Option<&str>) {
-        let request_id = self.id.to_str().unwrap_or_default();
+        let id = self.id.to_str().unwrap_or_default();
         let (code, function) = (refusal.code(), function.unwrap_or_default());
-        match refusal {
-            Refusal::Call(error) => match &**error {
-                runtime::Error::Function { exception, .. } => {
-                    let (kind, traceback) = (&exception.kind, &exception.traceback);
-                    tracing::warn!(request_id, function, code, kind, traceback, "a call failed");
-                }
-                runtime::Error::Crashed { reason, stderr } | runtime::Error::Start { reason, stderr } => {
-                    tracing::error!(request_id, function, code, reason, stderr, "a call failed");
-                }
-                error => tracing::warn!(request_id, function, code, %error, "a call failed"),
-            },
-            refusal if refusal.status().is_server_error() => {
-                tracing::warn!(request_id, function, code, error = %refusal, "a call failed");
+        let Refusal::Call(error) = refusal else {
+            if refusal.status().is_server_error() {
+                tracing::warn!(request_id = id, function, code, error = %refusal, "a call failed");
+            } else {
+                tracing::info!(request_id = id, function, code, "a call was refused");
             }
-            _ => tracing::info!(request_id, function, code, "a call was refused"),
-        }
+            return;
+        };
+        let detail = match &**error {
+            runtime::Error::Function { exception, .. } => exception.traceback.as_str(),
+            runtime::Error::Crashed { stderr, .. } | runtime::Error::Start { stderr, .. } => stderr,
+            _ => "",
+        };
+        tracing::warn!(request_id = id, function, code, %error, detail, "a call failed");
     }
 }
 

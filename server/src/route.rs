@@ -60,13 +60,21 @@ impl Routes {
         let found = match encoded {
             None => self.0.first(),
             Some(encoded) => {
-                let name = percent_decode_str(encoded).decode_utf8().map_err(|_| Refusal::NoSuchPath)?;
+                let name = percent_decode_str(encoded)
+                    .decode_utf8()
+                    .map_err(|_| Refusal::NoSuchPath)?;
                 self.0.iter().find(|function| function.name == name)
             }
         };
         found.ok_or_else(|| {
-            let known = self.0.iter().map(|function| format!("`{}`", function.name)).collect::<Vec<_>>();
-            Refusal::NoSuchFunction { known: known.join(", ") }
+            let known = self
+                .0
+                .iter()
+                .map(|function| format!("`{}`", function.name))
+                .collect::<Vec<_>>();
+            Refusal::NoSuchFunction {
+                known: known.join(", "),
+            }
         })
     }
 }

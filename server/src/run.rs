@@ -31,7 +31,12 @@ pub async fn run(
     let listener = Listener::bind(settings.listen).await?;
     let starting = async {
         let environment = environments.realise(&envelope, progress).await?;
-        Ok::<_, Error>(Runtime::builder(envelope, environment).workers(settings.workers.clone()).start().await?)
+        Ok::<_, Error>(
+            Runtime::builder(envelope, environment)
+                .workers(settings.workers.clone())
+                .start()
+                .await?,
+        )
     };
     let runtime = tokio::select! {
         runtime = starting => runtime?,
@@ -61,9 +66,15 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, Error> {
         let listen = |kind| {
-            signal(kind).map_err(|source| Error::Io { doing: "cannot listen to signals".to_owned(), source })
+            signal(kind).map_err(|source| Error::Io {
+                doing: "cannot listen to signals".to_owned(),
+                source,
+            })
         };
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     async fn next(&mut self) {

@@ -55,9 +55,12 @@ pub(crate) struct Listener {
 
 impl Listener {
     pub(crate) async fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let refused = |source: io::Error| match source.kind() {
-            io::ErrorKind::AddrInUse => Error::AddrInUse { address },
-            _ => Error::Listen { address, source },
+        let refused = |source: io::Error| {
+            if source.kind() == io::ErrorKind::AddrInUse {
+                Error::AddrInUse { address }
+            } else {
+                Error::Listen { address, source }
+            }
         };
         let socket = TcpListener::bind(address).await.map_err(refused)?;
         let address = socket.local_addr().map_err(refused)?;
@@ -83,10 +86,21 @@ pub(crate) async fn serve_on(
 
 /// Asks every function for its own sample: what answers here answers in production.
 async fn prove(components: &Components, deadline: Duration) -> Result<(), Error> {
-    for (function, sample) in components.manifest.functions.iter().zip(&components.samples) {
+    for (function, sample) in components
+        .manifest
+        .functions
+        .iter()
+        .zip(&components.samples)
+    {
         let Some(rows) = sample else { continue };
-        let answered = components.calls.call(&function.name, rows.clone(), deadline).await;
-        answered.map_err(|source| Error::SelfTest { function: function.name.clone(), source })?;
+        let answered = components
+            .calls
+            .call(&function.name, rows.clone(), deadline)
+            .await;
+        answered.map_err(|source| Error::SelfTest {
+            function: function.name.clone(),
+            source: Box::new(source),
+        })?;
     }
     Ok(())
 }
@@ -104,7 +118,9 @@ struct Service {
 impl Service {
     fn new(settings: Settings, components: &Components) -> Self {
         Self {
-            slots: Arc::new(Semaphore::new(settings.max_connections.clamp(1, Semaphore::MAX_PERMITS))),
+            slots: Arc::new(Semaphore::new(
+                settings.max_connections.clamp(1, Semaphore::MAX_PERMITS),
+            )),
             stages: Arc::new(Stages::new(settings, components)),
             replies: Arc::new(Replies::new(components.digest)),
             connections: GracefulShutdown::new(),
@@ -177,8 +193,14 @@ impl Service {
     /// Lets the calls in flight end, and cuts off those that take too long.
     async fn drain(self) {
         let deadline = self.stages.settings.drain_deadline;
-        if timeout(deadline, self.connections.shutdown()).await.is_err() {
-            tracing::warn!("calls that did not end within {} s are dropped", deadline.as_secs_f64());
+        if timeout(deadline, self.connections.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!(
+                "calls that did not end within {} s are dropped",
+                deadline.as_secs_f64()
+            );
         }
         self.cut.cancel();
     }
@@ -199,7 +221,13 @@ const MAX_STREAMS: u32 = 256;
 
 impl Conversation {
     async fn hold(self, stream: TcpStream) {
-        let Self { stages, replies, begun, watcher, slot } = self;
+        let Self {
+            stages,
+            replies,
+            begun,
+            watcher,
+            slot,
+        } = self;
         // An answer is one write; waiting for more to send only delays it.
         let _ = stream.set_nodelay(true);
         let header_timeout = stages.settings.header_timeout;
@@ -210,7 +238,9 @@ impl Conversation {
             let (stages, replies) = (stages.clone(), replies.clone());
             async move { Ok::<_, Infallible>(respond(&stages, &replies, request).await) }
         });
-        let connection = protocol.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = protocol
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
         let mut connection = pin!(watcher.watch(connection));
         // hyper has no patience limit before it knows the protocol, nor one for all headers of HTTP/2.
         let spoke = tokio::select! {
@@ -226,7 +256,10 @@ impl Conversation {
 
 fn protocol(idle_timeout: Duration) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(idle_timeout);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(idle_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -237,13 +270,19 @@ fn protocol(idle_timeout: Duration) -> Builder<TokioExecutor> {
 }
 
 /// Makes a response of whatever becomes of a request; counts and logs it once.
-pub(crate) async fn respond<B>(stages: &Stages, replies: &Replies, request: Request<B>) -> Response<Full<Bytes>>
+pub(crate) async fn respond<B>(
+    stages: &Stages,
+    replies: &Replies,
+    request: Request<B>,
+) -> Response<Full<Bytes>>
 where
     B: hyper::body::Body<Data = Bytes>,
 {
     let mut timer = Timer::start();
     let reply = replies.begin(&request);
-    let answered = AssertUnwindSafe(answer(stages, request, &mut timer)).catch_unwind().await;
+    let answered = AssertUnwindSafe(answer(stages, request, &mut timer))
+        .catch_unwind()
+        .await;
     let answered = answered.unwrap_or(Err(Refusal::Internal));
     let response = reply.finish(answered, timer.function());
     timer.finish(response.status());

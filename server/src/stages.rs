@@ -12,11 +12,11 @@ use crate::components::Components;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
 use crate::function::Function;
+use crate::openapi;
 use crate::pages::{Pages, Readiness, envelope, front_page};
 use crate::route::Routes;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
-use crate::openapi;
 
 /// The stages of [`answer`](crate::answer::answer).
 #[derive(Debug)]
@@ -30,10 +30,22 @@ pub(crate) struct Stages {
 impl Stages {
     /// Must be called within a Tokio runtime: the queues of the functions are tasks.
     pub(crate) fn new(settings: Settings, components: &Components) -> Self {
-        let Components { manifest, digest, samples, calls } = components;
+        let Components {
+            manifest,
+            digest,
+            samples,
+            calls,
+        } = components;
         let admission = Arc::new(Admission::new(settings.max_calls_in_flight));
-        let telemetry = Telemetry::new(&manifest.name, &digest.to_string(), calls.clone(), admission.clone());
-        let workers = Arc::new(Semaphore::new((*settings.workers.end()).clamp(1, Semaphore::MAX_PERMITS)));
+        let telemetry = Telemetry::new(
+            &manifest.name,
+            &digest.to_string(),
+            calls.clone(),
+            admission.clone(),
+        );
+        let workers = Arc::new(Semaphore::new(
+            calls.most_workers().clamp(1, Semaphore::MAX_PERMITS),
+        ));
         let functions = manifest.functions.iter().map(|function| {
             let metrics = telemetry.function(&function.name);
             let line = Line {
@@ -55,12 +67,19 @@ impl Stages {
         let examples = examples(components);
         let pages = Pages {
             front: front_page(manifest, *digest, &examples),
-            openapi: openapi::document(manifest, *digest, &parsed(samples, &examples)).to_string().into(),
+            openapi: openapi::document(manifest, *digest, &parsed(samples, &examples))
+                .to_string()
+                .into(),
             envelope: envelope(manifest, *digest),
             telemetry,
             readiness: Arc::new(Readiness::default()),
         };
-        Self { settings, routes, pages, admission }
+        Self {
+            settings,
+            routes,
+            pages,
+            admission,
+        }
     }
 }
 
@@ -72,11 +91,17 @@ fn examples(components: &Components) -> Vec<String> {
     let body = |function: &envelope_format::Function, sample: &RecordBatch| {
         let rows = sample.slice(0, sample.num_rows().min(EXAMPLE_ROWS));
         let mut body = b"{\"data\":".to_vec();
-        Encoder::new(&function.signature.input).rows(&rows, &mut body).ok()?;
+        Encoder::new(&function.signature.input)
+            .rows(&rows, &mut body)
+            .ok()?;
         body.push(b'}');
         String::from_utf8(body).ok()
     };
-    let functions = components.manifest.functions.iter().zip(&components.samples);
+    let functions = components
+        .manifest
+        .functions
+        .iter()
+        .zip(&components.samples);
     functions
         .map(|(function, sample)| sample.as_ref().and_then(|sample| body(function, sample)))
         .map(|body| body.unwrap_or_else(|| "{\"data\":[]}".to_owned()))
@@ -85,5 +110,10 @@ fn examples(components: &Components) -> Vec<String> {
 
 fn parsed(samples: &[Option<RecordBatch>], examples: &[String]) -> Vec<Option<Value>> {
     let both = samples.iter().zip(examples);
-    both.map(|(sample, body)| sample.as_ref().and_then(|_| serde_json::from_str(body).ok())).collect()
+    both.map(|(sample, body)| {
+        sample
+            .as_ref()
+            .and_then(|_| serde_json::from_str(body).ok())
+    })
+    .collect()
 }

@@ -1,4 +1,4 @@
-//! What the service says about itself: metrics in the OpenMetrics format.
+//! What the service says about itself: metrics in the `OpenMetrics` format.
 //!
 //! Label values come from the manifest and from fixed lists, never from a caller.
 
@@ -77,26 +77,63 @@ impl MetricConstructor<Histogram> for Rows {
 }
 
 impl Telemetry {
-    pub(crate) fn new(name: &str, digest: &str, calls: Arc<dyn Calls>, admission: Arc<Admission>) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        digest: &str,
+        calls: Arc<dyn Calls>,
+        admission: Arc<Admission>,
+    ) -> Self {
         let mut registry = Registry::with_prefix("envelope");
         let requests = Family::default();
         let seconds = Family::new_with_constructor(Seconds);
         let rows = Family::default();
         let batch_rows = Family::new_with_constructor(Rows);
-        let model = Info::new(vec![("name", name.to_owned()), ("digest", digest.to_owned())]);
+        let model = Info::new(vec![
+            ("name", name.to_owned()),
+            ("digest", digest.to_owned()),
+        ]);
         registry.register("model", "The envelope that is served", model);
-        registry.register("requests", "Calls that were answered, by class of status", requests.clone());
-        registry.register("request_seconds", "Time from the headers of a call to its answer", seconds.clone());
-        registry.register("rows", "Rows of calls that were answered well", rows.clone());
-        registry.register("batch_rows", "Rows sent to a worker at once, gathered from calls", batch_rows.clone());
+        registry.register(
+            "requests",
+            "Calls that were answered, by class of status",
+            requests.clone(),
+        );
+        registry.register(
+            "request_seconds",
+            "Time from the headers of a call to its answer",
+            seconds.clone(),
+        );
+        registry.register(
+            "rows",
+            "Rows of calls that were answered well",
+            rows.clone(),
+        );
+        registry.register(
+            "batch_rows",
+            "Rows sent to a worker at once, gathered from calls",
+            batch_rows.clone(),
+        );
         registry.register_collector(Box::new(Load { calls, admission }));
-        Self { registry, requests, seconds, rows, batch_rows }
+        Self {
+            registry,
+            requests,
+            seconds,
+            rows,
+            batch_rows,
+        }
     }
 
     /// The metrics of a function; they exist from now on, with the value 0.
     pub(crate) fn function(&self, name: &str) -> FunctionMetrics {
-        let label = FunctionLabel { function: name.to_owned() };
-        let requests = |code| self.requests.get_or_create_owned(&RequestLabels { function: name.to_owned(), code });
+        let label = FunctionLabel {
+            function: name.to_owned(),
+        };
+        let requests = |code| {
+            self.requests.get_or_create_owned(&RequestLabels {
+                function: name.to_owned(),
+                code,
+            })
+        };
         FunctionMetrics {
             good: requests("2xx"),
             refused: requests("4xx"),
@@ -128,7 +165,12 @@ pub(crate) struct Timer {
 
 impl Timer {
     pub(crate) fn start() -> Self {
-        Self { begun: Instant::now(), function: None, rows: 0, status: None }
+        Self {
+            begun: Instant::now(),
+            function: None,
+            rows: 0,
+            status: None,
+        }
     }
 
     /// The request is a call of `function`.
@@ -141,7 +183,9 @@ impl Timer {
     }
 
     pub(crate) fn function(&self) -> Option<&str> {
-        self.function.as_ref().map(|function| function.name.as_str())
+        self.function
+            .as_ref()
+            .map(|function| function.name.as_str())
     }
 
     pub(crate) fn finish(mut self, status: StatusCode) {

@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::fake::{Fake, Trouble};
 use crate::plan::schema_of;
-use crate::{Mode, snapshot};
+use crate::{Format, Mode, snapshot};
 
 mod deltas;
 mod failures;

@@ -27,18 +27,33 @@ impl Doubler {
 
 #[async_trait]
 impl Calls for Doubler {
-    async fn call(&self, function: &str, rows: RecordBatch, deadline: Duration) -> Result<RecordBatch, Error> {
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, Error> {
         let values = numbers(&rows);
         self.asked.lock().unwrap().push(values.clone());
         if let Some(gate) = &self.gate {
             gate.acquire().await.unwrap().forget();
         }
         if values.contains(&13) {
-            let exception = PythonError { kind: "ValueError".into(), message: "13".into(), traceback: String::new() };
-            return Err(Error::Function { function: function.into(), exception });
+            let exception = PythonError {
+                kind: "ValueError".into(),
+                message: "13".into(),
+                traceback: String::new(),
+            };
+            return Err(Error::Function {
+                function: function.into(),
+                exception,
+            });
         }
         if values.contains(&66) {
-            return Err(Error::Crashed { reason: "signal 9".into(), stderr: String::new() });
+            return Err(Error::Crashed {
+                reason: "signal 9".into(),
+                stderr: String::new(),
+            });
         }
         if values.contains(&99) {
             sleep(deadline).await;
@@ -47,8 +62,17 @@ impl Calls for Doubler {
         Ok(batch(values.iter().map(|value| value * 2)))
     }
 
+    fn most_workers(&self) -> usize {
+        2
+    }
+
     fn usage(&self) -> Usage {
-        Usage { workers: 1, busy: 0, waiting: 0, replaced: 0 }
+        Usage {
+            workers: 1,
+            busy: 0,
+            waiting: 0,
+            replaced: 0,
+        }
     }
 
     async fn shutdown(&self, _grace: Duration) {}
@@ -75,7 +99,10 @@ fn batcher(calls: &Arc<Doubler>, workers: usize, gather: Option<usize>) -> Batch
 
 async fn call(batcher: &Batcher, values: &[i64]) -> Result<Vec<i64>, Refusal> {
     let rows = batch(values.iter().copied());
-    batcher.call(rows, Instant::now() + Duration::from_secs(60)).await.map(|rows| numbers(&rows))
+    batcher
+        .call(rows, Instant::now() + Duration::from_secs(60))
+        .await
+        .map(|rows| numbers(&rows))
 }
 
 /// `what`, begun so many seconds later.
@@ -85,11 +112,20 @@ async fn after<F: Future>(seconds: u64, what: F) -> F::Output {
 }
 
 /// Calls that queue while the only worker is busy with `[0]`, and what was asked in the end.
-async fn queued(gather: Option<usize>, calls: &[&[i64]]) -> (Vec<Result<Vec<i64>, Refusal>>, Vec<Vec<i64>>) {
-    let doubler = Arc::new(Doubler { gate: Some(Semaphore::new(0)), ..Doubler::default() });
+async fn queued(
+    gather: Option<usize>,
+    calls: &[&[i64]],
+) -> (Vec<Result<Vec<i64>, Refusal>>, Vec<Vec<i64>>) {
+    let doubler = Arc::new(Doubler {
+        gate: Some(Semaphore::new(0)),
+        ..Doubler::default()
+    });
     let batcher = batcher(&doubler, 1, gather);
     let busy = call(&batcher, &[0]);
-    let all = after(1, join_all(calls.iter().map(|values| call(&batcher, values))));
+    let all = after(
+        1,
+        join_all(calls.iter().map(|values| call(&batcher, values))),
+    );
     let open = async {
         sleep(Duration::from_secs(2)).await;
         doubler.gate.as_ref().unwrap().add_permits(1000);
@@ -121,7 +157,10 @@ async fn what_queued_while_the_worker_was_busy_goes_together() {
 async fn a_batch_has_no_more_rows_than_is_allowed() {
     let (answers, asked) = queued(Some(3), &[&[1], &[2, 3], &[4], &[5, 6, 7, 8], &[9]]).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(asked, [vec![0], vec![1, 2, 3], vec![4], vec![5, 6, 7, 8], vec![9]]);
+    assert_eq!(
+        asked,
+        [vec![0], vec![1, 2, 3], vec![4], vec![5, 6, 7, 8], vec![9]]
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -133,7 +172,9 @@ async fn calls_of_a_function_that_is_not_row_wise_go_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_bad_call_fails_alone() {
-    let calls: Vec<Vec<i64>> = (0..32).map(|index| vec![if index == 20 { 13 } else { 100 + index }]).collect();
+    let calls: Vec<Vec<i64>> = (0..32)
+        .map(|index| vec![if index == 20 { 13 } else { 100 + index }])
+        .collect();
     let calls: Vec<&[i64]> = calls.iter().map(Vec::as_slice).collect();
     let (answers, asked) = queued(Some(100), &calls).await;
     for (index, answer) in answers.into_iter().enumerate() {
@@ -149,9 +190,15 @@ async fn a_bad_call_fails_alone() {
 #[tokio::test(start_paused = true)]
 async fn a_call_that_kills_its_worker_kills_two_and_not_more() {
     let (answers, asked) = queued(Some(100), &[&[1], &[66], &[2], &[3]]).await;
-    let codes: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(Refusal::code).err()).collect();
+    let codes: Vec<_> = answers
+        .iter()
+        .map(|answer| answer.as_ref().map_err(Refusal::code).err())
+        .collect();
     assert_eq!(codes, [None, Some("worker_crashed"), None, None]);
-    assert_eq!(asked.iter().filter(|values| values.contains(&66)).count(), 2);
+    assert_eq!(
+        asked.iter().filter(|values| values.contains(&66)).count(),
+        2
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -160,30 +207,45 @@ async fn each_caller_waits_until_its_own_deadline() {
     let batcher = batcher(&doubler, 1, Some(100));
     let begun = Instant::now();
     let with = |value, seconds| batcher.call(batch([value]), begun + Duration::from_secs(seconds));
-    let (slow, short, long) = tokio::join!(with(99, 5), after(1, with(1, 2)), after(1, with(2, 60)));
+    let (slow, short, long) =
+        tokio::join!(with(99, 5), after(1, with(1, 2)), after(1, with(2, 60)));
     assert_eq!(slow.unwrap_err().code(), "deadline");
     assert_eq!(short.unwrap_err().code(), "deadline");
     assert_eq!(numbers(&long.unwrap()), [4]);
-    assert_eq!(doubler.asked(), [[99], [2]], "nobody waits for the second call any more");
+    assert_eq!(
+        doubler.asked(),
+        [[99], [2]],
+        "nobody waits for the second call any more"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_caller_who_goes_away_leaves_the_queue() {
-    let doubler = Arc::new(Doubler { gate: Some(Semaphore::new(0)), ..Doubler::default() });
+    let doubler = Arc::new(Doubler {
+        gate: Some(Semaphore::new(0)),
+        ..Doubler::default()
+    });
     let batcher = batcher(&doubler, 1, Some(100));
     let impatient = async {
         let gone = timeout(Duration::from_secs(2), after(1, call(&batcher, &[7]))).await;
         assert!(gone.is_err());
         doubler.gate.as_ref().unwrap().add_permits(100);
     };
-    let (first, (), last) = tokio::join!(call(&batcher, &[0]), impatient, after(1, call(&batcher, &[8])));
+    let (first, (), last) = tokio::join!(
+        call(&batcher, &[0]),
+        impatient,
+        after(1, call(&batcher, &[8]))
+    );
     assert_eq!((first.unwrap(), last.unwrap()), (vec![0], vec![16]));
     assert_eq!(doubler.asked(), [[0], [8]]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn as_many_calls_run_as_there_are_workers() {
-    let doubler = Arc::new(Doubler { gate: Some(Semaphore::new(0)), ..Doubler::default() });
+    let doubler = Arc::new(Doubler {
+        gate: Some(Semaphore::new(0)),
+        ..Doubler::default()
+    });
     let batcher = batcher(&doubler, 2, None);
     let watch = async {
         sleep(Duration::from_secs(1)).await;

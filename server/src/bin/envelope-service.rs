@@ -28,7 +28,12 @@ struct Command {
     offline: bool,
 
     /// What to log: a level, or levels of parts
-    #[arg(long, env = "ENVELOPE_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long,
+        env = "ENVELOPE_LOG",
+        value_name = "FILTER",
+        default_value = "info"
+    )]
     log: String,
 }
 
@@ -45,10 +50,22 @@ fn main() -> ExitCode {
 
 fn serve(command: &Command) -> Result<(), Error> {
     let filter = EnvFilter::try_new(&command.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).init();
-    let io = |doing: &str, source| Error::Io { doing: doing.to_owned(), source };
-    let path = std::env::current_exe().map_err(|source| io("cannot find the program's own file", source))?;
-    let Some(Payload { offset, length, hints }) = payload(&path)? else {
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .init();
+    let io = |doing: &str, source| Error::Io {
+        doing: doing.to_owned(),
+        source,
+    };
+    let path = std::env::current_exe()
+        .map_err(|source| io("cannot find the program's own file", source))?;
+    let Some(Payload {
+        offset,
+        length,
+        hints,
+    }) = payload(&path)?
+    else {
         return Err(Error::NoPayload { path });
     };
     let envelope = Arc::new(EnvelopeFile::open_section(path, offset, length)?);
@@ -60,8 +77,15 @@ fn serve(command: &Command) -> Result<(), Error> {
         offline: command.offline,
     };
     let on_ready = |address: SocketAddr| say(&format!("`{name}` answers at http://{address}"));
-    let service = run(envelope, &environments, command.options.settings(), &say, on_ready);
-    let executor = tokio::runtime::Runtime::new().map_err(|source| io("cannot start threads", source))?;
+    let service = run(
+        envelope,
+        &environments,
+        command.options.settings(),
+        &say,
+        on_ready,
+    );
+    let executor =
+        tokio::runtime::Runtime::new().map_err(|source| io("cannot start threads", source))?;
     executor.block_on(service)
 }
 

@@ -8,7 +8,10 @@ fn rows(shape: Shape, columns: &[(&str, &str, bool)]) -> Rows {
     let field = |(name, data_type, nullable): &(&str, &str, bool)| {
         Field::new(*name, data_type.parse().unwrap(), *nullable)
     };
-    Rows { shape, fields: columns.iter().map(field).collect() }
+    Rows {
+        shape,
+        fields: columns.iter().map(field).collect(),
+    }
 }
 
 fn frame(columns: &[(&str, &str, bool)]) -> Rows {
@@ -27,7 +30,8 @@ fn copies(rows: &Rows, data: &str) {
 
 #[track_caller]
 fn gives(rows: &Rows, data: &str, expected: &str) {
-    let batch = decode(rows, &format!("{{\"data\":{data}}}")).unwrap_or_else(|refusal| panic!("{data}: {refusal}"));
+    let batch = decode(rows, &format!("{{\"data\":{data}}}"))
+        .unwrap_or_else(|refusal| panic!("{data}: {refusal}"));
     let mut out = Vec::new();
     Encoder::new(rows).rows(&batch, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), expected);
@@ -58,27 +62,45 @@ fn values_of_every_type_are_written_as_they_were_read() {
         ("int8", "-128,127,0"),
         ("int16", "-32768,32767"),
         ("int32", "-2147483648,2147483647"),
-        ("int64", "-9223372036854775808,9223372036854775807,9007199254740993"),
+        (
+            "int64",
+            "-9223372036854775808,9223372036854775807,9007199254740993",
+        ),
         ("uint8", "0,255"),
         ("uint16", "0,65535"),
         ("uint32", "0,4294967295"),
         ("uint64", "0,18446744073709551615"),
         ("float32", "0.1,-0.0,3.4028235e+38"),
-        ("float64", "0.1,-0.0,1.7976931348623157e+308,5e-324,0.30000000000000004"),
+        (
+            "float64",
+            "0.1,-0.0,1.7976931348623157e+308,5e-324,0.30000000000000004",
+        ),
         ("utf8", r#""","NaN","é\"\\\n","\u0000""#),
         ("binary", r#""","AA==","/+8=""#),
         ("date", r#""0001-01-01","1970-01-01","9999-12-31""#),
         ("timestamp[s]", r#""2026-11-23T06:48:00""#),
         ("timestamp[ms, UTC]", r#""2026-11-23T06:48:00.120Z""#),
-        ("timestamp[us]", r#""2026-11-23T06:48:00.000001","1969-12-31T23:59:59""#),
-        ("timestamp[ns, Europe/London]", r#""2026-11-23T06:48:00.000000001Z""#),
+        (
+            "timestamp[us]",
+            r#""2026-11-23T06:48:00.000001","1969-12-31T23:59:59""#,
+        ),
+        (
+            "timestamp[ns, Europe/London]",
+            r#""2026-11-23T06:48:00.000000001Z""#,
+        ),
         ("duration[s]", "-1,9223372036854775807"),
         ("duration[ns]", "0"),
         ("list<int8>", "[],[1,null],[-128]"),
         ("list<list<utf8>>", r#"[],[null,[]],[["a"],["b","c"]]"#),
     ] {
-        copies(&rows(Shape::PandasSeries, &[("v", data_type, false)]), &format!("[{values}]"));
-        copies(&rows(Shape::PandasSeries, &[("v", data_type, true)]), &format!("[null,{values},null]"));
+        copies(
+            &rows(Shape::PandasSeries, &[("v", data_type, false)]),
+            &format!("[{values}]"),
+        );
+        copies(
+            &rows(Shape::PandasSeries, &[("v", data_type, true)]),
+            &format!("[null,{values},null]"),
+        );
     }
 }
 
@@ -91,8 +113,16 @@ fn values_that_say_the_same_otherwise_are_read() {
         ("float64", "1e-400", "0.0"),
         ("float32", "16777216", "16777216.0"),
         ("utf8", r#""\u00e9""#, r#""é""#),
-        ("timestamp[s, UTC]", r#""2026-01-01T02:00:00+02:00""#, r#""2026-01-01T00:00:00Z""#),
-        ("timestamp[s]", r#""2026-01-01 00:00:00.000""#, r#""2026-01-01T00:00:00""#),
+        (
+            "timestamp[s, UTC]",
+            r#""2026-01-01T02:00:00+02:00""#,
+            r#""2026-01-01T00:00:00Z""#,
+        ),
+        (
+            "timestamp[s]",
+            r#""2026-01-01 00:00:00.000""#,
+            r#""2026-01-01T00:00:00""#,
+        ),
     ] {
         let rows = rows(Shape::PandasSeries, &[("v", data_type, false)]);
         gives(&rows, &format!("[{value}]"), &format!("[{written}]"));
@@ -101,7 +131,20 @@ fn values_that_say_the_same_otherwise_are_read() {
 
 #[test]
 fn nothing_is_coerced() {
-    let kinds = ["null", "true", "1", "1.0", "1.5", "-1", "\"1\"", "\"\"", "[]", "[1]", "{}", "{\"a\":1}"];
+    let kinds = [
+        "null",
+        "true",
+        "1",
+        "1.0",
+        "1.5",
+        "-1",
+        "\"1\"",
+        "\"\"",
+        "[]",
+        "[1]",
+        "{}",
+        "{\"a\":1}",
+    ];
     for (data_type, taken) in [
         ("null", vec!["null"]),
         ("bool", vec!["true"]),
@@ -120,7 +163,11 @@ fn nothing_is_coerced() {
         let rows = frame(&[("v", data_type, false)]);
         for kind in kinds {
             let outcome = decode(&rows, &format!("{{\"data\":[{{\"v\":{kind}}}]}}"));
-            assert_eq!(outcome.is_ok(), taken.contains(&kind), "{kind} for {data_type}: {outcome:?}");
+            assert_eq!(
+                outcome.is_ok(),
+                taken.contains(&kind),
+                "{kind} for {data_type}: {outcome:?}"
+            );
         }
     }
 }
@@ -150,8 +197,14 @@ fn values_outside_their_type_are_refused_and_not_wrapped() {
     ] {
         let rows = rows(Shape::PandasSeries, &[("v", data_type, true)]);
         let faults = faults(&rows, &format!("{{\"data\":[null,{value}]}}"));
-        let [fault] = faults.as_slice() else { panic!("{faults:?}") };
-        assert_eq!((fault.code, fault.row, fault.column.as_deref()), (code, Some(1), Some("v")), "{value} for {data_type}");
+        let [fault] = faults.as_slice() else {
+            panic!("{faults:?}")
+        };
+        assert_eq!(
+            (fault.code, fault.row, fault.column.as_deref()),
+            (code, Some(1), Some("v")),
+            "{value} for {data_type}"
+        );
     }
 }
 
@@ -160,14 +213,20 @@ fn text_is_one_of_the_categories() {
     let mut rows = frame(&[("v", "utf8", false)]);
     rows.fields[0].categories = Some(vec!["US".into(), "UK".into()]);
     copies(&rows, r#"[{"v":"UK"}]"#);
-    assert_eq!(faults(&rows, r#"{"data":[{"v":"FR"}]}"#)[0].code, "unknown_category");
+    assert_eq!(
+        faults(&rows, r#"{"data":[{"v":"FR"}]}"#)[0].code,
+        "unknown_category"
+    );
 }
 
 #[test]
 fn a_fault_says_where_and_what() {
     let rows = frame(&[("age", "int64", false), ("region", "utf8", false)]);
     let body = r#"{"data":[{"age":1,"region":"US"},{"region":null,"age":1.5}]}"#;
-    let told: Vec<_> = faults(&rows, body).iter().map(ToString::to_string).collect();
+    let told: Vec<_> = faults(&rows, body)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     assert_eq!(
         told,
         [
@@ -180,7 +239,11 @@ fn a_fault_says_where_and_what() {
 #[test]
 fn columns_are_found_by_name_in_any_order_and_each_exactly_once() {
     let rows = frame(&[("a", "int64", false), ("b", "int64", true)]);
-    gives(&rows, r#"[{"b":2,"a":1},{"a":3,"b":null}]"#, r#"[{"a":1,"b":2},{"a":3,"b":null}]"#);
+    gives(
+        &rows,
+        r#"[{"b":2,"a":1},{"a":3,"b":null}]"#,
+        r#"[{"a":1,"b":2},{"a":3,"b":null}]"#,
+    );
     for (row, code, column) in [
         (r#"{"a":1}"#, "missing_column", "b"),
         (r#"{"a":1,"b":2,"c":3}"#, "unknown_column", "c"),
@@ -190,8 +253,14 @@ fn columns_are_found_by_name_in_any_order_and_each_exactly_once() {
         (r#"{"a":1,"b":2,"\u0061":1}"#, "duplicate_key", "a"),
     ] {
         let faults = faults(&rows, &format!("{{\"data\":[{row}]}}"));
-        let [fault] = faults.as_slice() else { panic!("{faults:?}") };
-        assert_eq!((fault.code, fault.column.as_deref()), (code, Some(column)), "{row}");
+        let [fault] = faults.as_slice() else {
+            panic!("{faults:?}")
+        };
+        assert_eq!(
+            (fault.code, fault.column.as_deref()),
+            (code, Some(column)),
+            "{row}"
+        );
     }
 }
 
@@ -202,7 +271,11 @@ fn rows_are_objects_or_plain_values_where_there_is_one_column() {
     let frame = frame(&[("v", "float64", false)]);
     for row in ["1.5", "null", "[1.5]", "\"v\"", "true"] {
         let faults = faults(&frame, &format!("{{\"data\":[{row}]}}"));
-        assert_eq!((faults[0].code, faults[0].row, &faults[0].column), ("wrong_type", Some(0), &None), "{row}");
+        assert_eq!(
+            (faults[0].code, faults[0].row, &faults[0].column),
+            ("wrong_type", Some(0), &None),
+            "{row}"
+        );
     }
 }
 
@@ -237,7 +310,10 @@ fn ten_faults_are_enough() {
 fn what_a_caller_sent_is_repeated_in_part_only() {
     let rows = frame(&[("v", "float64", false)]);
     let long = "é".repeat(10_000);
-    for body in [format!("{{\"data\":[{{\"v\":\"{long}\"}}]}}"), format!("{{\"data\":[{{\"v\":1,\"{long}\":1}}]}}")] {
+    for body in [
+        format!("{{\"data\":[{{\"v\":\"{long}\"}}]}}"),
+        format!("{{\"data\":[{{\"v\":1,\"{long}\":1}}]}}"),
+    ] {
         let told = faults(&rows, &body)[0].to_string();
         assert!(told.len() < 200, "{} bytes", told.len());
     }
@@ -247,7 +323,10 @@ fn what_a_caller_sent_is_repeated_in_part_only() {
 fn too_many_rows_are_not_read() {
     let rows = frame(&[("v", "float64", false)]);
     let body = format!("{{\"data\":[{}]}}", vec![r#"{"v":1}"#; 101].join(","));
-    assert!(matches!(decode(&rows, &body), Err(Refusal::TooManyRows { limit: 100 })));
+    assert!(matches!(
+        decode(&rows, &body),
+        Err(Refusal::TooManyRows { limit: 100 })
+    ));
 }
 
 #[test]

@@ -11,12 +11,18 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        let bench = Self { folder: TempDir::new().unwrap() };
+        let bench = Self {
+            folder: TempDir::new().unwrap(),
+        };
         let mut draft = Draft::new(Manifest::example());
         for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
-            draft.add(name.parse().unwrap(), Content::Text(b"...".to_vec())).unwrap();
+            draft
+                .add(name.parse().unwrap(), Content::Text(b"...".to_vec()))
+                .unwrap();
         }
-        draft.write(&mut File::create(bench.path("envelope")).unwrap()).unwrap();
+        draft
+            .write(&mut File::create(bench.path("envelope")).unwrap())
+            .unwrap();
         fs::write(bench.path("stub"), b"\x7fELF and so on").unwrap();
         bench
     }
@@ -26,8 +32,17 @@ impl Bench {
     }
 
     fn build(&self, stub: &str) -> Result<(), Error> {
-        let hints = Hints { cache_dir: "/cache".into(), uv: None, interpreters: vec!["/usr/bin/python3".into()] };
-        build(&self.path(stub), &self.path("envelope"), &hints, &self.path("service"))
+        let hints = Hints {
+            cache_dir: "/cache".into(),
+            uv: None,
+            interpreters: vec!["/usr/bin/python3".into()],
+        };
+        build(
+            &self.path(stub),
+            &self.path("envelope"),
+            &hints,
+            &self.path("service"),
+        )
     }
 }
 
@@ -37,12 +52,25 @@ fn the_envelope_comes_out_as_it_went_in() {
     bench.build("stub").unwrap();
     let service = bench.path("service");
     let payload = payload(&service).unwrap().unwrap();
-    assert_eq!(payload.hints.interpreters, [PathBuf::from("/usr/bin/python3")]);
+    assert_eq!(
+        payload.hints.interpreters,
+        [PathBuf::from("/usr/bin/python3")]
+    );
     let carried = EnvelopeFile::open_section(&service, payload.offset, payload.length).unwrap();
-    assert_eq!(carried.digest(), EnvelopeFile::open(bench.path("envelope")).unwrap().digest());
+    assert_eq!(
+        carried.digest(),
+        EnvelopeFile::open(bench.path("envelope")).unwrap().digest()
+    );
     carried.verify().unwrap();
-    assert!(fs::read(&service).unwrap().starts_with(b"\x7fELF and so on"));
-    assert_eq!(service.metadata().unwrap().permissions().mode() & 0o777, 0o755);
+    assert!(
+        fs::read(&service)
+            .unwrap()
+            .starts_with(b"\x7fELF and so on")
+    );
+    assert_eq!(
+        service.metadata().unwrap().permissions().mode() & 0o777,
+        0o755
+    );
 }
 
 #[test]
@@ -73,14 +101,20 @@ fn a_damaged_trailer_is_refused() {
             let mut bytes = good.clone();
             bytes[at] ^= change;
             fs::write(bench.path("bad"), bytes).unwrap();
-            assert!(matches!(payload(&bench.path("bad")), Err(Error::Payload { .. })), "byte {at}");
+            assert!(
+                matches!(payload(&bench.path("bad")), Err(Error::Payload { .. })),
+                "byte {at}"
+            );
         }
     }
     // A byte missing in the middle: the parts no longer fill the file.
     let mut shorter = good;
     shorter.remove(20);
     fs::write(bench.path("bad"), shorter).unwrap();
-    assert!(matches!(payload(&bench.path("bad")), Err(Error::Payload { .. })));
+    assert!(matches!(
+        payload(&bench.path("bad")),
+        Err(Error::Payload { .. })
+    ));
 }
 
 #[test]

@@ -46,14 +46,25 @@ async fn types_that_delta_lacks_can_be_written_as_parquet() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn paths_with_odd_characters_work() {
-    for format in FORMATS {
+    for (format, folder) in [
+        (Format::Parquet, "a/b c %20 #1? ü"),
+        (Format::Delta, "a/b c #1? ü"),
+    ] {
         let mut bench = Bench::new(Fake::new(), 1, 10);
         std::fs::rename(bench.path("in"), bench.path("in % ü #1?")).unwrap();
         bench.job.input = bench.path("in % ü #1?").to_string_lossy().into_owned();
-        bench.job.output = bench.path("a/b c %20 ü").to_string_lossy().into_owned();
+        bench.job.output = bench.path(folder).to_string_lossy().into_owned();
         bench.job.format = format;
         bench.run().await.unwrap();
-        let rows = read(&bench.path("a/b c %20 ü")).await;
+        let rows = read(&bench.path(folder)).await;
         assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 10);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delta_folder_that_would_get_another_name_is_refused() {
+    let mut bench = Bench::new(Fake::new(), 1, 10);
+    bench.job.output = bench.path("100%20").to_string_lossy().into_owned();
+    let error = bench.refused().await;
+    assert!(matches!(error, Error::Location { .. }), "{error}");
 }
