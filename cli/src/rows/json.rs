@@ -29,9 +29,10 @@ pub(crate) fn read(takes: &Rows, document: Value) -> Result<RecordBatch, String>
 }
 
 fn list(document: Value) -> Option<Vec<Value>> {
-    let document = match document {
-        Value::Object(mut object) if object.len() == 1 => object.remove("data")?,
-        other => other,
+    let document = if let Value::Object(mut object) = document {
+        object.remove("data").filter(|_| object.is_empty())?
+    } else {
+        document
     };
     if let Value::Array(rows) = document {
         Some(rows)
