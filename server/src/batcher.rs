@@ -95,14 +95,15 @@ impl Batcher {
             })
             .map_err(|_| Refusal::Internal)?;
         let after = deadline - begun;
-        match timeout_at(deadline, answered).await {
-            Err(_) => Err(Refusal::Deadline { after }),
-            Ok(Err(_)) => Err(Refusal::Internal),
-            Ok(Ok(output)) => output.map_err(|error| match *error {
-                Error::Deadline { .. } => Refusal::Deadline { after },
-                _ => Refusal::Call(error),
-            }),
-        }
+        let answered = timeout_at(deadline, answered).await;
+        let output = answered.map_err(|_| Refusal::Deadline { after })?;
+        output.map_err(|_| Refusal::Internal)?.map_err(|error| {
+            if matches!(*error, Error::Deadline { .. }) {
+                Refusal::Deadline { after }
+            } else {
+                Refusal::Call(error)
+            }
+        })
     }
 }
 

@@ -68,41 +68,54 @@ impl Service {
     }
 
     fn post_within(&self, seconds: f64, body: &Value) -> (u16, Value) {
-        let body = body.to_string();
-        let length = body.len();
-        self.ask(&format!(
-            "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
-             x-request-timeout: {seconds}\r\ncontent-length: {length}\r\n\r\n{body}"
-        ))
+        let (status, body) = self.ask(&post(seconds, &body.to_string()));
+        (status, serde_json::from_str(&body).unwrap())
     }
 
-    fn get(&self, path: &str) -> (u16, Value) {
-        self.ask(&format!(
-            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-        ))
+    fn get(&self, path: &str) -> (u16, String) {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        self.ask(request.as_bytes())
     }
 
-    fn ask(&self, request: &str) -> (u16, Value) {
+    fn ask(&self, request: &[u8]) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream
             .set_read_timeout(Some(Duration::from_secs(60)))
             .unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, serde_json::from_str(body).unwrap_or(Value::Null))
+        (
+            head.split(' ').nth(1).unwrap().parse().unwrap(),
+            body.to_owned(),
+        )
     }
 
-    fn terminate(mut self) -> ExitStatus {
-        let terminated = Command::new("kill")
-            .args(["-TERM", &self.process.id().to_string()])
-            .status()
-            .unwrap();
-        assert!(terminated.success());
+    fn signal(&self) {
+        let id = self.process.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    fn ended(mut self) -> ExitStatus {
         self.process.wait().unwrap()
     }
+}
+
+/// A call whose caller waits for so long.
+fn post(seconds: f64, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         x-request-timeout: {seconds}\r\ncontent-length: {length}\r\n\r\n"
+    );
+    [head.as_bytes(), body.as_bytes()].concat()
 }
 
 impl Drop for Service {
@@ -127,10 +140,30 @@ fn an_executable_answers_and_ends_when_it_is_told_to() {
         (status, &problem["errors"][1]["code"]),
         (422, &json!("missing_column"))
     );
-    let example = &service.get("/openapi.json").1["paths"]["/predict"]["post"]["requestBody"]["content"]
-        ["application/json"]["example"];
+    let openapi: Value = serde_json::from_str(&service.get("/openapi.json").1).unwrap();
+    let body = &openapi["paths"]["/predict"]["post"]["requestBody"]["content"]["application/json"];
+    let example = &body["example"];
     assert_eq!(service.post(example).0, 200, "{example}");
-    assert_eq!(service.terminate().code(), Some(0));
+    service.signal();
+    assert_eq!(service.ended().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_drops_the_calls_in_flight() {
+    let service = Service::start("naughty", &["--workers", "1"]);
+    let body = json!({"data": [{"action": "hang", "x": 0.0}]}).to_string();
+    let mut call = TcpStream::connect(&service.address).unwrap();
+    call.write_all(&post(30.0, &body)).unwrap();
+    while !service
+        .get("/metrics")
+        .1
+        .contains("envelope_workers{state=\"busy\"} 1")
+    {}
+    service.signal();
+    // The first one was noticed when nobody listens any more.
+    while TcpStream::connect(&service.address).is_ok() {}
+    service.signal();
+    assert_eq!(service.ended().code(), Some(130));
 }
 
 #[test]
