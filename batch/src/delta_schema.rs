@@ -42,6 +42,10 @@ fn check_distinct_in_any_case(schema: &Schema) -> Result<(), Error> {
 }
 
 fn delta_field(field: &Field) -> Result<Field, Error> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other types are the same everywhere"
+    )]
     let data_type = match field.data_type() {
         // Only at the top: there, each value is checked when it is written.
         DataType::Timestamp(TimeUnit::Nanosecond, zone) => Some(microseconds(zone.is_some())),

@@ -179,7 +179,10 @@ async fn gather(
     mut input: SendableRecordBatchStream,
     gathered: mpsc::Sender<Rows>,
 ) -> Result<()> {
-    let mut coalescer = BatchCoalescer::new(input.schema(), caller.spec.batch_rows);
+    // A batch that is large enough already is not worth a copy.
+    let large_enough = Some(caller.spec.batch_rows / 2);
+    let mut coalescer = BatchCoalescer::new(input.schema(), caller.spec.batch_rows)
+        .with_biggest_coalesce_batch_size(large_enough);
     let mut open = true;
     while open {
         match input.next().await.transpose()? {

@@ -29,11 +29,7 @@ impl Columns {
         keep: &[String],
     ) -> Result<Self, Error> {
         let mut scanned = vec![];
-        for (expected, nullable) in runtime::arrow_schema(&signature.input)
-            .fields()
-            .iter()
-            .map(|field| (field, field.is_nullable()))
-        {
+        for expected in runtime::arrow_schema(&signature.input).fields() {
             let (index, found) = find(source, expected.name())?;
             if !lossless(found.data_type(), expected.data_type()) {
                 return Err(Error::ColumnType {
@@ -43,7 +39,7 @@ impl Columns {
                     expected: type_name(expected.data_type()),
                 });
             }
-            if !nullable {
+            if !expected.is_nullable() {
                 check_filled(source, expected.name())?;
             }
             scanned.push(index);
@@ -71,20 +67,38 @@ impl Columns {
 }
 
 fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
-    source.schema.fields().find(name).ok_or_else(|| {
-        let columns: Vec<String> = source
-            .schema
-            .fields()
-            .iter()
-            .map(|field| field.name().clone())
-            .collect();
-        Error::NoColumn {
-            table: source.name.clone(),
-            column: name.to_owned(),
-            nearest: nearest(name, &columns),
-            columns,
-        }
-    })
+    source
+        .schema
+        .fields()
+        .find(name)
+        .ok_or_else(|| no_column(source, name))
+}
+
+fn no_column(source: &Source, name: &str) -> Error {
+    let table = source.name.clone();
+    let folder = format!("/{name}=");
+    if source
+        .files
+        .iter()
+        .any(|file| file.path.to_string_lossy().contains(&folder))
+    {
+        return Error::Unsupported {
+            table,
+            feature: format!("has `{name}` in the names of its folders only"),
+        };
+    }
+    let columns: Vec<String> = source
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    Error::NoColumn {
+        table,
+        column: name.to_owned(),
+        nearest: nearest(name, &columns),
+        columns,
+    }
 }
 
 /// The name that `wanted` may be a slip of.
@@ -172,6 +186,10 @@ struct Number {
 
 impl Number {
     fn of(data_type: &DataType) -> Option<Self> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other types are not numbers"
+        )]
         let (float, signed, bits) = match data_type {
             DataType::Int8 => (false, true, 7),
             DataType::Int16 => (false, true, 15),
@@ -184,10 +202,6 @@ impl Number {
             DataType::Float16 => (true, true, 11),
             DataType::Float32 => (true, true, 24),
             DataType::Float64 => (true, true, 53),
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "the other types are not numbers"
-            )]
             _ => return None,
         };
         Some(Self {

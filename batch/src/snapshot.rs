@@ -87,6 +87,10 @@ pub(crate) fn version_number(version: deltalake_core::kernel::Version) -> i64 {
 /// Says that a table needs more than is known here.
 pub(crate) fn unsupported(location: &Location, source: TransactionError) -> Error {
     let table = location.to_string();
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other cases are not about features"
+    )]
     match source {
         TransactionError::UnsupportedTableFeatures(features) => {
             let names = features
@@ -102,10 +106,6 @@ pub(crate) fn unsupported(location: &Location, source: TransactionError) -> Erro
             table,
             feature: format!("lacks the feature `{}`", feature.as_ref()),
         },
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the other cases are not about features"
-        )]
         other => Error::Read {
             table,
             file: None,

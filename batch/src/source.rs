@@ -133,7 +133,7 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
     let mut columns: Option<Vec<Field>> = None;
     let mut files = Vec::with_capacity(footers.len());
     for (file, schema) in footers {
-        let found = schema
+        let found: Vec<Field> = schema
             .fields()
             .iter()
             .map(|field| plain_field(field))
@@ -157,7 +157,7 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
 fn reconcile(
     location: &Location,
     columns: Vec<Field>,
-    found: &Vec<Field>,
+    found: &[Field],
     file: &Path,
 ) -> Result<Vec<Field>, Error> {
     let differ = |column: &str, found: String, expected: String| Error::FilesDiffer {

@@ -1,8 +1,10 @@
 //! What the log of a Delta table says about a file, so that readers can skip it.
 
+use std::sync::Arc;
+
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_array::{Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_schema::{DataType, Schema, TimeUnit};
 use datafusion::error::Result;
@@ -112,36 +114,32 @@ fn value(bound: &ScalarValue, is_maximum: bool) -> Result<Option<Value>> {
         return Ok(None);
     }
     let array = bound.to_array()?;
-    Ok(match array.data_type() {
-        // NaN sorts last here, so a column with one has no maximum, and JSON has no infinity.
-        DataType::Float32 | DataType::Float64 => number(&array)?,
-        DataType::Utf8 => {
-            let text = array.as_string::<i32>().value(0);
-            (text.len() <= LONGEST_TEXT_BYTES).then(|| Value::from(text))
-        }
-        DataType::Timestamp(..) => Some(Value::from(moment(&array, is_maximum)?)),
-        DataType::Date32 => Some(Value::from(written(&array)?)),
-        _ => number(&array)?,
-    })
+    if let Some(text) = array.as_string_opt::<i32>() {
+        let text = text.value(0);
+        return Ok((text.len() <= LONGEST_TEXT_BYTES).then(|| Value::from(text)));
+    }
+    if array.data_type().is_numeric() {
+        return number(&array);
+    }
+    if let Some(moments) = array.as_primitive_opt::<TimestampMicrosecondType>() {
+        return Ok(Some(Value::from(moment(moments, is_maximum)?)));
+    }
+    Ok(Some(Value::from(written(&array)?)))
 }
 
+/// NaN sorts last here, so a column with one has no maximum; and JSON has no infinity.
 fn number(array: &ArrayRef) -> Result<Option<Value>> {
     Ok(serde_json::from_str(&written(array)?).ok())
 }
 
 /// The log has thousandths of a second; a range must not become narrower by that.
-fn moment(array: &ArrayRef, is_maximum: bool) -> Result<String> {
-    let rounded = array
-        .as_primitive::<TimestampMicrosecondType>()
-        .unary::<_, TimestampMicrosecondType>(|moment| {
-            let up = if is_maximum { 999 } else { 0 };
-            moment.saturating_add(up).div_euclid(1000) * 1000
-        });
-    let zone = match array.data_type() {
-        DataType::Timestamp(_, zone) => zone.clone(),
-        _ => None,
-    };
-    written(&(std::sync::Arc::new(rounded.with_timezone_opt(zone)) as ArrayRef))
+fn moment(moments: &TimestampMicrosecondArray, is_maximum: bool) -> Result<String> {
+    let rounded = moments.unary::<_, TimestampMicrosecondType>(|moment| {
+        let up = if is_maximum { 999 } else { 0 };
+        moment.saturating_add(up).div_euclid(1000) * 1000
+    });
+    let zone = moments.timezone().map(Arc::from);
+    written(&(Arc::new(rounded.with_timezone_opt(zone)) as ArrayRef))
 }
 
 fn written(array: &ArrayRef) -> Result<String> {
@@ -156,9 +154,7 @@ fn written(array: &ArrayRef) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use arrow_array::{Float64Array, Int64Array, StringArray, TimestampMicrosecondArray};
+    use arrow_array::{Float64Array, Int64Array, StringArray};
 
     use super::*;
     use crate::plan::schema_of;

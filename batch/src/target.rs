@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use arrow_schema::{Schema, SchemaRef};
 use deltalake_core::DeltaTable;
+use deltalake_core::kernel::StructField;
 use deltalake_core::kernel::transaction::PROTOCOL;
+use deltalake_core::table::state::DeltaTableState;
 use uuid::Uuid;
 
 use crate::delta_schema::written;
@@ -120,6 +122,22 @@ async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<D
     let state = table
         .snapshot()
         .map_err(|source| unreadable(location, source))?;
+    let existing = state.snapshot().arrow_schema();
+    let same = check_same(&location.to_string(), &existing, written, Format::Delta);
+    if mode == Mode::Error {
+        return Err(exists(location, same));
+    }
+    check_writable(location, state)?;
+    match (mode, same) {
+        (Mode::Append, Ok(())) => Ok(DeltaChange::Append(Box::new(table))),
+        (Mode::Append, Err(mismatch)) => Err(mismatch),
+        (_, Ok(())) => Ok(DeltaChange::Overwrite),
+        (_, Err(_)) => Ok(DeltaChange::Replace),
+    }
+}
+
+/// Refuses a table that asks more of its writers than what is done here.
+fn check_writable(location: &Location, state: &DeltaTableState) -> Result<(), Error> {
     PROTOCOL
         .can_write_to(state)
         .map_err(|source| unsupported(location, source))?;
@@ -135,19 +153,11 @@ async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<D
     if let Some(column) = state.schema().fields().find(|field| has_rules(field)) {
         return refuse(format!("has rules for the values of `{}`", column.name()));
     }
-    let existing = state.snapshot().arrow_schema();
-    let same = check_same(&location.to_string(), &existing, written, Format::Delta);
-    match (mode, same) {
-        (Mode::Error, same) => Err(exists(location, same)),
-        (Mode::Append, Ok(())) => Ok(DeltaChange::Append(Box::new(table))),
-        (Mode::Append, Err(mismatch)) => Err(mismatch),
-        (Mode::Overwrite, Ok(())) => Ok(DeltaChange::Overwrite),
-        (Mode::Overwrite, Err(_)) => Ok(DeltaChange::Replace),
-    }
+    Ok(())
 }
 
 /// Rules that a writer must enforce, and that nothing here does.
-fn has_rules(field: &deltalake_core::kernel::StructField) -> bool {
+fn has_rules(field: &StructField) -> bool {
     const RULES: [&str; 3] = [
         "delta.invariants",
         "delta.generationExpression",
@@ -256,8 +266,9 @@ fn not_that(location: &Location, reason: &str) -> Error {
 
 /// The files of one attempt at a job, not visible yet.
 ///
-/// An attempt ends in one of two ways: [`keep`](Self::keep) after the commit, or being dropped,
-/// which deletes its files. So neither an error nor a cancelled job leaves anything behind.
+/// An attempt that is dropped deletes its files, so neither an error nor a cancelled job leaves
+/// anything behind. It ends well by [`keep`](Self::keep) where the commit is one step, and by
+/// [`submit`](Self::submit) where an answer must be awaited.
 #[derive(Debug)]
 #[must_use = "an attempt that is dropped deletes its files"]
 pub(crate) struct Attempt {
@@ -292,6 +303,12 @@ impl Attempt {
         self.kept = true;
     }
 
+    /// The files are named to the log. Until it answers, readers may see them.
+    pub(crate) fn submit(mut self) -> Submitted {
+        self.kept = true;
+        Submitted(self)
+    }
+
     fn delete(&self) -> std::io::Result<()> {
         if self.staged {
             return std::fs::remove_dir_all(&self.folder);
@@ -299,10 +316,18 @@ impl Attempt {
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().contains(&self.job) {
-                std::fs::remove_file(entry.path())?;
+                delete_file(&entry.path())?;
             }
         }
         Ok(())
+    }
+}
+
+/// An upload that is dropped deletes its own file, perhaps at this very moment.
+fn delete_file(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
     }
 }
 
@@ -319,5 +344,22 @@ impl Drop for Attempt {
             // Only those that are empty go: somebody else may use them by now.
             let _ = std::fs::remove_dir(folder);
         }
+    }
+}
+
+/// Files that readers may see. Dropping it leaves them: a file too many costs space, a file too few
+/// costs a table.
+#[derive(Debug)]
+pub(crate) struct Submitted(Attempt);
+
+impl Submitted {
+    /// What the names of its files contain.
+    pub(crate) fn job(&self) -> &str {
+        &self.0.job
+    }
+
+    /// The log has not taken the files: they are deleted.
+    pub(crate) fn withdraw(mut self) {
+        self.0.kept = false;
     }
 }

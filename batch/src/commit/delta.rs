@@ -18,7 +18,7 @@ use crate::durable::DurableStore;
 use crate::location::{Location, store_path};
 use crate::part_file::Part;
 use crate::snapshot::{loaded, table, version_number};
-use crate::target::{Attempt, DeltaChange, Target};
+use crate::target::{Attempt, DeltaChange, Submitted, Target};
 
 pub(super) async fn commit(
     target: &Target,
@@ -38,6 +38,7 @@ pub(super) async fn commit(
     let properties = CommitProperties::default()
         .with_metadata(facts)
         .with_application_transaction(Transaction::new(attempt.job(), 1));
+    let submitted = attempt.submit();
     let committed = match change {
         DeltaChange::Create => {
             create(target, log, files, properties, SaveMode::ErrorIfExists).await
@@ -46,31 +47,37 @@ pub(super) async fn commit(
         DeltaChange::Append(table) => append(table, files, properties).await,
         DeltaChange::Overwrite => overwrite(log, files, properties).await,
     };
-    let version = match committed {
-        Ok(version) => version,
-        Err(source) => landed(target, change, attempt.job(), source).await?,
-    };
-    attempt.keep();
-    Ok(version_number(version))
+    match committed {
+        Ok(version) => Ok(version_number(version)),
+        Err(source) => read_back(location, change, submitted, source).await,
+    }
 }
 
 /// A commit that failed may have landed nevertheless: the answer was lost, or only the work after
-/// it failed. The log knows; if it does not, this says why the commit failed.
-async fn landed(
-    target: &Target,
+/// it failed. The log knows; if it does not have the files, they go.
+async fn read_back(
+    location: &Location,
     change: &DeltaChange,
-    job: &str,
+    submitted: Submitted,
     source: DeltaTableError,
-) -> Result<Version, Error> {
-    let name = target.location.to_string();
-    let now = loaded(&target.location).await;
-    if let Ok(table) = &now
-        && has_job(table, job).await
-        && let Some(version) = table.version()
-    {
-        return Ok(version);
-    }
-    let made_meanwhile = matches!(change, DeltaChange::Create) && now.is_ok();
+) -> Result<i64, Error> {
+    let name = location.to_string();
+    let is_there = match loaded(location).await {
+        Ok(table) if has_job(&table, submitted.job()).await => {
+            return Ok(version_number(table.version().unwrap_or_default()));
+        }
+        Ok(_) => true,
+        Err(Error::TableNotFound { .. }) => false,
+        // Nobody knows: the files stay, for the log may name them.
+        Err(_) => {
+            return Err(Error::Commit {
+                table: name,
+                source,
+            });
+        }
+    };
+    submitted.withdraw();
+    let made_meanwhile = matches!(change, DeltaChange::Create) && is_there;
     if made_meanwhile || is_conflict(&source) {
         return Err(Error::Conflict {
             table: name,
