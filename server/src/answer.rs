@@ -15,11 +15,14 @@ use crate::stages::Stages;
 use crate::telemetry::Timer;
 
 /// Answers one request. Each stage takes a value and gives the next one.
-pub(crate) async fn answer<B: Body<Data = Bytes>>(
+pub(crate) async fn answer<B>(
     stages: &Stages,
     request: Request<B>,
     timer: &mut Timer,
-) -> Result<Response<Full<Bytes>>, Refusal> {
+) -> Result<Response<Full<Bytes>>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
     let (head, body) = request.into_parts();
     let function = match stages.routes.find(&head.method, head.uri.path())? {
         Target::Page(page) => return Ok(stages.pages.show(page)),

@@ -11,6 +11,15 @@
 //!           └─────────────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! ```no_run
+//! # async fn example(runtime: runtime::Runtime) -> Result<(), server::Error> {
+//! let settings = server::Settings { listen: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+//! let components = server::Components::new(runtime)?;
+//! let shutdown = async { drop(tokio::signal::ctrl_c().await) };
+//! server::serve(settings, components, shutdown, |address| println!("http://{address}")).await
+//! # }
+//! ```
+//!
 //! The core knows rows as Arrow and nothing else; JSON is one pair of files, `decode` and `encode`.
 
 mod admit;
