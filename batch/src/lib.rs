@@ -1,1 +1,49 @@
-//! Skeleton.
+//! Applies a query function to every row of a table.
+//!
+//! ```text
+//!   source ──► scan ──► EnvelopeMap ──► EnvelopeSink ──► commit
+//!   files of    only the   rows in,        part files       results become
+//!   one snapshot columns    rows out        nobody sees      visible at once
+//!                needed     (workers)
+//! ```
+//!
+//! The job path is [`run`]. What it plans is data: the two plan nodes carry the digest of the
+//! envelope and the name of the function, never code, so that the same plan can be carried out by
+//! another process. The nodes only write files that nobody reads yet; the driver alone makes them
+//! visible.
+//!
+//! Read in this order: a [`Job`] says what to do and [`run`] does it; `source` finds the files of a
+//! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
+//! `sink_exec` are the nodes; `target` is where results go and `commit` makes them visible.
+#![expect(
+    clippy::result_large_err,
+    reason = "a result stands for a batch of many rows, and callers match on what is inside"
+)]
+
+mod commit;
+mod delta_schema;
+mod durable;
+mod error;
+#[cfg(test)]
+mod fake;
+mod function;
+mod job;
+mod location;
+mod map_exec;
+mod part_file;
+mod plan;
+mod progress;
+mod run;
+mod scan;
+mod schema;
+mod sink_exec;
+mod snapshot;
+mod source;
+mod statistics;
+mod target;
+
+pub use error::Error;
+pub use function::MapRows;
+pub use job::{Format, Job, Mode, Settings};
+pub use progress::Progress;
+pub use run::{Components, Summary, run};

@@ -1,1 +1,48 @@
-//! Skeleton.
+//! One envelope as an HTTP service.
+//!
+//! [`run`] makes a service of an envelope file, [`serve`] of a runtime that is there already, and
+//! [`build`] writes one executable that carries its envelope. Read in this order: [`Settings`] say
+//! how a service behaves and [`Components`] what it is made of; `service` is its life, `answer` the
+//! whole path of a request, and each stage of that path a file.
+//!
+//! ```text
+//!           ┌────────── answer ───────────────────────────────────────────────┐
+//! request ─►│ route ─► admit ─► body ─► decode ─► batcher ─► Calls ─► encode  │─► reply
+//!           └─────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! The core knows rows as Arrow and nothing else; JSON is one pair of files, `decode` and `encode`.
+
+mod admit;
+mod answer;
+mod batcher;
+mod body;
+mod calls;
+mod column;
+mod components;
+mod decode;
+mod encode;
+mod error;
+mod executable;
+mod fault;
+mod function;
+mod moment;
+mod openapi;
+mod options;
+mod pages;
+mod reply;
+mod route;
+mod run;
+mod service;
+mod settings;
+mod stages;
+mod telemetry;
+
+pub use calls::Calls;
+pub use components::Components;
+pub use error::Error;
+pub use executable::{Hints, Payload, build, payload};
+pub use options::Options;
+pub use run::run;
+pub use service::serve;
+pub use settings::Settings;

@@ -2,11 +2,13 @@
 //!
 //! `make test` prepares `.venv` with the package before it runs the tests.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
 use runtime::{EnvelopeFile, Environments, Runtime};
+use rustix::fs::{FlockOperation, flock};
 
 /// The checkout.
 #[must_use]
@@ -34,6 +36,12 @@ pub fn envelope_path(name: &str) -> PathBuf {
         return path;
     }
     std::fs::create_dir_all(scratch()).expect("the scratch folder can be made");
+    // Tests run in several processes: one makes it, the others wait.
+    let guard = File::create(path.with_extension("lock")).expect("the scratch folder can be written");
+    flock(&guard, FlockOperation::LockExclusive).expect("a file of ours can be locked");
+    if makers.iter().all(|maker| is_newer(&path, maker)) {
+        return path;
+    }
     let status = Command::new(root().join(".venv/bin/python"))
         .arg(root().join("tests/envelopes.py"))
         .arg(name)

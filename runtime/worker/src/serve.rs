@@ -141,6 +141,10 @@ fn unwrapped(object: &Bound<'_, PyAny>) -> PyResult<Batch> {
 
 fn exception(py: Python<'_>, error: &PyErr) -> Exception {
     let value = error.value(py);
+    // Before 3.12 the interpreter keeps the two apart until somebody catches the exception.
+    if let Some(frames) = error.traceback(py) {
+        let _ = value.setattr("__traceback__", frames);
+    }
     let text = |object: PyResult<Bound<'_, PyAny>>| object.map(|text| text.to_string()).unwrap_or_default();
     let kind = text(value.get_type().qualname().map(Bound::into_any));
     let traceback = conversions(py).and_then(|module| module.call_method1("traceback_text", (value,)));

@@ -1,0 +1,70 @@
+# Every task, under the name that CI uses. Nothing has to be installed by hand: `.venv` holds the
+# Python tools, cargo builds the rest.
+
+SHELL := bash
+VENV := .venv/bin
+PYTHON ?= python3
+CARGO_FLAGS := --release
+PROGRAMS := --bin envelope --bin envelope-service
+
+.PHONY: help demo build package test rust-tests python-tests lint format docs bench chaos clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+demo: build package ## Train, save, call, serve and map a model; shows every step
+	$(VENV)/python examples/demo.py
+
+build: ## The program `envelope` and the service stub, in target/release
+	cargo build $(CARGO_FLAGS) $(PROGRAMS)
+
+package: $(VENV)/.demo-tools ## The Python package, in .venv
+	cd python && VIRTUAL_ENV=$(CURDIR)/.venv PATH="$(CURDIR)/$(VENV):$$PATH" ../$(VENV)/maturin develop --release --quiet
+
+$(VENV)/.demo-tools: requirements/demo.txt
+	test -x $(VENV)/python || $(PYTHON) -m venv .venv
+	$(VENV)/python -m pip install --quiet --disable-pip-version-check uv
+	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/demo.txt
+	touch $@
+
+$(VENV)/.test-tools: requirements/test.txt $(VENV)/.demo-tools
+	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/test.txt
+	touch $@
+
+test: build package $(VENV)/.test-tools ## All tests, Rust and Python; prints how many there were
+	$(VENV)/python tests/run_all.py
+
+rust-tests: build package $(VENV)/.test-tools ## The Rust tests alone
+	$(VENV)/python tests/run_all.py rust
+
+python-tests: package $(VENV)/.test-tools ## The Python tests alone
+	$(VENV)/python tests/run_all.py python
+
+lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
+	cargo fmt --all --check
+	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) --workspace --all-targets --quiet -- -D warnings
+	PYO3_NO_PYTHON=1 RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --quiet
+	$(VENV)/ruff check python runtime/worker/src/python examples tests benches
+	$(VENV)/ruff format --check python runtime/worker/src/python examples tests benches
+	cd python && ../$(VENV)/mypy
+
+format: $(VENV)/.test-tools ## Rewrites the sources in the house style
+	cargo fmt --all
+	$(VENV)/ruff check --fix-only --quiet python runtime/worker/src/python examples tests benches
+	$(VENV)/ruff format --quiet python runtime/worker/src/python examples tests benches
+
+docs: ## The API documentation, in target/doc
+	PYO3_NO_PYTHON=1 cargo doc $(CARGO_FLAGS) --workspace --no-deps
+
+bench: build package $(VENV)/.bench-tools ## Speed against peers on this machine: ratios in one run
+	$(VENV)/python benches/bench.py
+
+$(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
+	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/bench.txt
+	touch $@
+
+chaos: package $(VENV)/.test-tools ## Kills 500 workers under load (the tests kill 8)
+	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
+
+clean: ## Removes what was built
+	rm -rf target .venv demo-out

@@ -1,0 +1,325 @@
+//! Why a job failed. Nothing of a failed job is visible in its output.
+
+use std::path::PathBuf;
+
+use datafusion::error::DataFusionError;
+use deltalake_core::DeltaTableError;
+
+/// Why a job failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// There is no such function in the envelope.
+    #[error(transparent)]
+    NoSuchFunction(envelope_format::Error),
+    /// The table cannot be split: the function needs to see all of its rows at once.
+    #[error("`{function}` is not row-wise: {reason}")]
+    NotRowWise {
+        /// The function.
+        function: String,
+        /// What the envelope's certificate says.
+        reason: String,
+    },
+    /// The place of a table is neither a path nor a `file://` URL.
+    #[error("`{location}` is not a place that tables can be in: {reason}")]
+    Location {
+        /// What was given.
+        location: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// There is no table to read.
+    #[error("there is no table at `{table}`: {looked_for}")]
+    TableNotFound {
+        /// Where it was looked for.
+        table: String,
+        /// What was looked for there.
+        looked_for: String,
+    },
+    /// The table to read is damaged, or cannot be read.
+    #[error("the table `{table}` cannot be read{}", in_file(file.as_ref()))]
+    Read {
+        /// The table.
+        table: String,
+        /// The file of the table, if it is one file's fault.
+        file: Option<PathBuf>,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The table uses a feature that is not known here.
+    #[error("the table `{table}` {feature}, which is not supported")]
+    Unsupported {
+        /// The table.
+        table: String,
+        /// What it has or uses, with a verb.
+        feature: String,
+    },
+    /// A column that the function takes or that is to be kept is not in the table.
+    #[error("the table `{table}` has no column `{column}`{}", nearest_name(nearest.as_ref()))]
+    NoColumn {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The column with the most similar name.
+        nearest: Option<String>,
+        /// The columns that there are.
+        columns: Vec<String>,
+    },
+    /// Values of a column cannot be given to the function without a change of meaning.
+    #[error("column `{column}` of the table `{table}` is {found}, the function takes {expected}")]
+    ColumnType {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// Type in the table.
+        found: String,
+        /// Type in the function's signature.
+        expected: String,
+    },
+    /// Files of a table disagree about a column.
+    #[error("column `{column}` of the table `{table}` is {expected}, but {found} in `{}`", file.display())]
+    FilesDiffer {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The file that differs from the ones before.
+        file: PathBuf,
+        /// Type in that file.
+        found: String,
+        /// Type in the files before.
+        expected: String,
+    },
+    /// A value is missing in a column in which the function takes none.
+    #[error("column `{column}` of the table `{table}` has a missing value{}, the function takes none", in_file(file.as_ref()))]
+    MissingValue {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The file, if it is known.
+        file: Option<PathBuf>,
+    },
+    /// Two columns of the output would have the same name.
+    #[error("two columns of the output would be called `{column}`: {reason}")]
+    ColumnTwice {
+        /// The name.
+        column: String,
+        /// Where they come from.
+        reason: String,
+    },
+    /// The output's format has no type for a column.
+    #[error("column `{column}` is {found}, which a Delta table cannot hold")]
+    NoDeltaType {
+        /// The column.
+        column: String,
+        /// Its type.
+        found: String,
+    },
+    /// The output exists.
+    #[error("the table `{table}` exists{}", other_schema(differs.as_ref()))]
+    TableExists {
+        /// The table.
+        table: String,
+        /// How its schema differs from that of the results, if it does.
+        differs: Option<String>,
+    },
+    /// What is at the place of the output is not a table of the format that is to be written.
+    #[error("`{path}` {reason}")]
+    NotThatTable {
+        /// The place.
+        path: String,
+        /// What it is, with a verb.
+        reason: String,
+    },
+    /// The results do not have the columns of the table that they are to be added to.
+    #[error("column `{column}` of the results is {found}, the table `{table}` has {expected}")]
+    SchemaMismatch {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// What the results have.
+        found: String,
+        /// What the table has.
+        expected: String,
+    },
+    /// The function, or what runs it, failed on rows of the table.
+    #[error("the function `{function}` failed on rows of the table `{table}`")]
+    Function {
+        /// The function.
+        function: String,
+        /// The table.
+        table: String,
+        /// Why; a Python exception with its traceback, if the function raised one.
+        source: runtime::Error,
+    },
+    /// A value cannot be written as it is.
+    #[error("column `{column}` holds a value that the output cannot: {reason}")]
+    Value {
+        /// The column.
+        column: String,
+        /// Which, and why.
+        reason: String,
+    },
+    /// A file or folder of the output cannot be written.
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The results are written, but the table's log did not take them.
+    #[error("the results cannot be committed to the table `{table}`")]
+    Commit {
+        /// The table.
+        table: String,
+        /// Why.
+        source: DeltaTableError,
+    },
+    /// Somebody else changed the table in a way that the results do not fit any more.
+    #[error("the table `{table}` was changed by somebody else during the job")]
+    Conflict {
+        /// The table.
+        table: String,
+        /// How.
+        source: Option<DeltaTableError>,
+    },
+    /// The job was cancelled.
+    #[error("the job was cancelled")]
+    Cancelled,
+    /// A part of this program panicked: its author's fault.
+    #[error("a part of the job panicked: {message}")]
+    Panicked {
+        /// What it said.
+        message: String,
+    },
+    /// The query engine failed.
+    #[error("the job cannot be carried out")]
+    Engine {
+        /// Why.
+        source: DataFusionError,
+    },
+}
+
+impl Error {
+    /// What the user may do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other messages say it themselves")]
+        match self {
+            Self::NotRowWise { .. } => {
+                Some("call it once on all rows (`envelope predict`), or make its output for a row depend on that row alone".into())
+            }
+            Self::NoColumn { columns, .. } => Some(format!("the columns are {}", listed(columns))),
+            Self::ColumnType { column, expected, .. } => {
+                Some(format!("only lossless changes are made; make `{column}` {expected} in the table first"))
+            }
+            Self::MissingValue { column, .. } => {
+                Some(format!("fill `{column}` in the table, or save the function with a sample in which it is missing"))
+            }
+            Self::ColumnTwice { column, .. } => {
+                Some(format!("do not keep `{column}`, or rename it in the table or in the function's output"))
+            }
+            Self::NoDeltaType { .. } | Self::Value { .. } => {
+                Some("write Parquet (`--format parquet`)".into())
+            }
+            Self::TableExists { .. } => {
+                Some("add to it (`--mode append`), replace it (`--mode overwrite`), or choose another output".into())
+            }
+            Self::SchemaMismatch { .. } | Self::NotThatTable { .. } => Some("choose another output".into()),
+            Self::Unsupported { feature, .. } if feature.contains("deletion vectors") => {
+                Some("rewrite it without them first (Spark: `REORG TABLE … APPLY (PURGE)`)".into())
+            }
+            Self::Conflict { .. } => Some("run the job again".into()),
+            _ => None,
+        }
+    }
+
+    /// Whether the same job may succeed when it is run again.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Function { source, .. } => source.is_transient(),
+            Self::Conflict { .. } | Self::Cancelled | Self::Write { .. } | Self::Commit { .. } => {
+                true
+            }
+            Self::NoSuchFunction(_)
+            | Self::NotRowWise { .. }
+            | Self::Location { .. }
+            | Self::TableNotFound { .. }
+            | Self::Read { .. }
+            | Self::Unsupported { .. }
+            | Self::NoColumn { .. }
+            | Self::ColumnType { .. }
+            | Self::FilesDiffer { .. }
+            | Self::MissingValue { .. }
+            | Self::ColumnTwice { .. }
+            | Self::NoDeltaType { .. }
+            | Self::TableExists { .. }
+            | Self::NotThatTable { .. }
+            | Self::SchemaMismatch { .. }
+            | Self::Value { .. }
+            | Self::Panicked { .. }
+            | Self::Engine { .. } => false,
+        }
+    }
+
+    /// What the plan's nodes said through the query engine, in our words again.
+    pub(crate) fn from_engine(error: DataFusionError) -> Self {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "all else is the engine's own"
+        )]
+        match error {
+            DataFusionError::External(ours) => match ours.downcast::<Self>() {
+                Ok(ours) => *ours,
+                Err(other) => Self::Engine {
+                    source: DataFusionError::External(other),
+                },
+            },
+            DataFusionError::Context(_, cause) => Self::from_engine(*cause),
+            other => Self::Engine { source: other },
+        }
+    }
+
+    /// The way through the query engine.
+    pub(crate) fn into_engine(self) -> DataFusionError {
+        DataFusionError::External(Box::new(self))
+    }
+}
+
+fn in_file(file: Option<&PathBuf>) -> String {
+    file.map_or_else(String::new, |file| format!(" in `{}`", file.display()))
+}
+
+fn nearest_name(nearest: Option<&String>) -> String {
+    nearest.map_or_else(String::new, |nearest| {
+        format!(", did you mean `{nearest}`?")
+    })
+}
+
+fn other_schema(how: Option<&String>) -> String {
+    how.map_or_else(String::new, |how| {
+        format!(", and with another schema: {how}")
+    })
+}
+
+fn listed(columns: &[String]) -> String {
+    // A wide table must not fill the terminal.
+    const MOST: usize = 40;
+    let names = columns
+        .iter()
+        .take(MOST)
+        .map(|name| format!("`{name}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    if columns.len() > MOST {
+        format!("{names} and {} more", columns.len() - MOST)
+    } else {
+        names
+    }
+}

@@ -1,0 +1,146 @@
+//! What a job needs of a query function, and the evidence that a table may be split for it.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use envelope_format::{Digest, Function, Manifest};
+use tokio::sync::Semaphore;
+
+use crate::Error;
+
+/// Something that runs the query functions of one envelope. [`runtime::Runtime`] does.
+#[async_trait]
+pub trait MapRows: Send + Sync {
+    /// Identity of the envelope.
+    fn digest(&self) -> Digest;
+
+    /// Description of the envelope.
+    fn manifest(&self) -> &Manifest;
+
+    /// Gives one row of output for each row of `rows`, in their order. `rows` has exactly the
+    /// columns of the function's signature.
+    ///
+    /// # Errors
+    /// Those of [`runtime::Runtime::map`].
+    async fn map(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error>;
+}
+
+#[async_trait]
+impl MapRows for runtime::Runtime {
+    fn digest(&self) -> Digest {
+        self.envelope().digest()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        self.envelope().manifest()
+    }
+
+    async fn map(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        Self::map(self, Some(function), rows, deadline).await
+    }
+}
+
+/// Refuses a function for which there is no evidence that a table may be split.
+///
+/// A function that gives one row for each call is called for each row, so nothing needs evidence.
+pub(crate) fn check_row_wise(function: &Function) -> Result<(), Error> {
+    if function.certificate.row_wise || function.signature.output.shape.is_one_row() {
+        return Ok(());
+    }
+    let reason = function.certificate.reason.clone();
+    Err(Error::NotRowWise {
+        function: function.name.clone(),
+        reason: reason.unwrap_or_else(|| {
+            "its output for a row was not seen to depend on that row alone".into()
+        }),
+    })
+}
+
+/// Rows of one call: whole tiles, so that equal rows give equal bits wherever they stand.
+pub(crate) fn rows_of_a_call(wanted: NonZeroUsize, tile: Option<u32>) -> usize {
+    let tile = tile_rows(tile);
+    (wanted.get() / tile).max(1) * tile
+}
+
+/// Rows that a call needs so that it consists of whole tiles.
+pub(crate) fn padded(rows: usize, tile: Option<u32>) -> usize {
+    rows.next_multiple_of(tile_rows(tile))
+}
+
+fn tile_rows(tile: Option<u32>) -> usize {
+    tile.map_or(1, |rows| rows.max(1) as usize)
+}
+
+/// What the plan's nodes find in their session: the digest in a node is looked up here.
+pub(crate) struct Callable {
+    /// Runs the functions.
+    pub(crate) rows: Arc<dyn MapRows>,
+    /// One permit for each batch between scan and sink: bounds memory, whatever the number of
+    /// partitions that have rows at the moment.
+    pub(crate) in_flight: Arc<Semaphore>,
+    /// How many permits there are.
+    pub(crate) most_in_flight: usize,
+}
+
+impl Callable {
+    /// For a plan with `partitions` partitions and as many workers.
+    pub(crate) fn new(rows: Arc<dyn MapRows>, partitions: NonZeroUsize) -> Self {
+        // Two for each worker: one in its hands, one ready for when it is done.
+        let most_in_flight = partitions.get() * 2;
+        Self {
+            rows,
+            in_flight: Arc::new(Semaphore::new(most_in_flight)),
+            most_in_flight,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_consists_of_whole_tiles() {
+        let rows = |wanted, tile| rows_of_a_call(NonZeroUsize::new(wanted).unwrap(), tile);
+        assert_eq!(rows(100, None), 100);
+        assert_eq!(rows(100, Some(8)), 96);
+        assert_eq!(rows(3, Some(8)), 8);
+        assert_eq!(padded(13, Some(8)), 16);
+        assert_eq!(padded(16, Some(8)), 16);
+        assert_eq!(padded(13, None), 13);
+    }
+
+    #[test]
+    fn a_function_without_evidence_is_refused() {
+        let mut function = Manifest::example().functions.remove(0);
+        function.certificate.row_wise = false;
+        function.certificate.reason = Some("the mean of all rows is taken away".into());
+        let error = check_row_wise(&function).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`double` is not row-wise: the mean of all rows is taken away"
+        );
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn a_function_that_gives_one_row_needs_no_evidence() {
+        let mut function = Manifest::example().functions.remove(0);
+        function.certificate.row_wise = false;
+        function.signature.output.shape = envelope_format::Shape::Scalar;
+        assert!(check_row_wise(&function).is_ok());
+    }
+}

@@ -1,0 +1,90 @@
+//! What is to be done.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+/// One application of a query function to a table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// Name of the query function; the envelope's default one when absent.
+    pub function: Option<String>,
+    /// The table that is read: path or `file://` URL of a Delta table, of a folder with Parquet
+    /// files, or of one Parquet file.
+    pub input: String,
+    /// The table that is written: path or `file://` URL of a folder.
+    pub output: String,
+    /// Columns of the input that the output has too, before the columns that the function gives.
+    pub keep: Vec<String>,
+    /// What happens when the output exists.
+    pub mode: Mode,
+    /// How the output is kept.
+    pub format: Format,
+    /// How the work is done.
+    pub settings: Settings,
+}
+
+impl Job {
+    /// Applies the default function to the table `input`; writes a new Delta table `output`.
+    #[must_use]
+    pub fn new(input: impl Into<String>, output: impl Into<String>) -> Self {
+        Self {
+            function: None,
+            input: input.into(),
+            output: output.into(),
+            keep: vec![],
+            mode: Mode::default(),
+            format: Format::default(),
+            settings: Settings::default(),
+        }
+    }
+}
+
+/// What happens when the output exists.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The job is refused before any work.
+    #[default]
+    Error,
+    /// Rows are added to those there are.
+    Append,
+    /// Rows take the place of those there are.
+    Overwrite,
+}
+
+/// How a table is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// Parquet files and a transaction log.
+    #[default]
+    Delta,
+    /// Parquet files.
+    Parquet,
+}
+
+/// What an operator may set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Rows of one call. Rounded down to whole tiles where the envelope asks for tiles.
+    pub batch_rows: NonZeroUsize,
+    /// How many parts of the table are worked on at once; one for each core when absent.
+    pub partitions: Option<NonZeroUsize>,
+    /// Time that one call of [`batch_rows`](Self::batch_rows) rows may take.
+    pub call_deadline: Duration,
+    /// Rows after which a file is closed and the next one begun.
+    pub file_rows: NonZeroUsize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            // Large enough that the fixed cost of a call (some 100 µs) vanishes, small enough that
+            // a few batches of a wide table fit in memory for each worker.
+            batch_rows: NonZeroUsize::MIN.saturating_add(65_536 - 1),
+            partitions: None,
+            call_deadline: Duration::from_secs(600),
+            // A few ten MB of a usual table: few enough files for a listing, enough of them for
+            // the next reader to share out among its cores.
+            file_rows: NonZeroUsize::MIN.saturating_add((1 << 20) - 1),
+        }
+    }
+}

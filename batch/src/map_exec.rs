@@ -1,0 +1,351 @@
+//! `EnvelopeMap` at work: reads ahead, keeps calls in flight, gives batches in order.
+//!
+//! Each partition is three tasks joined by channels of one batch, so that decoding, the workers
+//! and encoding overlap:
+//!
+//! ```text
+//!  gather: scan, coalesce, cast  ─►  call: some batches in flight at once  ─►  the sink above
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow_cast::cast::{CastOptions, cast_with_options};
+use arrow_schema::SchemaRef;
+use arrow_select::coalesce::BatchCoalescer;
+use arrow_select::take::take_record_batch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time,
+};
+use datafusion::physical_plan::stream::RecordBatchReceiverStreamBuilder;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, Partitioning,
+    PlanProperties,
+};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+
+use crate::Error;
+use crate::function::{Callable, padded};
+use crate::plan::{Callables, MapSpec, only};
+
+/// The physical `EnvelopeMap`.
+#[derive(Debug)]
+pub(crate) struct MapExec {
+    spec: Arc<MapSpec>,
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl MapExec {
+    /// Metric: rows that the function has given output for.
+    const ROWS: &'static str = "python_rows";
+    /// Metric: time that calls took, waiting for a worker included.
+    const TIME: &'static str = "python_time";
+
+    pub(crate) fn new(spec: MapSpec, schema: SchemaRef, input: Arc<dyn ExecutionPlan>) -> Self {
+        let metrics = ExecutionPlanMetricsSet::new();
+        let properties = properties(schema, &input);
+        Self {
+            spec: Arc::new(spec),
+            input,
+            properties,
+            metrics,
+        }
+    }
+}
+
+/// One partition out for each partition in.
+pub(crate) fn properties(schema: SchemaRef, input: &Arc<dyn ExecutionPlan>) -> Arc<PlanProperties> {
+    Arc::new(PlanProperties::new(
+        EquivalenceProperties::new(schema),
+        Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+        EmissionType::Incremental,
+        Boundedness::Bounded,
+    ))
+}
+
+impl DisplayAs for MapExec {
+    fn fmt_as(
+        &self,
+        _format: DisplayFormatType,
+        formatter: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        fmt::Display::fmt(&self.spec, formatter)
+    }
+}
+
+impl ExecutionPlan for MapExec {
+    fn name(&self) -> &'static str {
+        "EnvelopeMap"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(
+            self.spec.as_ref().clone(),
+            self.schema(),
+            only(children)?,
+        )))
+    }
+
+    /// The scan is shared out by its files already; dealing batches round would copy for nothing.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        vec![true]
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let callables = context.session_config().get_extension::<Callables>();
+        let callables = callables.ok_or_else(|| {
+            DataFusionError::Configuration("nothing in this session runs envelopes".into())
+        })?;
+        let caller = Arc::new(Caller {
+            spec: Arc::clone(&self.spec),
+            callable: callables.find(&self.spec.digest)?,
+            taken: runtime::arrow_schema(&self.spec.signature.input),
+            given: self.schema(),
+            rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
+            time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
+        });
+        let input = self.input.execute(partition, context)?;
+        // The engine's own receiver ends the tasks when it is dropped and passes panics on.
+        let mut tasks = RecordBatchReceiverStreamBuilder::new(self.schema(), 1);
+        let (gathered, batches) = mpsc::channel(1);
+        tasks.spawn(gather(Arc::clone(&caller), input, gathered));
+        tasks.spawn(call(caller, batches, tasks.tx()));
+        Ok(tasks.build())
+    }
+}
+
+/// Everything that a partition needs to call the function.
+struct Caller {
+    spec: Arc<MapSpec>,
+    callable: Arc<Callable>,
+    /// What the function takes.
+    taken: SchemaRef,
+    /// Kept columns, then what the function gives.
+    given: SchemaRef,
+    rows: Count,
+    time: Time,
+}
+
+/// Rows of one call.
+struct Rows {
+    /// Kept columns.
+    kept: Vec<ArrayRef>,
+    /// Columns that the function takes.
+    taken: RecordBatch,
+}
+
+/// Reads the input in batches of the size that the function is called with.
+async fn gather(
+    caller: Arc<Caller>,
+    mut input: SendableRecordBatchStream,
+    gathered: mpsc::Sender<Rows>,
+) -> Result<()> {
+    // A batch that is large enough already is not worth a copy.
+    let large_enough = Some(caller.spec.batch_rows / 2);
+    let mut coalescer = BatchCoalescer::new(input.schema(), caller.spec.batch_rows)
+        .with_biggest_coalesce_batch_size(large_enough);
+    let mut open = true;
+    while open {
+        match input.next().await.transpose()? {
+            Some(batch) => coalescer.push_batch(batch)?,
+            None => {
+                coalescer.finish_buffered_batch()?;
+                open = false;
+            }
+        }
+        while let Some(batch) = coalescer.next_completed_batch() {
+            let rows = caller.rows_of(&batch).map_err(Error::into_engine)?;
+            if gathered.send(rows).await.is_err() {
+                return Ok(()); // Nobody wants more: the partition has failed elsewhere.
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Calls the function; sends what it gives on, in order.
+async fn call(
+    caller: Arc<Caller>,
+    batches: mpsc::Receiver<Rows>,
+    given: mpsc::Sender<Result<RecordBatch>>,
+) -> Result<()> {
+    let most = caller.callable.most_in_flight;
+    let results = admitted(Arc::clone(&caller), batches)
+        .map(|(rows, permit)| {
+            let caller = Arc::clone(&caller);
+            async move { caller.call(rows).await.map(|batch| (batch, permit)) }
+        })
+        .buffered(most)
+        .map_err(Error::into_engine);
+    let mut results = std::pin::pin!(results);
+    while let Some((batch, _permit)) = results.try_next().await? {
+        if given.send(Ok(batch)).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Batches that may be between scan and sink. The permit comes first: a batch that waits for one
+/// would take the memory that the permit is there to bound.
+fn admitted(
+    caller: Arc<Caller>,
+    batches: mpsc::Receiver<Rows>,
+) -> impl Stream<Item = (Rows, OwnedSemaphorePermit)> {
+    stream::unfold(batches, move |mut batches| {
+        let permits = Arc::clone(&caller.callable.in_flight);
+        async move {
+            let permit = permits.acquire_owned().await.ok()?;
+            let rows = batches.recv().await?;
+            Some(((rows, permit), batches))
+        }
+    })
+}
+
+impl Caller {
+    /// Picks the columns that are kept and those that the function takes.
+    fn rows_of(&self, batch: &RecordBatch) -> Result<Rows, Error> {
+        let column = |name: &str| {
+            batch
+                .column_by_name(name)
+                .cloned()
+                .ok_or_else(|| Error::Engine {
+                    source: DataFusionError::Internal(format!("the scan lost the column `{name}`")),
+                })
+        };
+        let kept = self
+            .spec
+            .keep
+            .iter()
+            .map(|name| column(name))
+            .collect::<Result<_, _>>()?;
+        let taken = self.taken.fields().iter().map(|field| {
+            let found = column(field.name())?;
+            if !field.is_nullable() && found.logical_null_count() > 0 {
+                return Err(Error::MissingValue {
+                    table: self.spec.table.clone(),
+                    column: field.name().clone(),
+                    file: None,
+                });
+            }
+            let exact = CastOptions {
+                safe: false,
+                ..CastOptions::default()
+            };
+            cast_with_options(&found, field.data_type(), &exact)
+                .map_err(|source| self.unreadable(source))
+        });
+        let taken = taken.collect::<Result<Vec<_>, _>>()?;
+        let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        let taken = RecordBatch::try_new_with_options(Arc::clone(&self.taken), taken, &rows)
+            .map_err(|source| self.unreadable(source))?;
+        Ok(Rows { kept, taken })
+    }
+
+    async fn call(&self, rows: Rows) -> Result<RecordBatch, Error> {
+        let count = rows.taken.num_rows();
+        let asked = self.pad(rows.taken)?;
+        let wanted = asked.num_rows();
+        let output = {
+            let _timer = self.time.timer();
+            let answer =
+                self.callable
+                    .rows
+                    .map(&self.spec.function, asked, self.spec.call_deadline);
+            answer.await.map_err(|source| self.failed(source))?
+        };
+        if output.num_rows() != wanted {
+            return Err(self.wrong_output(format!("{} rows for {wanted}", output.num_rows())));
+        }
+        let output = output.slice(0, count);
+        self.rows.add(count);
+        self.join(rows.kept, &output)
+    }
+
+    /// Fills the last tile with copies of the last row.
+    fn pad(&self, rows: RecordBatch) -> Result<RecordBatch, Error> {
+        let count = rows.num_rows();
+        let wanted = padded(count, self.spec.tile);
+        if wanted == count {
+            return Ok(rows);
+        }
+        let last = count.saturating_sub(1);
+        let indices: UInt64Array = (0..wanted).map(|row| Some(row.min(last) as u64)).collect();
+        take_record_batch(&rows, &indices).map_err(|source| self.unreadable(source))
+    }
+
+    /// Kept columns and output columns, as the signature has them.
+    fn join(&self, kept: Vec<ArrayRef>, output: &RecordBatch) -> Result<RecordBatch, Error> {
+        let mut columns = kept;
+        for field in &self.given.fields()[columns.len()..] {
+            let Some(column) = output.column_by_name(field.name()) else {
+                return Err(self.wrong_output(format!("no column `{}`", field.name())));
+            };
+            columns.push(Arc::clone(column));
+        }
+        RecordBatch::try_new(Arc::clone(&self.given), columns)
+            .map_err(|source| self.wrong_output(source.to_string()))
+    }
+
+    fn failed(&self, source: runtime::Error) -> Error {
+        Error::Function {
+            function: self.spec.function.clone(),
+            table: self.spec.table.clone(),
+            source,
+        }
+    }
+
+    fn wrong_output(&self, reason: String) -> Error {
+        self.failed(runtime::Error::Output {
+            function: self.spec.function.clone(),
+            reason,
+        })
+    }
+
+    fn unreadable(&self, source: arrow_schema::ArrowError) -> Error {
+        Error::Read {
+            table: self.spec.table.clone(),
+            file: None,
+            source: Box::new(source),
+        }
+    }
+}

@@ -1,0 +1,359 @@
+//! The two plan nodes as data, and how the engine turns them into work.
+//!
+//! A node holds the digest of the envelope and the name of the function, never code: whoever
+//! carries the plan out looks the digest up in its own session (see [`Callables`]).
+
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_schema::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::Session;
+use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::datasource::provider_as_source;
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
+use datafusion::logical_expr::{
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNode,
+    UserDefinedLogicalNodeCore,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
+use datafusion::prelude::SessionConfig;
+use envelope_format::{Digest, Signature};
+use serde::{Deserialize, Serialize};
+
+use crate::function::Callable;
+use crate::map_exec::MapExec;
+use crate::scan::SnapshotTable;
+use crate::sink_exec::SinkExec;
+use crate::source::Source;
+
+/// What `EnvelopeMap` does: gives the kept columns and the function's output for each row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct MapSpec {
+    /// The envelope.
+    pub(crate) digest: Digest,
+    /// The function.
+    pub(crate) function: String,
+    /// Its input and output.
+    pub(crate) signature: Signature,
+    /// Calls have a multiple of so many rows.
+    pub(crate) tile: Option<u32>,
+    /// Columns of the table that are passed on.
+    pub(crate) keep: Vec<String>,
+    /// Rows of one call.
+    pub(crate) batch_rows: usize,
+    /// Time that one call may take.
+    pub(crate) call_deadline: Duration,
+    /// How messages call the table that is read.
+    pub(crate) table: String,
+}
+
+/// What `EnvelopeSink` does: writes rows to part files and gives one row for each file.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct SinkSpec {
+    /// Folder of the part files, as the object store for `file:///` knows it.
+    pub(crate) folder: String,
+    /// Is in the name of every part file of this job and of no other.
+    pub(crate) job: String,
+    /// Rows after which a file is closed.
+    pub(crate) file_rows: usize,
+    /// Whether minima, maxima and null counts are gathered.
+    pub(crate) statistics: bool,
+}
+
+/// The functions that a session can call, by digest. An extension of its configuration.
+pub(crate) struct Callables(HashMap<Digest, Arc<Callable>>);
+
+impl Callables {
+    pub(crate) fn find(&self, digest: &Digest) -> Result<Arc<Callable>> {
+        self.0.get(digest).cloned().ok_or_else(|| {
+            DataFusionError::Configuration(format!(
+                "nothing in this session runs the envelope `{digest}`"
+            ))
+        })
+    }
+}
+
+/// A session that can carry out plans with our nodes.
+pub(crate) fn session(
+    callable: Callable,
+    partitions: NonZeroUsize,
+    batch_rows: usize,
+) -> Result<SessionState> {
+    let callables = Callables(HashMap::from([(
+        callable.rows.digest(),
+        Arc::new(callable),
+    )]));
+    let mut config = SessionConfig::new()
+        .with_target_partitions(partitions.get())
+        .with_batch_size(batch_rows)
+        .with_extension(Arc::new(callables));
+    let options = config.options_mut();
+    options.optimizer.repartition_file_scans = true;
+    // The function is the expensive part, not the reading: share out even small files.
+    options.optimizer.repartition_file_min_size = 0;
+    let environment = RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::new(crate::sink_exec::durable_stores()))
+        .build_arc()?;
+    Ok(SessionStateBuilder::new_with_default_features()
+        .with_config(config)
+        .with_runtime_env(environment)
+        .with_query_planner(Arc::new(EnvelopeQueryPlanner))
+        .build())
+}
+
+/// `source` → map → sink.
+pub(crate) fn logical(
+    source: Arc<Source>,
+    scanned: Vec<usize>,
+    map: (MapSpec, SchemaRef),
+    sink: (SinkSpec, SchemaRef),
+) -> Result<LogicalPlan> {
+    let table = provider_as_source(Arc::new(SnapshotTable::new(source)));
+    let input = LogicalPlanBuilder::scan("source", table, Some(scanned))?.build()?;
+    let map = MapNode {
+        spec: map.0,
+        schema: unqualified(&map.1)?,
+        input,
+    };
+    let input = LogicalPlan::Extension(Extension {
+        node: Arc::new(map),
+    });
+    let sink = SinkNode {
+        spec: sink.0,
+        written: sink.1,
+        schema: unqualified(&SinkExec::rows_schema())?,
+        input,
+    };
+    Ok(LogicalPlan::Extension(Extension {
+        node: Arc::new(sink),
+    }))
+}
+
+fn unqualified(schema: &Schema) -> Result<DFSchemaRef> {
+    Ok(Arc::new(DFSchema::try_from(schema.clone())?))
+}
+
+/// The logical `EnvelopeMap`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct MapNode {
+    spec: MapSpec,
+    schema: DFSchemaRef,
+    input: LogicalPlan,
+}
+
+/// The logical `EnvelopeSink`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct SinkNode {
+    spec: SinkSpec,
+    /// Columns of the files. Rows are converted to these.
+    written: SchemaRef,
+    schema: DFSchemaRef,
+    input: LogicalPlan,
+}
+
+impl UserDefinedLogicalNodeCore for MapNode {
+    fn name(&self) -> &'static str {
+        "EnvelopeMap"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![]
+    }
+
+    fn fmt_for_explain(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.spec, formatter)
+    }
+
+    fn with_exprs_and_inputs(
+        &self,
+        _expressions: Vec<Expr>,
+        inputs: Vec<LogicalPlan>,
+    ) -> Result<Self> {
+        Ok(Self {
+            input: only(inputs)?,
+            ..self.clone()
+        })
+    }
+}
+
+impl UserDefinedLogicalNodeCore for SinkNode {
+    fn name(&self) -> &'static str {
+        "EnvelopeSink"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![]
+    }
+
+    fn fmt_for_explain(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.spec, formatter)
+    }
+
+    fn with_exprs_and_inputs(
+        &self,
+        _expressions: Vec<Expr>,
+        inputs: Vec<LogicalPlan>,
+    ) -> Result<Self> {
+        Ok(Self {
+            input: only(inputs)?,
+            ..self.clone()
+        })
+    }
+}
+
+/// The one input of our nodes.
+pub(crate) fn only<T>(inputs: Vec<T>) -> Result<T> {
+    let mut inputs = inputs.into_iter();
+    match (inputs.next(), inputs.next()) {
+        (Some(input), None) => Ok(input),
+        _ => Err(DataFusionError::Internal(
+            "a node of ours has exactly one input".into(),
+        )),
+    }
+}
+
+impl fmt::Display for MapSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            digest,
+            function,
+            batch_rows,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "EnvelopeMap: function={function}, envelope={digest}, batch_rows={batch_rows}"
+        )?;
+        if let Some(tile) = self.tile {
+            write!(formatter, ", tile={tile}")?;
+        }
+        write!(formatter, ", keep=[{}]", self.keep.join(", "))
+    }
+}
+
+impl fmt::Display for SinkSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            folder,
+            job,
+            file_rows,
+            ..
+        } = self;
+        write!(
+            formatter,
+            "EnvelopeSink: folder=/{folder}, job={job}, file_rows={file_rows}"
+        )
+    }
+}
+
+// The optimizer hashes plans to see whether they changed, and never orders them.
+
+impl Hash for MapNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.spec.digest, &self.spec.function, &self.input).hash(state);
+    }
+}
+
+impl Hash for SinkNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.spec, &self.input).hash(state);
+    }
+}
+
+impl PartialOrd for MapNode {
+    fn partial_cmp(&self, _other: &Self) -> Option<Ordering> {
+        None
+    }
+}
+
+impl PartialOrd for SinkNode {
+    fn partial_cmp(&self, _other: &Self) -> Option<Ordering> {
+        None
+    }
+}
+
+/// Plans our nodes and leaves the rest to the engine.
+#[derive(Debug)]
+struct EnvelopeQueryPlanner;
+
+#[async_trait]
+impl QueryPlanner for EnvelopeQueryPlanner {
+    async fn create_physical_plan(
+        &self,
+        plan: &LogicalPlan,
+        session: &dyn Session,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(EnvelopeExtensionPlanner)])
+            .create_physical_plan(plan, session)
+            .await
+    }
+}
+
+struct EnvelopeExtensionPlanner;
+
+#[async_trait]
+impl ExtensionPlanner for EnvelopeExtensionPlanner {
+    async fn plan_extension(
+        &self,
+        _planner: &dyn PhysicalPlanner,
+        node: &dyn UserDefinedLogicalNode,
+        _logical_inputs: &[&LogicalPlan],
+        physical_inputs: &[Arc<dyn ExecutionPlan>],
+        _session: &dyn Session,
+        _context: &PhysicalPlanningContext,
+    ) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+        let input = || only(physical_inputs.to_vec());
+        if let Some(map) = node.as_any().downcast_ref::<MapNode>() {
+            let schema = Arc::new(map.schema.as_arrow().clone());
+            return Ok(Some(Arc::new(MapExec::new(
+                map.spec.clone(),
+                schema,
+                input()?,
+            ))));
+        }
+        if let Some(sink) = node.as_any().downcast_ref::<SinkNode>() {
+            return Ok(Some(Arc::new(SinkExec::new(
+                sink.spec.clone(),
+                Arc::clone(&sink.written),
+                input()?,
+            ))));
+        }
+        Ok(None)
+    }
+}
+
+/// For tests and messages: a schema of plain fields.
+#[cfg(test)]
+pub(crate) fn schema_of(fields: &[(&str, arrow_schema::DataType, bool)]) -> SchemaRef {
+    let field = |(name, data_type, nullable): &(&str, arrow_schema::DataType, bool)| {
+        arrow_schema::Field::new(*name, data_type.clone(), *nullable)
+    };
+    Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
+}

@@ -1,0 +1,251 @@
+//! The job path.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use datafusion::error::Result as EngineResult;
+use datafusion::execution::SessionState;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use envelope_format::Function;
+use futures::TryStreamExt as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::commit::{Facts, commit};
+use crate::function::{Callable, check_row_wise, rows_of_a_call};
+use crate::location::{Location, store_path};
+use crate::part_file::Part;
+use crate::plan::{self, MapSpec, SinkSpec};
+use crate::progress::{Progress, report};
+use crate::schema::Columns;
+use crate::sink_exec::SinkExec;
+use crate::source::Source;
+use crate::target::{Attempt, Change, Target};
+use crate::{Error, Job, MapRows};
+
+/// What does the work of a job.
+#[derive(Clone)]
+pub struct Components {
+    /// Runs the functions of the envelope.
+    pub rows: Arc<dyn MapRows>,
+    /// Identity of the job: in the names of its files and in the log. No two jobs have the same.
+    pub id: Uuid,
+    /// Is told how far the job is, some times a second.
+    pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    /// Ends the job early.
+    pub cancelled: CancellationToken,
+}
+
+impl fmt::Debug for Components {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Components")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a job has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Summary {
+    /// Rows that were read, mapped and written.
+    pub rows: u64,
+    /// Files that were written.
+    pub files: u64,
+    /// Version of the Delta table that has the results.
+    pub version: Option<i64>,
+}
+
+/// Applies a query function to every row of a table.
+///
+/// All that can be refused is refused before any work. The results become visible all at once; a
+/// job that fails, is cancelled or whose future is dropped leaves nothing behind.
+///
+/// # Errors
+/// See [`Error`].
+pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
+    let function = components
+        .rows
+        .manifest()
+        .function(job.function.as_deref())
+        .map_err(Error::NoSuchFunction)?;
+    check_row_wise(function)?;
+    let source = Arc::new(Source::open(&Location::parse(&job.input)?).await?);
+    let columns = Columns::decide(&source, &function.signature, &job.keep)?;
+    let target = Target::check(job, &columns.mapped).await?;
+    let attempt = target.begin(components.id)?;
+    let planned = plan(
+        job,
+        components,
+        Parts {
+            function,
+            source: &source,
+            columns,
+            target: &target,
+            attempt: &attempt,
+        },
+    )
+    .await?;
+    let parts = execute(&planned, components, source.rows()).await?;
+    check_complete(&source, &parts)?;
+    let version = commit(
+        &target,
+        attempt,
+        &parts,
+        facts(components, function, &source),
+    )
+    .await?;
+    Ok(Summary {
+        rows: parts.iter().map(|part| part.rows).sum(),
+        files: parts.len() as u64,
+        version,
+    })
+}
+
+/// What has been decided about a job before it is planned.
+struct Parts<'j> {
+    function: &'j Function,
+    source: &'j Arc<Source>,
+    columns: Columns,
+    target: &'j Target,
+    attempt: &'j Attempt,
+}
+
+/// A physical plan and the session that it was made in.
+struct Planned {
+    plan: Arc<dyn ExecutionPlan>,
+    session: SessionState,
+}
+
+async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Planned, Error> {
+    let Parts {
+        function,
+        source,
+        columns,
+        target,
+        attempt,
+    } = parts;
+    let settings = &job.settings;
+    let tile = function.certificate.tile;
+    let batch_rows = rows_of_a_call(settings.batch_rows, tile);
+    let map = MapSpec {
+        digest: components.rows.digest(),
+        function: function.name.clone(),
+        signature: function.signature.clone(),
+        tile,
+        keep: job.keep.clone(),
+        batch_rows,
+        call_deadline: settings.call_deadline,
+        table: source.name.clone(),
+    };
+    let sink = SinkSpec {
+        folder: store_path(attempt.folder())?.to_string(),
+        job: attempt.job().to_owned(),
+        file_rows: settings.file_rows.get(),
+        statistics: matches!(target.change, Change::Delta(_)),
+    };
+    let partitions = settings
+        .partitions
+        .or_else(|| std::thread::available_parallelism().ok());
+    let partitions = partitions.unwrap_or(NonZeroUsize::MIN);
+    let callable = Callable::new(Arc::clone(&components.rows), partitions);
+    let planned = async {
+        let session = plan::session(callable, partitions, batch_rows)?;
+        let map = (map, columns.mapped);
+        let logical = plan::logical(
+            Arc::clone(source),
+            columns.scanned,
+            map,
+            (sink, Arc::clone(&target.written)),
+        )?;
+        let plan = session.create_physical_plan(&logical).await?;
+        EngineResult::Ok(Planned { plan, session })
+    };
+    planned.await.map_err(Error::from_engine)
+}
+
+/// Carries the plan out, all partitions at once.
+async fn execute(
+    planned: &Planned,
+    components: &Components,
+    rows_total: Option<u64>,
+) -> Result<Vec<Part>, Error> {
+    let Planned { plan, session } = planned;
+    let streams = execute_stream_partitioned(Arc::clone(plan), session.task_ctx())
+        .map_err(Error::from_engine)?;
+    let mut partitions = JoinSet::new();
+    for stream in streams {
+        partitions.spawn(stream.try_collect::<Vec<_>>());
+    }
+    let listener = components.progress.as_ref();
+    let outcome = tokio::select! {
+        parts = gather(&mut partitions) => parts,
+        () = components.cancelled.cancelled() => Err(Error::Cancelled),
+        never = report(plan, rows_total, listener) => match never {},
+    };
+    // What still runs would write files that nobody deletes.
+    partitions.shutdown().await;
+    listener(Progress::of(plan, rows_total));
+    outcome
+}
+
+async fn gather(
+    partitions: &mut JoinSet<EngineResult<Vec<RecordBatch>>>,
+) -> Result<Vec<Part>, Error> {
+    let mut parts = vec![];
+    while let Some(partition) = partitions.join_next().await {
+        let batches = partition.map_err(panicked)?.map_err(Error::from_engine)?;
+        parts.extend(batches.iter().flat_map(SinkExec::parts));
+    }
+    parts.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(parts)
+}
+
+fn panicked(error: tokio::task::JoinError) -> Error {
+    let Ok(panic) = error.try_into_panic() else {
+        return Error::Cancelled;
+    };
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let message = text
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    Error::Panicked {
+        message: message.to_owned(),
+    }
+}
+
+/// The last look before results become visible: as many rows out as the table says it has.
+fn check_complete(source: &Source, parts: &[Part]) -> Result<(), Error> {
+    let written: u64 = parts.iter().map(|part| part.rows).sum();
+    match source.rows() {
+        Some(expected) if expected != written => Err(Error::Read {
+            table: source.name.clone(),
+            file: None,
+            source: format!("it says that it has {expected} rows, but {written} were read").into(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// What the log of a Delta table keeps about the job.
+fn facts(components: &Components, function: &Function, source: &Source) -> Facts {
+    let mut facts = Facts::from([
+        (
+            "envelopeDigest".into(),
+            components.rows.digest().to_string().into(),
+        ),
+        ("queryFunction".into(), function.name.clone().into()),
+        ("jobId".into(), components.id.simple().to_string().into()),
+        ("inputTable".into(), source.name.clone().into()),
+    ]);
+    if let Some(version) = source.version {
+        facts.insert("inputVersion".into(), version.into());
+    }
+    facts
+}
+
+#[cfg(test)]
+mod tests;

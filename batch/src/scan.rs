@@ -1,0 +1,100 @@
+//! Plans the reading of a [`Source`]: only the columns asked for, shared out by bytes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_schema::{Schema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::config::TableParquetOptions;
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::object_store::ObjectStoreUrl;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::error::Result;
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::empty::EmptyExec;
+
+use crate::Error;
+use crate::location::store_path;
+use crate::source::{DataFile, Source};
+
+/// The files of one snapshot as a table of the query engine.
+#[derive(Debug)]
+pub(crate) struct SnapshotTable {
+    source: Arc<Source>,
+}
+
+impl SnapshotTable {
+    pub(crate) fn new(source: Arc<Source>) -> Self {
+        Self { source }
+    }
+
+    fn projected(&self, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
+        Ok(match projection {
+            None => Arc::clone(&self.source.schema),
+            Some(columns) => Arc::new(Schema::project(&self.source.schema, columns)?),
+        })
+    }
+}
+
+#[async_trait]
+impl TableProvider for SnapshotTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.source.schema)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        session: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        _filters: &[Expr],
+        _limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if self.source.files.is_empty() {
+            return Ok(Arc::new(EmptyExec::new(self.projected(projection)?)));
+        }
+        let schema = TableSchema::builder(self.source.file_schema())
+            .with_table_partition_cols(
+                self.source
+                    .partition_fields()
+                    .iter()
+                    .cloned()
+                    .collect::<Vec<_>>(),
+            )
+            .build();
+        let options = TableParquetOptions {
+            global: session.config_options().execution.parquet.clone(),
+            ..TableParquetOptions::default()
+        };
+        let parquet = ParquetSource::new(schema).with_table_parquet_options(options);
+        let files = self
+            .source
+            .files
+            .iter()
+            .map(partitioned_file)
+            .collect::<Result<Vec<_>, _>>();
+        // One group: the optimizer cuts it into as many ranges of equal length as there are
+        // partitions, across the borders of files.
+        let scan =
+            FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(parquet))
+                .with_file_group(FileGroup::new(files.map_err(Error::into_engine)?))
+                .with_projection_indices(projection.cloned())?
+                .build();
+        Ok(DataSourceExec::from_data_source(scan))
+    }
+}
+
+fn partitioned_file(file: &DataFile) -> Result<PartitionedFile, Error> {
+    let location = store_path(Path::new(&file.path))?;
+    let mut planned = PartitionedFile::new(String::new(), file.bytes);
+    planned.object_meta.location = location;
+    Ok(planned.with_partition_values(file.partition_values.clone()))
+}

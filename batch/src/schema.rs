@@ -1,0 +1,350 @@
+//! Decides which columns of a table are read, how they become the function's columns, and what the
+//! output looks like. Nothing here does any work on rows.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use datafusion::common::utils::datafusion_strsim::levenshtein;
+use envelope_format::Signature;
+
+use crate::source::Source;
+use crate::{Error, Format};
+
+/// The columns of a job.
+#[derive(Debug, Clone)]
+pub(crate) struct Columns {
+    /// Columns of the table that are read, by position: those the function takes, then those that
+    /// are only kept.
+    pub(crate) scanned: Vec<usize>,
+    /// What the map node gives: kept columns, then the function's.
+    pub(crate) mapped: SchemaRef,
+}
+
+impl Columns {
+    /// Checks the function's signature and the columns to keep against the table.
+    pub(crate) fn decide(
+        source: &Source,
+        signature: &Signature,
+        keep: &[String],
+    ) -> Result<Self, Error> {
+        let mut scanned = vec![];
+        for expected in runtime::arrow_schema(&signature.input).fields() {
+            let (index, found) = find(source, expected.name())?;
+            if !lossless(found.data_type(), expected.data_type()) {
+                return Err(Error::ColumnType {
+                    table: source.name.clone(),
+                    column: expected.name().clone(),
+                    found: type_name(found.data_type()),
+                    expected: type_name(expected.data_type()),
+                });
+            }
+            if !expected.is_nullable() {
+                check_filled(source, expected.name())?;
+            }
+            scanned.push(index);
+        }
+        let mut mapped: Vec<FieldRef> = vec![];
+        for name in keep {
+            let (index, found) = find(source, name)?;
+            if !scanned.contains(&index) {
+                scanned.push(index);
+            }
+            mapped.push(Arc::clone(found));
+        }
+        mapped.extend(
+            runtime::arrow_schema(&signature.output)
+                .fields()
+                .iter()
+                .cloned(),
+        );
+        check_distinct(&mapped, keep)?;
+        Ok(Self {
+            scanned,
+            mapped: Arc::new(Schema::new(mapped)),
+        })
+    }
+}
+
+fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
+    source
+        .schema
+        .fields()
+        .find(name)
+        .ok_or_else(|| no_column(source, name))
+}
+
+fn no_column(source: &Source, name: &str) -> Error {
+    let table = source.name.clone();
+    let folder = format!("/{name}=");
+    if source
+        .files
+        .iter()
+        .any(|file| file.path.to_string_lossy().contains(&folder))
+    {
+        return Error::Unsupported {
+            table,
+            feature: format!("has `{name}` in the names of its folders only"),
+        };
+    }
+    let columns: Vec<String> = source
+        .schema
+        .fields()
+        .iter()
+        .map(|field| field.name().clone())
+        .collect();
+    Error::NoColumn {
+        table,
+        column: name.to_owned(),
+        nearest: nearest(name, &columns),
+        columns,
+    }
+}
+
+/// The name that `wanted` may be a slip of.
+fn nearest(wanted: &str, names: &[String]) -> Option<String> {
+    // One slip for every three letters; more is another word.
+    let most = wanted.chars().count().div_ceil(3);
+    let distance = |name: &String| levenshtein(&wanted.to_lowercase(), &name.to_lowercase());
+    let nearest = names.iter().min_by_key(|name| distance(name))?;
+    (distance(nearest) <= most).then(|| nearest.clone())
+}
+
+/// Refuses a table that is known to lack values which the function needs, before any work.
+fn check_filled(source: &Source, column: &str) -> Result<(), Error> {
+    match source
+        .files
+        .iter()
+        .find(|file| file.columns_with_nulls.contains(column))
+    {
+        None => Ok(()),
+        Some(file) => Err(Error::MissingValue {
+            table: source.name.clone(),
+            column: column.to_owned(),
+            file: Some(file.path.clone()),
+        }),
+    }
+}
+
+fn check_distinct(mapped: &[FieldRef], keep: &[String]) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    for (position, field) in mapped.iter().enumerate() {
+        if !seen.insert(field.name()) {
+            let reason = if position < keep.len() {
+                "it is kept twice"
+            } else {
+                "one is kept, the function gives the other"
+            };
+            return Err(Error::ColumnTwice {
+                column: field.name().clone(),
+                reason: reason.into(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether values of type `found` can be given as `expected` without a change of meaning.
+///
+/// Everything that is not listed here is refused: nothing is coerced silently.
+pub(crate) fn lossless(found: &DataType, expected: &DataType) -> bool {
+    use DataType::{
+        Binary, BinaryView, Dictionary, Duration, FixedSizeBinary, FixedSizeList, LargeBinary,
+        LargeList, LargeUtf8, List, Null, Timestamp, Utf8, Utf8View,
+    };
+    if let (Some(found), Some(expected)) = (Number::of(found), Number::of(expected)) {
+        return found.fits(expected);
+    }
+    match (found, expected) {
+        (found, expected) if found == expected => true,
+        (Null, _) => true,
+        (Dictionary(_, value), expected) => lossless(value, expected),
+        (LargeUtf8 | Utf8View, Utf8) => true,
+        (LargeBinary | BinaryView | FixedSizeBinary(_), Binary) => true,
+        (Timestamp(from, None), Timestamp(to, None)) | (Duration(from), Duration(to)) => {
+            finer(*from, *to)
+        }
+        // The zone says how a moment is shown, not which moment it is.
+        (Timestamp(from, Some(_)), Timestamp(to, Some(_))) => finer(*from, *to),
+        (List(from) | LargeList(from) | FixedSizeList(from, _), List(to)) => {
+            lossless(from.data_type(), to.data_type())
+        }
+        _ => false,
+    }
+}
+
+/// A number type as the whole numbers that it holds exactly.
+#[derive(Debug, Clone, Copy)]
+struct Number {
+    /// Digits of the fraction can be held too.
+    float: bool,
+    /// Negative numbers can be held.
+    signed: bool,
+    /// All whole numbers below 2 to this power can be held.
+    bits: u32,
+}
+
+impl Number {
+    fn of(data_type: &DataType) -> Option<Self> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the other types are not numbers"
+        )]
+        let (float, signed, bits) = match data_type {
+            DataType::Int8 => (false, true, 7),
+            DataType::Int16 => (false, true, 15),
+            DataType::Int32 => (false, true, 31),
+            DataType::Int64 => (false, true, 63),
+            DataType::UInt8 => (false, false, 8),
+            DataType::UInt16 => (false, false, 16),
+            DataType::UInt32 => (false, false, 32),
+            DataType::UInt64 => (false, false, 64),
+            DataType::Float16 => (true, true, 11),
+            DataType::Float32 => (true, true, 24),
+            DataType::Float64 => (true, true, 53),
+            _ => return None,
+        };
+        Some(Self {
+            float,
+            signed,
+            bits,
+        })
+    }
+
+    fn fits(self, wider: Self) -> bool {
+        self.bits <= wider.bits && (wider.signed || !self.signed) && (wider.float || !self.float)
+    }
+}
+
+fn finer(from: TimeUnit, to: TimeUnit) -> bool {
+    let rank = |unit| match unit {
+        TimeUnit::Second => 0,
+        TimeUnit::Millisecond => 1,
+        TimeUnit::Microsecond => 2,
+        TimeUnit::Nanosecond => 3,
+    };
+    rank(from) <= rank(to)
+}
+
+/// The same columns in the types that this crate works with: one text type, one binary type, no
+/// dictionaries. Files are decoded straight into these.
+pub(crate) fn plain_field(field: &Field) -> Field {
+    Field::new(field.name(), plain(field.data_type()), field.is_nullable())
+}
+
+fn plain(data_type: &DataType) -> DataType {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other types are plain")]
+    match data_type {
+        DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
+        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
+        }
+        DataType::Dictionary(_, value) => plain(value),
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item)
+        | DataType::FixedSizeList(item, _) => DataType::List(Arc::new(plain_field(item))),
+        DataType::Struct(fields) => {
+            DataType::Struct(fields.iter().map(|field| plain_field(field)).collect())
+        }
+        other => other.clone(),
+    }
+}
+
+/// Refuses results that do not have exactly the columns of the table that they are to join.
+pub(crate) fn check_same(
+    table: &str,
+    existing: &Schema,
+    results: &Schema,
+    format: Format,
+) -> Result<(), Error> {
+    let mismatch = |column: &str, found: String, expected: String| Error::SchemaMismatch {
+        table: table.to_owned(),
+        column: column.to_owned(),
+        found,
+        expected,
+    };
+    let absent = || "no such column".to_owned();
+    for result in results.fields() {
+        let Some((_, column)) = existing.fields().find(result.name()) else {
+            return Err(mismatch(
+                result.name(),
+                type_name(result.data_type()),
+                absent(),
+            ));
+        };
+        let expected = plain_field(column);
+        if !same_type(expected.data_type(), result.data_type()) {
+            return Err(mismatch(
+                result.name(),
+                type_name(result.data_type()),
+                type_name(expected.data_type()),
+            ));
+        }
+        // A Parquet file says for itself whether values may be missing; a Delta table promises it.
+        if format == Format::Delta && result.is_nullable() && !column.is_nullable() {
+            let name = type_name(result.data_type());
+            return Err(mismatch(
+                result.name(),
+                format!("{name} with missing values"),
+                format!("{name} without"),
+            ));
+        }
+    }
+    match existing
+        .fields()
+        .iter()
+        .find(|column| results.fields().find(column.name()).is_none())
+    {
+        None => Ok(()),
+        Some(column) => Err(mismatch(
+            column.name(),
+            absent(),
+            type_name(column.data_type()),
+        )),
+    }
+}
+
+/// Names and nullability of items are not part of what a list holds.
+fn same_type(one: &DataType, other: &DataType) -> bool {
+    match (one, other) {
+        (DataType::List(one), DataType::List(other)) => {
+            same_type(one.data_type(), other.data_type())
+        }
+        (DataType::Struct(one), DataType::Struct(other)) => {
+            one.len() == other.len()
+                && one.iter().zip(other).all(|(one, other)| {
+                    one.name() == other.name() && same_type(one.data_type(), other.data_type())
+                })
+        }
+        (one, other) => one == other,
+    }
+}
+
+/// A type as signatures write it.
+pub(crate) fn type_name(data_type: &DataType) -> String {
+    let unit = |unit: &TimeUnit| match unit {
+        TimeUnit::Second => "s",
+        TimeUnit::Millisecond => "ms",
+        TimeUnit::Microsecond => "us",
+        TimeUnit::Nanosecond => "ns",
+    };
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "signatures know no other types"
+    )]
+    match data_type {
+        DataType::Boolean => "bool".into(),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => "utf8".into(),
+        DataType::Date32 => "date".into(),
+        DataType::Timestamp(of, None) => format!("timestamp[{}]", unit(of)),
+        DataType::Timestamp(of, Some(zone)) => format!("timestamp[{}, {zone}]", unit(of)),
+        DataType::Duration(of) => format!("duration[{}]", unit(of)),
+        DataType::List(item) => format!("list<{}>", type_name(item.data_type())),
+        other => other.to_string().to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

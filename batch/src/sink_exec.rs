@@ -1,0 +1,258 @@
+//! `EnvelopeSink` at work: writes part files that nobody reads yet, gives one row for each.
+
+use std::fmt;
+use std::sync::{Arc, LazyLock};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::UInt64Type;
+use arrow_array::{RecordBatch, StringArray, UInt64Array};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::error::Result;
+use datafusion::execution::object_store::{
+    DefaultObjectStoreRegistry, ObjectStoreRegistry as _, ObjectStoreUrl,
+};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_plan::metrics::{
+    Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, Time,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
+use futures::{StreamExt as _, stream};
+use object_store::ObjectStore;
+use object_store::path::Path;
+
+use crate::Error;
+use crate::delta_schema::convert;
+use crate::durable::DurableStore;
+use crate::map_exec::properties;
+use crate::part_file::{Part, PartFile};
+use crate::plan::{SinkSpec, only};
+
+/// Stores of a session: what it writes to local files is on the disk when the write is done.
+pub(crate) fn durable_stores() -> DefaultObjectStoreRegistry {
+    let stores = DefaultObjectStoreRegistry::new();
+    stores.register_store(
+        ObjectStoreUrl::local_filesystem().as_ref(),
+        Arc::new(DurableStore::local()),
+    );
+    stores
+}
+
+/// The physical `EnvelopeSink`.
+#[derive(Debug)]
+pub(crate) struct SinkExec {
+    spec: Arc<SinkSpec>,
+    written: SchemaRef,
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+static ROWS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        Field::new("name", DataType::Utf8, false),
+        Field::new("rows", DataType::UInt64, false),
+        Field::new("bytes", DataType::UInt64, false),
+        Field::new("statistics", DataType::Utf8, true),
+    ]))
+});
+
+impl SinkExec {
+    /// Metric: rows that are written to part files.
+    pub(crate) const ROWS: &'static str = "rows_written";
+    /// Metric: part files that are complete.
+    pub(crate) const FILES: &'static str = "files_written";
+    /// Metric: time spent on encoding and writing.
+    const TIME: &'static str = "write_time";
+
+    pub(crate) fn new(spec: SinkSpec, written: SchemaRef, input: Arc<dyn ExecutionPlan>) -> Self {
+        let properties = properties(Self::rows_schema(), &input);
+        Self {
+            spec: Arc::new(spec),
+            written,
+            input,
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// Columns of the rows that it gives.
+    pub(crate) fn rows_schema() -> SchemaRef {
+        Arc::clone(&ROWS_SCHEMA)
+    }
+
+    /// The rows that it gives, read back.
+    pub(crate) fn parts(batch: &RecordBatch) -> Vec<Part> {
+        let name = batch.column(0).as_string::<i32>();
+        let rows = batch.column(1).as_primitive::<UInt64Type>();
+        let bytes = batch.column(2).as_primitive::<UInt64Type>();
+        let statistics = batch.column(3).as_string::<i32>();
+        let part = |row| Part {
+            name: name.value(row).to_owned(),
+            rows: rows.value(row),
+            bytes: bytes.value(row),
+            statistics: statistics.iter().nth(row).flatten().map(str::to_owned),
+        };
+        (0..batch.num_rows()).map(part).collect()
+    }
+}
+
+impl DisplayAs for SinkExec {
+    fn fmt_as(
+        &self,
+        _format: DisplayFormatType,
+        formatter: &mut fmt::Formatter<'_>,
+    ) -> fmt::Result {
+        fmt::Display::fmt(&self.spec, formatter)
+    }
+}
+
+impl ExecutionPlan for SinkExec {
+    fn name(&self) -> &'static str {
+        "EnvelopeSink"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self::new(
+            self.spec.as_ref().clone(),
+            Arc::clone(&self.written),
+            only(children)?,
+        )))
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let store = context
+            .runtime_env()
+            .object_store(ObjectStoreUrl::local_filesystem())?;
+        let sink = Sink {
+            spec: Arc::clone(&self.spec),
+            written: Arc::clone(&self.written),
+            store,
+            partition,
+            rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
+            files: MetricBuilder::new(&self.metrics).counter(Self::FILES, partition),
+            time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
+        };
+        let input = self.input.execute(partition, context)?;
+        let parts = stream::once(sink.write(input)).map(|parts| Ok(rows_of(&parts?)?));
+        Ok(Box::pin(RecordBatchStreamAdapter::new(
+            Self::rows_schema(),
+            parts,
+        )))
+    }
+}
+
+fn rows_of(parts: &[Part]) -> Result<RecordBatch, ArrowError> {
+    let names: StringArray = parts.iter().map(|part| Some(part.name.as_str())).collect();
+    let rows: UInt64Array = parts.iter().map(|part| Some(part.rows)).collect();
+    let bytes: UInt64Array = parts.iter().map(|part| Some(part.bytes)).collect();
+    let statistics: StringArray = parts
+        .iter()
+        .map(|part| part.statistics.as_deref())
+        .collect();
+    let columns = vec![
+        Arc::new(names) as _,
+        Arc::new(rows) as _,
+        Arc::new(bytes) as _,
+        Arc::new(statistics) as _,
+    ];
+    RecordBatch::try_new(SinkExec::rows_schema(), columns)
+}
+
+/// One partition of the sink.
+struct Sink {
+    spec: Arc<SinkSpec>,
+    written: SchemaRef,
+    store: Arc<dyn ObjectStore>,
+    partition: usize,
+    rows: Count,
+    files: Count,
+    time: Time,
+}
+
+impl Sink {
+    /// Writes all rows; begins a file only when there is a row for it.
+    async fn write(self, mut input: SendableRecordBatchStream) -> Result<Vec<Part>> {
+        let mut parts = vec![];
+        let mut open: Option<PartFile> = None;
+        while let Some(batch) = input.next().await.transpose()? {
+            if batch.num_rows() == 0 {
+                continue;
+            }
+            let _timer = self.time.timer();
+            let batch = convert(&batch, &self.written).map_err(Error::into_engine)?;
+            let mut file = match open.take() {
+                Some(file) => file,
+                None => self.begin(parts.len()).map_err(Error::into_engine)?,
+            };
+            file.write(&batch).await.map_err(Error::into_engine)?;
+            self.rows.add(batch.num_rows());
+            if file.rows() >= self.spec.file_rows {
+                parts.push(self.finish(file).await.map_err(Error::into_engine)?);
+            } else {
+                open = Some(file);
+            }
+        }
+        if let Some(file) = open {
+            parts.push(self.finish(file).await.map_err(Error::into_engine)?);
+        }
+        Ok(parts)
+    }
+
+    fn begin(&self, position: usize) -> Result<PartFile, Error> {
+        let name = format!(
+            "part-{:05}-{position:05}-{}.parquet",
+            self.partition, self.spec.job
+        );
+        let folder = Path::parse(&self.spec.folder).map_err(|source| Error::Location {
+            location: self.spec.folder.clone(),
+            reason: source.to_string(),
+        })?;
+        let location = folder.parts().chain([name.as_str().into()]).collect();
+        PartFile::begin(
+            Arc::clone(&self.store),
+            location,
+            name,
+            &self.written,
+            self.spec.statistics,
+        )
+    }
+
+    async fn finish(&self, file: PartFile) -> Result<Part, Error> {
+        let part = file.finish().await?;
+        self.files.add(1);
+        Ok(part)
+    }
+}

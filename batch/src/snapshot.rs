@@ -1,0 +1,221 @@
+//! Reads the log of a Delta table: which Parquet files are the table at one version.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use arrow_schema::{Field, FieldRef, Schema};
+use datafusion::scalar::ScalarValue;
+use deltalake_core::kernel::LogicalFileView;
+use deltalake_core::kernel::transaction::{PROTOCOL, TransactionError};
+use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use futures::TryStreamExt as _;
+use object_store::ObjectStore;
+use serde::Deserialize;
+
+use crate::Error;
+use crate::durable::DurableStore;
+use crate::location::Location;
+use crate::schema::plain_field;
+use crate::source::{DataFile, Source};
+
+/// The Delta table at `location`, not yet read. What is written to its log is safe on disk when
+/// the write is done.
+pub(crate) fn table(location: &Location) -> Result<DeltaTable, Error> {
+    let url = location.url()?;
+    let store: Arc<dyn ObjectStore> = Arc::new(DurableStore::local());
+    DeltaTableBuilder::from_url(url.clone())
+        .and_then(|builder| builder.with_storage_backend(store, url).build())
+        .map_err(|source| unreadable(location, source))
+}
+
+/// The Delta table at `location` at its latest version.
+pub(crate) async fn loaded(location: &Location) -> Result<DeltaTable, Error> {
+    let not_found = |looked_for: &str| Error::TableNotFound {
+        table: location.to_string(),
+        looked_for: looked_for.to_owned(),
+    };
+    if !location.path().join("_delta_log").is_dir() {
+        return Err(not_found("no folder `_delta_log`"));
+    }
+    let mut table = table(location)?;
+    match table.load().await {
+        Ok(()) => Ok(table),
+        Err(DeltaTableError::NotATable(_)) => {
+            Err(not_found("its folder `_delta_log` holds no version"))
+        }
+        Err(source) => Err(unreadable(location, source)),
+    }
+}
+
+/// The files of the Delta table at `location` at its latest version.
+pub(crate) async fn source(location: &Location) -> Result<Source, Error> {
+    let table = loaded(location).await?;
+    let state = table
+        .snapshot()
+        .map_err(|source| unreadable(location, source))?;
+    PROTOCOL
+        .can_read_from(state)
+        .map_err(|source| unsupported(location, source))?;
+    let partition_columns = state.metadata().partition_columns();
+    let schema = state.snapshot().arrow_schema();
+    let (partitions, columns) = split(&schema, partition_columns);
+    let views: Vec<LogicalFileView> = state
+        .snapshot()
+        .file_views(table.log_store().as_ref(), None)
+        .try_collect()
+        .await
+        .map_err(|source| unreadable(location, source))?;
+    let mut files = views
+        .iter()
+        .map(|view| data_file(location, view, &partitions))
+        .collect::<Result<Vec<_>, _>>()?;
+    files.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(Source {
+        name: location.to_string(),
+        partition_columns: partitions.len(),
+        schema: Arc::new(Schema::new([columns, partitions].concat())),
+        files,
+        version: Some(version_number(state.version())),
+    })
+}
+
+/// Versions count from 0 and never come near the limit of either type.
+pub(crate) fn version_number(version: deltalake_core::kernel::Version) -> i64 {
+    i64::try_from(version).unwrap_or(i64::MAX)
+}
+
+/// Says that a table needs more than is known here.
+pub(crate) fn unsupported(location: &Location, source: TransactionError) -> Error {
+    let table = location.to_string();
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other cases are not about features"
+    )]
+    match source {
+        TransactionError::UnsupportedTableFeatures(features) => {
+            let names = features
+                .iter()
+                .map(|feature| format!("`{}`", feature.as_ref()))
+                .collect::<Vec<_>>();
+            Error::Unsupported {
+                table,
+                feature: format!("uses {}", names.join(", ")),
+            }
+        }
+        TransactionError::TableFeaturesRequired(feature) => Error::Unsupported {
+            table,
+            feature: format!("lacks the feature `{}`", feature.as_ref()),
+        },
+        other => Error::Read {
+            table,
+            file: None,
+            source: Box::new(other),
+        },
+    }
+}
+
+pub(crate) fn unreadable(location: &Location, source: DeltaTableError) -> Error {
+    Error::Read {
+        table: location.to_string(),
+        file: None,
+        source: Box::new(source),
+    }
+}
+
+fn split(schema: &Schema, partition_columns: &[String]) -> (Vec<FieldRef>, Vec<FieldRef>) {
+    let plain = |field: &FieldRef| -> FieldRef { Arc::new(plain_field(field)) };
+    let named = |name: &String| schema.fields().find(name).map(|(_, field)| plain(field));
+    let partitions = partition_columns.iter().filter_map(named).collect();
+    let columns = schema
+        .fields()
+        .iter()
+        .filter(|field| !partition_columns.contains(field.name()));
+    (partitions, columns.map(plain).collect())
+}
+
+fn data_file(
+    location: &Location,
+    view: &LogicalFileView,
+    partitions: &[FieldRef],
+) -> Result<DataFile, Error> {
+    let unsupported = |feature: &str| Error::Unsupported {
+        table: location.to_string(),
+        feature: feature.to_owned(),
+    };
+    if view.deletion_vector_descriptor().is_some() {
+        return Err(unsupported("has deletion vectors"));
+    }
+    let path = view.path();
+    if path.contains("://") {
+        return Err(unsupported(&format!(
+            "has a file outside of its folder (`{path}`)"
+        )));
+    }
+    let statistics = Statistics::parse(view.stats().as_deref());
+    let values = view.partition_values_map();
+    let partition_values = partitions
+        .iter()
+        .map(|field| partition_value(location, field, &values))
+        .collect::<Result<Vec<_>, _>>()?;
+    let lacking = partitions
+        .iter()
+        .zip(&partition_values)
+        .filter(|(_, value)| value.is_null());
+    let mut columns_with_nulls: HashSet<String> =
+        lacking.map(|(field, _)| field.name().clone()).collect();
+    columns_with_nulls.extend(statistics.columns_with_nulls());
+    Ok(DataFile {
+        path: location.path().join(path.as_ref()),
+        bytes: u64::try_from(view.size()).unwrap_or_default(),
+        rows: statistics.rows,
+        partition_values,
+        columns_with_nulls,
+    })
+}
+
+/// The log keeps values of partition columns as text; no text and an empty one mean "missing".
+fn partition_value(
+    location: &Location,
+    field: &Field,
+    values: &HashMap<String, Option<String>>,
+) -> Result<ScalarValue, Error> {
+    let unusable = |source| Error::Read {
+        table: location.to_string(),
+        file: None,
+        source: Box::new(datafusion::error::DataFusionError::context(
+            source,
+            format!("value of the partition column `{}`", field.name()),
+        )),
+    };
+    match values.get(field.name()) {
+        Some(Some(text)) if !text.is_empty() => {
+            ScalarValue::try_from_string(text.clone(), field.data_type()).map_err(unusable)
+        }
+        _ => ScalarValue::try_new_null(field.data_type()).map_err(unusable),
+    }
+}
+
+/// What the log says about a file. It need not say anything.
+#[derive(Debug, Default, Deserialize)]
+struct Statistics {
+    #[serde(default, rename = "numRecords")]
+    rows: Option<u64>,
+    #[serde(default, rename = "nullCount")]
+    nulls: HashMap<String, serde_json::Value>,
+}
+
+impl Statistics {
+    fn parse(text: Option<&str>) -> Self {
+        // Statistics only save work: a table with odd ones can still be read.
+        text.and_then(|text| serde_json::from_str(text).ok())
+            .unwrap_or_default()
+    }
+
+    fn columns_with_nulls(&self) -> impl Iterator<Item = String> {
+        let lacking = self
+            .nulls
+            .iter()
+            .filter(|(_, nulls)| nulls.as_u64().is_some_and(|nulls| nulls > 0));
+        lacking.map(|(name, _)| name.clone())
+    }
+}

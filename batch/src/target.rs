@@ -1,0 +1,365 @@
+//! Where results go: what is there before the job, and the files of an attempt until it is done.
+
+use std::path::{Path, PathBuf};
+
+use arrow_schema::{Schema, SchemaRef};
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::StructField;
+use deltalake_core::kernel::transaction::PROTOCOL;
+use deltalake_core::table::state::DeltaTableState;
+use uuid::Uuid;
+
+use crate::delta_schema::written;
+use crate::durable::{create_folders, parent};
+use crate::location::Location;
+use crate::schema::check_same;
+use crate::snapshot::{loaded, unreadable, unsupported};
+use crate::source::{Source, parquet_files};
+use crate::{Error, Format, Job, Mode};
+
+/// The table that a job writes, as it was before any work.
+#[derive(Debug)]
+pub(crate) struct Target {
+    /// Where it is.
+    pub(crate) location: Location,
+    /// Columns that are written.
+    pub(crate) written: SchemaRef,
+    /// What the commit will do.
+    pub(crate) change: Change,
+}
+
+/// What a commit does to the table.
+#[derive(Debug)]
+pub(crate) enum Change {
+    Delta(DeltaChange),
+    Parquet(ParquetChange),
+}
+
+#[derive(Debug)]
+pub(crate) enum DeltaChange {
+    /// It makes the table.
+    Create,
+    /// It adds files to the table, which was at this version when it was checked.
+    Append(Box<DeltaTable>),
+    /// It puts files in the place of those there are; the columns stay the same.
+    Overwrite,
+    /// It puts files in the place of those there are, and new columns in the place of the old.
+    Replace,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ParquetChange {
+    /// It makes the folder.
+    Create,
+    /// It adds files to the folder.
+    Append,
+    /// It puts a new folder in the place of the old.
+    Replace,
+}
+
+impl Target {
+    /// Refuses an output that the results cannot go to, before any work.
+    pub(crate) async fn check(job: &Job, mapped: &SchemaRef) -> Result<Self, Error> {
+        let location = Location::parse(&job.output)?.resolved();
+        let written = written(mapped, job.format)?;
+        if location.path().is_file() {
+            return Err(not_that(&location, "is a file, not a folder"));
+        }
+        let change = match job.format {
+            Format::Delta => Change::Delta(delta(&location, job.mode, &written).await?),
+            Format::Parquet => Change::Parquet(parquet(&location, job.mode, &written).await?),
+        };
+        Ok(Self {
+            location,
+            written,
+            change,
+        })
+    }
+
+    /// Makes room for the files of one attempt.
+    pub(crate) fn begin(&self, job: Uuid) -> Result<Attempt, Error> {
+        let job = job.simple().to_string();
+        let path = self.location.path();
+        let (folder, staged) = match self.change {
+            // Files that the log does not name are not in the table.
+            Change::Delta(_) => (path.to_path_buf(), false),
+            // A hidden folder beside the table, on the same disk, so that it can be moved in.
+            Change::Parquet(_) => {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                (parent(path).join(format!(".{name}.{job}")), true)
+            }
+        };
+        match create_folders(&folder) {
+            Ok(made) => Ok(Attempt {
+                folder,
+                job,
+                staged,
+                made,
+                kept: false,
+            }),
+            Err(source) => Err(Error::Write {
+                path: folder,
+                source: Box::new(source),
+            }),
+        }
+    }
+}
+
+async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<DeltaChange, Error> {
+    let path = location.path();
+    location.url()?;
+    let table = match loaded(location).await {
+        Ok(table) => table,
+        Err(Error::TableNotFound { .. }) if is_empty(path)? => return Ok(DeltaChange::Create),
+        Err(Error::TableNotFound { .. }) => {
+            return Err(not_that(
+                location,
+                "is a folder with files, but not a Delta table",
+            ));
+        }
+        Err(error) => return Err(error),
+    };
+    let state = table
+        .snapshot()
+        .map_err(|source| unreadable(location, source))?;
+    let existing = state.snapshot().arrow_schema();
+    let same = check_same(&location.to_string(), &existing, written, Format::Delta);
+    if mode == Mode::Error {
+        return Err(exists(location, same));
+    }
+    check_writable(location, state)?;
+    match (mode, same) {
+        (Mode::Append, Ok(())) => Ok(DeltaChange::Append(Box::new(table))),
+        (Mode::Append, Err(mismatch)) => Err(mismatch),
+        (_, Ok(())) => Ok(DeltaChange::Overwrite),
+        (_, Err(_)) => Ok(DeltaChange::Replace),
+    }
+}
+
+/// Refuses a table that asks more of its writers than what is done here.
+fn check_writable(location: &Location, state: &DeltaTableState) -> Result<(), Error> {
+    PROTOCOL
+        .can_write_to(state)
+        .map_err(|source| unsupported(location, source))?;
+    let refuse = |feature: String| {
+        Err(Error::Unsupported {
+            table: location.to_string(),
+            feature,
+        })
+    };
+    if let Some(column) = state.metadata().partition_columns().first() {
+        return refuse(format!("is partitioned (by `{column}`)"));
+    }
+    if let Some(column) = state.schema().fields().find(|field| has_rules(field)) {
+        return refuse(format!("has rules for the values of `{}`", column.name()));
+    }
+    Ok(())
+}
+
+/// Rules that a writer must enforce, and that nothing here does.
+fn has_rules(field: &StructField) -> bool {
+    const RULES: [&str; 3] = [
+        "delta.invariants",
+        "delta.generationExpression",
+        "delta.identity.start",
+    ];
+    RULES
+        .iter()
+        .any(|rule| field.metadata().contains_key(*rule))
+}
+
+async fn parquet(
+    location: &Location,
+    mode: Mode,
+    written: &Schema,
+) -> Result<ParquetChange, Error> {
+    let path = location.path();
+    if !path.exists() || is_empty(path)? {
+        return Ok(ParquetChange::Create);
+    }
+    if path.join("_delta_log").exists() {
+        return Err(not_that(location, "is a Delta table"));
+    }
+    let unreadable = |source| Error::Read {
+        table: location.to_string(),
+        file: None,
+        source: Box::new(source),
+    };
+    // Overwriting removes the folder: it must not hold anything else.
+    if let Some(foreign) = foreign_file(path).map_err(unreadable)? {
+        return Err(not_that(
+            location,
+            &format!(
+                "holds `{}`, which is not a part of a table",
+                foreign.display()
+            ),
+        ));
+    }
+    if parquet_files(path).map_err(unreadable)?.is_empty() {
+        return Err(not_that(location, "is a folder without Parquet files"));
+    }
+    if mode == Mode::Overwrite {
+        return Ok(ParquetChange::Replace);
+    }
+    let same = match Source::open(location).await {
+        Ok(existing) => check_same(&existing.name, &existing.schema, written, Format::Parquet),
+        Err(error) => Err(error),
+    };
+    match mode {
+        Mode::Append => same.map(|()| ParquetChange::Append),
+        Mode::Error | Mode::Overwrite => Err(exists(location, same)),
+    }
+}
+
+fn is_empty(folder: &Path) -> Result<bool, Error> {
+    let unreadable = |source| Error::Write {
+        path: folder.to_path_buf(),
+        source: Box::new(source),
+    };
+    if !folder.exists() {
+        return Ok(true);
+    }
+    for entry in std::fs::read_dir(folder).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        // A log without a version is what a commit leaves that failed at the last step.
+        if name != "_delta_log" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// A file below `folder` that writers of Parquet tables do not make.
+fn foreign_file(folder: &Path) -> std::io::Result<Option<PathBuf>> {
+    const MARKS: [&str; 3] = ["_SUCCESS", "_metadata", "_common_metadata"];
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() && !name.starts_with('.') {
+                folders.push(entry.path());
+            } else if !name.ends_with(".parquet")
+                && !name.ends_with(".crc")
+                && !MARKS.contains(&name.as_str())
+            {
+                return Ok(Some(entry.path()));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn exists(location: &Location, same: Result<(), Error>) -> Error {
+    Error::TableExists {
+        table: location.to_string(),
+        differs: same.err().map(|error| error.to_string()),
+    }
+}
+
+fn not_that(location: &Location, reason: &str) -> Error {
+    Error::NotThatTable {
+        path: location.to_string(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// The files of one attempt at a job, not visible yet.
+///
+/// An attempt that is dropped deletes its files, so neither an error nor a cancelled job leaves
+/// anything behind. It ends well by [`keep`](Self::keep) where the commit is one step, and by
+/// [`submit`](Self::submit) where an answer must be awaited.
+#[derive(Debug)]
+#[must_use = "an attempt that is dropped deletes its files"]
+pub(crate) struct Attempt {
+    folder: PathBuf,
+    job: String,
+    /// Whether the folder is the attempt's own, and not that of the table.
+    staged: bool,
+    /// Folders that were not there before, outermost first.
+    made: Vec<PathBuf>,
+    kept: bool,
+}
+
+impl Attempt {
+    /// Folder of its files.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// What the names of its files contain.
+    pub(crate) fn job(&self) -> &str {
+        &self.job
+    }
+
+    /// Makes a folder that goes when the attempt goes.
+    pub(crate) fn make(&mut self, folder: &Path) -> std::io::Result<()> {
+        self.made.extend(create_folders(folder)?);
+        Ok(())
+    }
+
+    /// The files are visible now, and somebody else's.
+    pub(crate) fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// The files are named to the log. Until it answers, readers may see them.
+    pub(crate) fn submit(mut self) -> Submitted {
+        self.kept = true;
+        Submitted(self)
+    }
+
+    fn delete(&self) -> std::io::Result<()> {
+        if self.staged {
+            return std::fs::remove_dir_all(&self.folder);
+        }
+        for entry in std::fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().contains(&self.job) {
+                delete_file(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An upload that is dropped deletes its own file, perhaps at this very moment.
+fn delete_file(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
+        if let Err(error) = self.delete() {
+            let folder = self.folder.display();
+            tracing::warn!(%error, job = self.job, "files of a failed job stay in `{folder}`; no reader sees them");
+        }
+        for folder in self.made.iter().rev() {
+            // Only those that are empty go: somebody else may use them by now.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+}
+
+/// Files that readers may see. Dropping it leaves them: a file too many costs space, a file too few
+/// costs a table.
+#[derive(Debug)]
+pub(crate) struct Submitted(Attempt);
+
+impl Submitted {
+    /// What the names of its files contain.
+    pub(crate) fn job(&self) -> &str {
+        &self.0.job
+    }
+
+    /// The log has not taken the files: they are deleted.
+    pub(crate) fn withdraw(mut self) {
+        self.0.kept = false;
+    }
+}

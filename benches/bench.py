@@ -1,0 +1,294 @@
+"""`make bench`: our speed against peers on this machine, as ratios within one run.
+
+Rounds are interleaved (ours, theirs, ours, theirs …) and medians printed with the spread, because a
+shared machine drifts. Nothing is asserted about time.
+"""
+
+import json
+import multiprocessing
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from contextlib import contextmanager
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the peers: more is slower here; ours sets it itself
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+import model_envelope as me
+
+ROOT = Path(__file__).resolve().parent.parent
+ENVELOPE = ROOT / "target/release/envelope"
+LOAD = ROOT / "target/release/examples/load"
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SECONDS = os.environ.get("BENCH_SECONDS", "4")
+ROWS = int(os.environ.get("BENCH_ROWS", "2000000"))
+FILES = 16
+NUMBERS = [f"f{index}" for index in range(8)]
+TEXTS = ["colour", "size"]
+
+
+def features(rows, seed):
+    chance = np.random.default_rng(seed)
+    frame = pd.DataFrame({name: chance.normal(size=rows) for name in NUMBERS})
+    frame["colour"] = chance.choice(["red", "green", "blue"], rows)
+    frame["size"] = chance.choice(["s", "m", "l", "xl"], rows)
+    return frame
+
+
+def train():
+    """The `sk` model: scaled numbers and encoded texts into 100 boosted trees."""
+    sample = features(20_000, 1)
+    columns = make_column_transformer((StandardScaler(), NUMBERS), (OneHotEncoder(), TEXTS))
+    model = make_pipeline(columns, HistGradientBoostingRegressor(max_iter=100))
+    return model.fit(sample, sample["f0"] * 2 + np.sin(sample["f1"])), sample
+
+
+def save(model, sample):
+    def sk(rows):
+        return model.predict(rows)
+
+    def cheap(rows):
+        return rows["f0"] * 2 + rows["f1"]
+
+    began = time.monotonic()
+    me.save_model(sk, name="bench_sk", api_input=sample)
+    first = time.monotonic() - began
+    began = time.monotonic()
+    me.save_model(sk, name="bench_sk", api_input=sample, tags={"again": "yes"})
+    again = time.monotonic() - began
+    me.save_model(cheap, name="bench_cheap", api_input=sample[["f0", "f1"]])
+    return first, again
+
+
+# === batch
+
+
+def make_table(folder):
+    folder.mkdir()
+    for number in range(FILES):
+        rows = ROWS // FILES
+        frame = features(rows, number)
+        frame.insert(0, "id", np.arange(number * rows, (number + 1) * rows))
+        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / f"{number:02}.parquet")
+
+
+def ours(ref, table, out):
+    command = [ENVELOPE, "batch", ref, "--input", table, "--output", out, "--keep", "id", "--format", "parquet"]
+    subprocess.run([*map(str, command), "-q"], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+_FUNCTION = None
+
+
+def _load(pickled):
+    global _FUNCTION
+    import cloudpickle
+
+    _FUNCTION = cloudpickle.loads(pickled)
+
+
+def _map_file(paths):
+    source, target, columns = paths
+    table = pq.read_table(source, columns=["id", *columns])
+    frame = table.select(columns).to_pandas()
+    result = pa.table({"id": table["id"], "prediction": pa.array(np.asarray(_FUNCTION(frame)))})
+    pq.write_table(result, target, compression="zstd")
+
+
+def by_hand(function, columns, table, out):
+    """What a good engineer writes: one process per core, one file at a time."""
+    import cloudpickle
+
+    out.mkdir()
+    work = [(path, out / path.name, columns) for path in sorted(table.iterdir())]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(os.cpu_count(), _load, (cloudpickle.dumps(function),)) as pool:
+        pool.map(_map_file, work, chunksize=1)
+
+
+def limit(function, columns, table):
+    """The function alone, on data in memory, times rows over cores."""
+    frame = pq.read_table(next(table.iterdir()), columns=columns).to_pandas()
+    began = time.monotonic()
+    for start in range(0, len(frame), 65_536):
+        function(frame.iloc[start : start + 65_536])
+    return (time.monotonic() - began) * FILES / os.cpu_count()
+
+
+def timed(work, out):
+    shutil.rmtree(out, ignore_errors=True)
+    began = time.monotonic()
+    work()
+    return time.monotonic() - began
+
+
+def bench_batch(model, table, folder):
+    def sk(rows):
+        return model.predict(rows)
+
+    def cheap(rows):
+        return rows["f0"] * 2 + rows["f1"]
+
+    for name, function, columns in (("sk", sk, NUMBERS + TEXTS), ("cheap", cheap, ["f0", "f1"])):
+        seconds = {"limit": [], "ours": [], "hand": []}
+        for _ in range(ROUNDS):
+            seconds["limit"].append(limit(function, columns, table))
+            out = folder / "ours"
+            seconds["ours"].append(timed(lambda n=name, o=out: ours(f"bench_{n}", table, o), out))
+            out = folder / "hand"
+            seconds["hand"].append(timed(lambda f=function, c=columns, o=out: by_hand(f, c, table, o), out))
+        check(folder, name)
+        mine = statistics.median(seconds["ours"])
+        for who, label in (("ours", "envelope batch"), ("hand", "pyarrow + multiprocessing"), ("limit", "limit: fn on both cores")):
+            median = statistics.median(seconds[who])
+            spread = f"{min(seconds[who]):.2f}–{max(seconds[who]):.2f}"
+            print(f"  {name:6} {label:28} {median:7.2f} s ({spread})  {ROWS / median:12,.0f} rows/s  ours/it {mine / median:5.2f}")
+
+
+def check(folder, name):
+    """Both wrote the same rows."""
+    read = [pq.read_table(folder / who).sort_by("id").to_pandas() for who in ("ours", "hand")]
+    assert len(read[0]) == len(read[1]) == ROWS // FILES * FILES, (name, len(read[0]), len(read[1]))
+    assert np.allclose(read[0]["prediction"], read[1]["prediction"]), name
+
+
+# === online
+
+FASTAPI = """
+import cloudpickle, pandas as pd, sys
+from fastapi import FastAPI, Request
+import numpy as np
+function = cloudpickle.load(open({pickle!r}, "rb"))
+app = FastAPI()
+
+@app.post("/predict")
+def predict(body: dict):
+    return {{"predictions": np.asarray(function(pd.DataFrame(body["data"]))).tolist()}}
+"""
+
+
+@contextmanager
+def serving(command, pattern, environment=None):
+    began = time.monotonic()
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env={**os.environ, **(environment or {})},
+    )
+    try:
+        for line in process.stdout:
+            found = re.search(pattern, line)
+            if found:
+                wait_ready(found.group(1))
+                yield found.group(1), time.monotonic() - began
+                return
+        raise SystemExit(f"{command[0]} did not start")
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def wait_ready(address):
+    for _ in range(600):
+        try:
+            urllib.request.urlopen(f"http://{address}/readyz").read()
+            return
+        except urllib.error.HTTPError:
+            return  # it answers
+        except OSError:
+            time.sleep(0.05)
+
+
+def load(address, body, connections):
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+        file.write(body)
+        file.flush()
+        command = [LOAD, address, "/predict", file.name, str(connections), SECONDS]
+        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def bench_online(model, sample, folder):
+    import cloudpickle
+
+    def sk(rows):
+        return model.predict(rows)
+
+    def cheap(rows):
+        return rows["f0"] * 2 + rows["f1"]
+
+    for name, function, columns in (("sk", sk, NUMBERS + TEXTS), ("cheap", cheap, ["f0", "f1"])):
+        one = sample[columns].head(1)
+        body = json.dumps({"data": one.to_dict("records")})
+        pickle = folder / f"{name}.pkl"
+        pickle.write_bytes(cloudpickle.dumps(function))
+        (folder / f"app_{name}.py").write_text(FASTAPI.format(pickle=str(pickle)))
+        bare = in_process(function, one)
+        print(f"  {name:6} {'the call itself, in process':30} p50 {bare:7.3f} ms")
+        mine = [ENVELOPE, "serve", f"bench_{name}", "--port", "0"]
+        peer = [sys.executable, "-m", "uvicorn", f"app_{name}:app", "--port", "18431", "--app-dir", folder, "--no-access-log"]
+        results = {}
+        starts = {"ours": [], "fastapi": []}
+        for _ in range(ROUNDS):
+            for who, command, pattern in (("ours", mine, r"http://(127\.0\.0\.1:\d+)"), ("fastapi", peer, r"http://(127\.0\.0\.1:\d+)")):
+                with serving(command, pattern) as (address, started):
+                    starts[who].append(started)
+                    load(address, body, 4)  # warm up
+                    for connections in (1, 16, 64):
+                        results.setdefault((who, connections), []).append(load(address, body, connections))
+        report_online(name, results, starts)
+
+
+def in_process(function, one):
+    times = []
+    for _ in range(300):
+        began = time.perf_counter()
+        function(one)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times[50:]) * 1e3
+
+
+def report_online(name, results, starts):
+    for connections in (1, 16, 64):
+        base = statistics.median(r["per_second"] for r in results["fastapi", connections])
+        for who, label in (("ours", "envelope serve"), ("fastapi", "FastAPI + uvicorn")):
+            rounds = results[who, connections]
+            rate, p50, p99 = (statistics.median(r[key] for r in rounds) for key in ("per_second", "p50_ms", "p99_ms"))
+            failed = sum(r["failed"] for r in rounds)
+            print(f"  {name:6} {label:22} c={connections:<3} {rate:9,.0f}/s  p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  "
+                  f"×{rate / base:5.1f}{f'  {failed} FAILED' if failed else ''}")
+    for who in starts:
+        print(f"  {name:6} {who:22} start to ready {statistics.median(starts[who]):.2f} s")
+
+
+def main():
+    subprocess.run(["cargo", "build", "--release", "-p", "acceptance", "--example", "load", "--quiet"], cwd=ROOT, check=True)
+    with tempfile.TemporaryDirectory(prefix="envelope-bench-") as name:
+        folder = Path(name)
+        os.environ["ENVELOPE_URL"] = str(folder / "store")
+        print(f"{ROUNDS} rounds, medians; {os.cpu_count()} cores; {SECONDS} s per online figure; {ROWS:,} rows")
+        model, sample = train()
+        first, again = save(model, sample)
+        print(f"\nSave: {first:.1f} s, with the environment already realised {again:.1f} s")
+        print("\nOnline, one row per request (× is the ratio of answers per second to FastAPI's)")
+        bench_online(model, sample, folder)
+        print(f"\nBatch, {ROWS:,} rows × {1 + len(NUMBERS + TEXTS)} columns in {FILES} Parquet files")
+        make_table(folder / "table")
+        bench_batch(model, folder / "table", folder)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,336 @@
+//! What can be typed.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// Puts Python functions in envelopes to work: shows, serves and maps them over tables.
+#[derive(Debug, Parser)]
+#[command(name = "envelope", version, propagate_version = true, max_term_width = 100, after_help = REFERENCES)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
+pub(crate) struct Global {
+    /// Print one JSON document instead of text for people
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Say nothing on standard error but errors
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Say more on standard error: progress off terminals, tracebacks, log lines
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+
+    /// When to use colors [default: auto]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<Color>,
+
+    /// Folder of the store [env: `ENVELOPE_URL`] [default: `~/.local/share/model-envelope`]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) url: Option<String>,
+
+    /// Folder of realised environments [env: `ENVELOPE_CACHE_DIR`] [default: `~/.cache/model-envelope`]
+    #[arg(long, global = true, value_name = "FOLDER")]
+    pub(crate) cache_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    /// On terminals, unless `NO_COLOR` is set
+    Auto,
+    /// Also into files and pipes
+    Always,
+    /// Nowhere
+    Never,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    Ls(Ls),
+    Show(Show),
+    Verify(Verify),
+    Predict(Predict),
+    Serve(Serve),
+    Build(Build),
+    Batch(Batch),
+    Export(Export),
+    Import(Import),
+    Tag(Tag),
+    Completion(Completion),
+}
+
+/// Where an envelope is: `ltv`, `ltv:7`, `sha256:…`, a tag query, or a file
+#[derive(Debug, Args)]
+pub(crate) struct Ref {
+    /// The envelope: `NAME`, `NAME:VERSION`, `sha256:…`, a tag query, or a file
+    #[arg(value_name = "REF")]
+    pub(crate) reference: String,
+}
+
+/// List versions, newest first
+#[derive(Debug, Args)]
+#[command(after_help = LS_HELP)]
+pub(crate) struct Ls {
+    /// Only versions that match this tag query
+    #[arg(default_value = "", hide_default_value = true)]
+    pub(crate) query: String,
+
+    /// At most this many
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub(crate) limit: usize,
+}
+
+/// Show what is in an envelope
+#[derive(Debug, Args)]
+#[command(after_help = SHOW_HELP)]
+pub(crate) struct Show {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    /// Show the statistics of each function's sample too
+    #[arg(long)]
+    pub(crate) stats: bool,
+}
+
+/// Check every digest, then that each function still gives its stored output
+#[derive(Debug, Args)]
+#[command(after_help = VERIFY_HELP)]
+pub(crate) struct Verify {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+}
+
+/// Call a function once
+#[derive(Debug, Args)]
+#[command(after_help = PREDICT_HELP)]
+pub(crate) struct Predict {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    /// The function [default: the first one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+
+    /// A value of the one row (`COLUMN=VALUE`, repeated), or a file with rows (`@FILE.json`,
+    /// `@FILE.parquet`, `@-` for JSON on standard input)
+    #[arg(short, long, value_name = "INPUT", required = true)]
+    pub(crate) input: Vec<String>,
+
+    /// Write the predictions here instead of to standard output; `.parquet` or JSON
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Serve an envelope over HTTP
+#[derive(Debug, Args)]
+#[command(after_help = SERVE_HELP)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    #[command(flatten)]
+    pub(crate) options: server::Options,
+}
+
+/// Write one executable that serves an envelope
+#[derive(Debug, Args)]
+#[command(after_help = BUILD_HELP)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    /// The executable to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+}
+
+/// Map a function over a table
+#[derive(Debug, Args)]
+#[command(after_help = BATCH_HELP)]
+pub(crate) struct Batch {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    /// Table to read: a Delta table, a folder with Parquet files, or a Parquet file
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) input: String,
+
+    /// Table to write
+    #[arg(long, value_name = "TABLE")]
+    pub(crate) output: String,
+
+    /// Columns of the input that the output has too
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub(crate) keep: Vec<String>,
+
+    /// What to do when the output exists
+    #[arg(long, value_enum, default_value_t = Mode::Error)]
+    pub(crate) mode: Mode,
+
+    /// How the output is kept
+    #[arg(long, value_enum, default_value_t = Format::Delta)]
+    pub(crate) format: Format,
+
+    /// The function [default: the first one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) function: Option<String>,
+
+    /// Worker processes [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Refuse, before any work
+    Error,
+    /// Add rows to those there are
+    Append,
+    /// Replace the rows there are
+    Overwrite,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Parquet files and a transaction log
+    Delta,
+    /// Parquet files
+    Parquet,
+}
+
+/// Copy an envelope out of the store
+#[derive(Debug, Args)]
+#[command(after_help = EXPORT_HELP)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    /// The file to write; one that is there is not replaced
+    pub(crate) file: PathBuf,
+}
+
+/// Save an envelope file in the store
+#[derive(Debug, Args)]
+#[command(after_help = IMPORT_HELP)]
+pub(crate) struct Import {
+    /// The envelope file
+    pub(crate) file: PathBuf,
+}
+
+/// Set and remove tags of a version
+#[derive(Debug, Args)]
+#[command(after_help = TAG_HELP)]
+pub(crate) struct Tag {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    /// `KEY=VALUE` sets, `KEY-` removes
+    #[arg(value_name = "CHANGE", required = true)]
+    pub(crate) changes: Vec<String>,
+}
+
+/// Print a completion script for a shell
+#[derive(Debug, Args)]
+#[command(after_help = COMPLETION_HELP)]
+pub(crate) struct Completion {
+    /// The shell
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+const REFERENCES: &str = "\
+How to say which envelope is meant:
+  ltv                      the latest version of `ltv`
+  ltv:7                    version 7
+  sha256:3f8a91c2          the envelope whose digest begins so
+  'region in (US,UK),!old' the latest version that matches a tag query
+  ./ltv.envelope           a file
+
+Loading an envelope runs its author's code. `ls`, `show`, `export`, `import` and `tag` load nothing.
+
+Exit codes:
+  0 done          1 failed                      2 wrong usage or settings
+  3 not found     4 not allowed                 5 in conflict with what is there
+  6 unreachable   7 not done in time          130 interrupted";
+
+const LS_HELP: &str = "\
+Examples:
+  envelope ls
+  envelope ls 'business_line=womens,region in (US,UK),!deprecated'
+  envelope ls name=client_ltv_model --limit 5
+  envelope ls --json | jq -r '.[].digest'
+
+A tag query is requirements joined by commas: `a=b`, `a!=b`, `a in (b,c)`, `a notin (b,c)`, `a`, `!a`.
+The key `name` stands for the name of the model.";
+
+const SHOW_HELP: &str = "\
+Examples:
+  envelope show client_ltv_model
+  envelope show client_ltv_model:7 --stats
+  envelope show ./ltv.envelope --json | jq '.functions[0].input'";
+
+const VERIFY_HELP: &str = "\
+Examples:
+  envelope verify client_ltv_model
+  envelope verify ./ltv.envelope --json
+
+This runs the functions on the samples they were saved with, in a new process.";
+
+const PREDICT_HELP: &str = "\
+Examples:
+  envelope predict client_ltv_model -i age=41 -i region=UK
+  envelope predict client_ltv_model -i @rows.json
+  echo '[{\"age\": 41, \"region\": \"UK\"}]' | envelope predict client_ltv_model -i @-
+  envelope predict client_ltv_model -i @rows.parquet -o predictions.parquet
+
+JSON is a list of rows, or `{\"data\": [...]}`. The answer is `{\"predictions\": [...]}`.";
+
+const SERVE_HELP: &str = "\
+Examples:
+  envelope serve client_ltv_model
+  envelope serve client_ltv_model:7 --port 9000 --workers 1..4
+  curl -d '{\"data\":[{\"age\":41,\"region\":\"UK\"}]}' -H 'content-type: application/json' \\
+    http://127.0.0.1:8080/predict";
+
+const BUILD_HELP: &str = "\
+Examples:
+  envelope build client_ltv_model -o ltv-service
+  ./ltv-service --port 8081";
+
+const BATCH_HELP: &str = "\
+Examples:
+  envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id
+  envelope batch client_ltv_model --input clients/ --output scores/ --mode overwrite
+  envelope batch client_ltv_model --input clients.parquet --output scores/ --format parquet";
+
+const EXPORT_HELP: &str = "\
+Examples:
+  envelope export client_ltv_model ltv.envelope
+  envelope export sha256:3f8a91c2 /mnt/usb/ltv.envelope";
+
+const IMPORT_HELP: &str = "\
+Examples:
+  envelope import ltv.envelope
+  envelope import ltv.envelope --json | jq .version";
+
+const TAG_HELP: &str = "\
+Examples:
+  envelope tag client_ltv_model passes_tests=true
+  envelope tag client_ltv_model:7 stage=prod candidate-";
+
+const COMPLETION_HELP: &str = "\
+Examples:
+  envelope completion bash > ~/.local/share/bash-completion/completions/envelope
+  envelope completion zsh > \"${fpath[1]}/_envelope\"
+  envelope completion fish > ~/.config/fish/completions/envelope.fish";

@@ -1,0 +1,50 @@
+//! One file for each command.
+
+mod batch;
+mod build;
+mod completion;
+mod export;
+mod import;
+mod ls;
+mod predict;
+mod serve;
+mod show;
+mod tag;
+mod verify;
+
+use crate::args::Verb;
+use crate::error::Error;
+use crate::wiring::Wiring;
+
+/// Carries out a command; `interrupted` resolves when the user or the system ends it early.
+pub(crate) async fn run(
+    verb: Verb,
+    wiring: &Wiring,
+    interrupted: impl Future<Output = Error>,
+) -> Result<(), Error> {
+    match verb {
+        Verb::Ls(args) => unless(interrupted, ls::ls(wiring, &args)).await,
+        Verb::Show(args) => unless(interrupted, show::show(wiring, &args)).await,
+        Verb::Verify(args) => unless(interrupted, verify::verify(wiring, &args)).await,
+        Verb::Predict(args) => unless(interrupted, predict::predict(wiring, &args)).await,
+        // These two end in their own way: one finishes its calls, one removes its files.
+        Verb::Serve(args) => serve::serve(wiring, &args).await,
+        Verb::Batch(args) => batch::batch(wiring, args, interrupted).await,
+        Verb::Build(args) => unless(interrupted, build::build(wiring, &args)).await,
+        Verb::Export(args) => unless(interrupted, export::export(wiring, &args)).await,
+        Verb::Import(args) => unless(interrupted, import::import(wiring, &args)).await,
+        Verb::Tag(args) => unless(interrupted, tag::tag(wiring, &args)).await,
+        Verb::Completion(args) => completion::completion(wiring, &args),
+    }
+}
+
+/// A command that is interrupted is dropped, which ends its workers and removes what they had.
+async fn unless(
+    interrupted: impl Future<Output = Error>,
+    command: impl Future<Output = Result<(), Error>>,
+) -> Result<(), Error> {
+    tokio::select! {
+        done = command => done,
+        error = interrupted => Err(error),
+    }
+}

@@ -1,0 +1,126 @@
+//! `envelope batch`: a function over a table.
+
+mod on_demand;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use batch::{Components, Job, Progress, Summary};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::on_demand::OnDemand;
+use crate::args::{Batch, Format, Mode};
+use crate::error::Error;
+use crate::progress::Waiting;
+use crate::terminal::Terminal;
+use crate::wiring::{Found, Wiring};
+
+/// Maps the function over the table, unless `interrupted` comes first.
+pub(crate) async fn batch(
+    wiring: &Wiring,
+    args: Batch,
+    interrupted: impl Future<Output = Error>,
+) -> Result<(), Error> {
+    let began = Instant::now();
+    let found = wiring.find(&args.envelope.reference).await?;
+    let job = job(args);
+    let cancelled = CancellationToken::new();
+    let waiting = Arc::new(Waiting::new(&wiring.terminal));
+    let working = work(wiring, &found, &job, &waiting, cancelled.clone());
+    tokio::pin!(working);
+    let done = tokio::select! {
+        done = &mut working => done,
+        error = interrupted => {
+            cancelled.cancel();
+            // Files that nobody will see are removed before the program ends.
+            _ = working.await;
+            Err(error)
+        }
+    };
+    waiting.end();
+    told(&wiring.terminal, &job, done?, began.elapsed())
+}
+
+fn job(args: Batch) -> Job {
+    let mut job = Job::new(args.input, args.output);
+    job.function = args.function;
+    job.keep = args.keep;
+    job.mode = match args.mode {
+        Mode::Error => batch::Mode::Error,
+        Mode::Append => batch::Mode::Append,
+        Mode::Overwrite => batch::Mode::Overwrite,
+    };
+    job.format = match args.format {
+        Format::Delta => batch::Format::Delta,
+        Format::Parquet => batch::Format::Parquet,
+    };
+    job.settings.partitions = args.workers;
+    job
+}
+
+async fn work(
+    wiring: &Wiring,
+    found: &Found,
+    job: &Job,
+    waiting: &Arc<Waiting>,
+    cancelled: CancellationToken,
+) -> Result<Summary, Error> {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let workers = job
+        .settings
+        .partitions
+        .map_or_else(cores, NonZeroUsize::get);
+    let environments = wiring.environments(found.envelope.manifest());
+    let rows = OnDemand::new(
+        Arc::clone(&found.envelope),
+        environments,
+        workers,
+        Arc::clone(waiting),
+    );
+    let rows = Arc::new(rows);
+    let shown = Arc::clone(waiting);
+    let components = Components {
+        rows: Arc::<OnDemand>::clone(&rows),
+        id: Uuid::new_v4(),
+        progress: Arc::new(
+            move |Progress {
+                      rows_done,
+                      rows_total,
+                      ..
+                  }| shown.rows(rows_done, rows_total),
+        ),
+        cancelled,
+    };
+    let summary = batch::run(job, &components).await;
+    rows.shutdown().await;
+    Ok(summary?)
+}
+
+fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Result<(), Error> {
+    let Summary {
+        rows,
+        files,
+        version,
+    } = summary;
+    if terminal.json() {
+        return terminal.document(&json!({
+            "output": job.output,
+            "rows": rows,
+            "files": files,
+            "version": version,
+            "seconds": took.as_secs_f64(),
+        }));
+    }
+    let version = version
+        .map(|version| format!(", version {version}"))
+        .unwrap_or_default();
+    let seconds = took.as_secs_f64();
+    terminal.say(&format!(
+        "{rows} rows in {files} files of `{}`{version}, {seconds:.1} s",
+        job.output
+    ));
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! Workers that start when the first rows come.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use async_trait::async_trait;
+use batch::MapRows;
+use envelope_format::{Digest, Manifest};
+use runtime::{EnvelopeFile, Environments, Error, Runtime};
+use tokio::sync::OnceCell;
+
+use crate::progress::Waiting;
+
+/// The functions of an envelope. A job that is refused has started nothing.
+#[derive(Debug)]
+pub(crate) struct OnDemand {
+    envelope: Arc<EnvelopeFile>,
+    environments: Environments,
+    workers: usize,
+    waiting: Arc<Waiting>,
+    runtime: OnceCell<Runtime>,
+}
+
+impl OnDemand {
+    pub(crate) fn new(
+        envelope: Arc<EnvelopeFile>,
+        environments: Environments,
+        workers: usize,
+        waiting: Arc<Waiting>,
+    ) -> Self {
+        Self {
+            envelope,
+            environments,
+            workers,
+            waiting,
+            runtime: OnceCell::new(),
+        }
+    }
+
+    /// Ends the workers, if there are any.
+    pub(crate) async fn shutdown(&self) {
+        if let Some(runtime) = self.runtime.get() {
+            runtime.shutdown(Duration::ZERO).await;
+        }
+    }
+
+    async fn start(&self) -> Result<Runtime, Error> {
+        let envelope = Arc::clone(&self.envelope);
+        let environment = self
+            .environments
+            .realise(&envelope, &|step| self.waiting.step(step))
+            .await?;
+        self.waiting.step("starting workers");
+        Runtime::builder(envelope, environment)
+            .workers(self.workers..=self.workers)
+            .start()
+            .await
+    }
+}
+
+#[async_trait]
+impl MapRows for OnDemand {
+    fn digest(&self) -> Digest {
+        self.envelope.digest()
+    }
+
+    fn manifest(&self) -> &Manifest {
+        self.envelope.manifest()
+    }
+
+    async fn map(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, Error> {
+        let runtime = self.runtime.get_or_try_init(|| self.start()).await?;
+        runtime.map(Some(function), rows, deadline).await
+    }
+}

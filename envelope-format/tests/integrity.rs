@@ -1,0 +1,86 @@
+//! What must hold for every envelope, and for every way to damage one.
+
+#[allow(dead_code, reason = "each test file uses its part")]
+mod forge;
+
+use envelope_format::{Content, Draft, Envelope, Manifest};
+use forge::Forge;
+use proptest::prelude::*;
+
+fn is_good(bytes: Vec<u8>) -> bool {
+    Envelope::open(bytes).and_then(|envelope| envelope.verify()).is_ok()
+}
+
+#[test]
+fn every_single_flipped_bit_is_noticed() {
+    let good = Forge::good().bytes();
+    for position in 0..good.len() {
+        for bit in 0..8 {
+            let mut bytes = good.clone();
+            bytes[position] ^= 1 << bit;
+            assert!(!is_good(bytes), "bit {bit} of byte {position} of {} may be flipped", good.len());
+        }
+    }
+}
+
+#[test]
+fn every_truncation_is_noticed() {
+    let good = Forge::good().bytes();
+    for length in 0..good.len() {
+        assert!(!is_good(good[..length].to_vec()), "the first {length} bytes are accepted");
+    }
+}
+
+fn draft(members: &[(String, Vec<u8>, bool)]) -> Vec<u8> {
+    let mut draft = Draft::new(Manifest::example());
+    for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
+        draft.add(name.parse().unwrap(), Content::Text(b"x".to_vec())).unwrap();
+    }
+    for (name, content, mapped) in members {
+        let content = if *mapped { Content::Buffer(content) } else { Content::Text(content.clone()) };
+        draft.add(name.parse().unwrap(), content).unwrap();
+    }
+    let mut bytes = Vec::new();
+    draft.write(&mut bytes).unwrap();
+    bytes
+}
+
+prop_compose! {
+    fn some_members()(contents in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..9000), any::<bool>()), 0..5))
+        -> Vec<(String, Vec<u8>, bool)> {
+        contents.into_iter().enumerate().map(|(index, (content, mapped))| (format!("buffers/{index}"), content, mapped)).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn what_is_written_is_read(members in some_members()) {
+        let bytes = draft(&members);
+        prop_assert_eq!(&bytes, &draft(&members), "the same content gives other bytes");
+        let envelope = Envelope::open(bytes).unwrap();
+        envelope.verify().unwrap();
+        for (name, content, mapped) in &members {
+            let name = name.parse().unwrap();
+            prop_assert_eq!(&envelope.read(&name).unwrap(), content);
+            let range = envelope.range(&name).unwrap();
+            prop_assert_eq!(range.map(|range| range.offset % 4096), mapped.then_some(0));
+        }
+    }
+
+    #[test]
+    fn anything_can_be_opened_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        prop_assert!(!is_good(bytes));
+    }
+
+    #[test]
+    fn mutations_are_refused(position in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 1..40)) {
+        let good = Forge::good().bytes();
+        let mut mutated = good.clone();
+        let start = position.index(good.len());
+        let end = (start + bytes.len()).min(good.len());
+        mutated[start..end].copy_from_slice(&bytes[..end - start]);
+        prop_assert!(mutated == good || !is_good(mutated));
+    }
+}

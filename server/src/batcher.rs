@@ -1,0 +1,246 @@
+//! Dynamic batching: gathers the calls that queued while the workers were busy into one.
+//!
+//! A call never waits for others: when a worker is free it goes at once, alone. When all are busy
+//! it queues, and the next free worker takes everything that queued, up to a number of rows. So
+//! batches grow with the load and cost nothing without it.
+//!
+//! Calls are gathered only where the envelope proves that the output for a row does not depend on
+//! the rows around it. When a gathered call fails, its members are asked again in smaller groups
+//! until the ones whose fault it is fail alone.
+
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_select::concat::concat_batches;
+use envelope_format::{Equality, Function};
+use prometheus_client::metrics::histogram::Histogram;
+use runtime::Error;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+
+use crate::calls::Calls;
+use crate::error::Refusal;
+
+/// The queue of one function.
+#[derive(Debug)]
+pub(crate) struct Batcher {
+    // Not bounded here: every call in it holds a permit of the admission.
+    queue: mpsc::UnboundedSender<Waiting>,
+}
+
+/// A call that waits for its output.
+#[derive(Debug)]
+struct Waiting {
+    rows: RecordBatch,
+    deadline: Instant,
+    answer: oneshot::Sender<Result<RecordBatch, Arc<Error>>>,
+}
+
+impl Waiting {
+    /// Whether its caller has gone, or given up.
+    fn is_moot(&self) -> bool {
+        self.answer.is_closed()
+    }
+}
+
+/// Whom the batcher asks.
+#[derive(Debug, Clone)]
+pub(crate) struct Line {
+    pub(crate) calls: Arc<dyn Calls>,
+    pub(crate) function: Arc<str>,
+    /// Free workers, shared by all functions of the envelope.
+    pub(crate) workers: Arc<Semaphore>,
+    /// Most rows of gathered calls; `None` when calls must not be gathered.
+    pub(crate) gather: Option<usize>,
+    /// Counts the rows of what is sent to a worker.
+    pub(crate) rows: Histogram,
+}
+
+/// Whether the envelope proves that calls of `function` may be gathered.
+pub(crate) fn may_gather(function: &Function) -> bool {
+    let certificate = &function.certificate;
+    let shapes = [
+        function.signature.input.shape,
+        function.signature.output.shape,
+    ];
+    certificate.row_wise
+        && certificate.equality == Equality::Bitwise
+        && certificate.tile.is_none()
+        && !shapes.iter().any(|shape| shape.is_one_row())
+}
+
+impl Batcher {
+    pub(crate) fn start(line: Line) -> Self {
+        let (queue, waiting) = mpsc::unbounded_channel();
+        tokio::spawn(dispatch(line, waiting));
+        Self { queue }
+    }
+
+    /// The output for `rows`, by `deadline`.
+    ///
+    /// Dropping the future takes the call out of the queue. Once a worker has it, it is finished
+    /// and its output thrown away: that costs less than another worker.
+    pub(crate) async fn call(
+        &self,
+        rows: RecordBatch,
+        deadline: Instant,
+    ) -> Result<RecordBatch, Refusal> {
+        let begun = Instant::now();
+        let (answer, answered) = oneshot::channel();
+        self.queue
+            .send(Waiting {
+                rows,
+                deadline,
+                answer,
+            })
+            .map_err(|_| Refusal::Internal)?;
+        let after = deadline - begun;
+        let answered = timeout_at(deadline, answered).await;
+        let output = answered.map_err(|_| Refusal::Deadline { after })?;
+        output.map_err(|_| Refusal::Internal)?.map_err(|error| {
+            if matches!(*error, Error::Deadline { .. }) {
+                Refusal::Deadline { after }
+            } else {
+                Refusal::Call(error)
+            }
+        })
+    }
+}
+
+/// Takes calls from the queue whenever a worker is free.
+async fn dispatch(line: Line, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
+    let mut next = None;
+    loop {
+        let Some(first) = (match next.take() {
+            Some(left_over) => Some(left_over),
+            None => waiting.recv().await,
+        }) else {
+            return;
+        };
+        let Ok(worker) = line.workers.clone().acquire_owned().await else {
+            return;
+        };
+        let (group, left_over) = gather(first, &mut waiting, line.gather.unwrap_or(0));
+        next = left_over;
+        let line = line.clone();
+        tokio::spawn(async move {
+            answer(&line, group).await;
+            drop(worker);
+        });
+    }
+}
+
+/// `first` and what has queued behind it, up to `most` rows; and the call that was too much.
+fn gather(
+    first: Waiting,
+    waiting: &mut mpsc::UnboundedReceiver<Waiting>,
+    most: usize,
+) -> (Vec<Waiting>, Option<Waiting>) {
+    let mut rows = first.rows.num_rows();
+    let mut group = vec![first];
+    while rows < most
+        && let Ok(next) = waiting.try_recv()
+    {
+        rows += next.rows.num_rows();
+        if rows > most {
+            return (group, Some(next));
+        }
+        group.push(next);
+    }
+    (group, None)
+}
+
+/// Gives each call of the group its output, or the reason why there is none.
+async fn answer(line: &Line, group: Vec<Waiting>) {
+    let mut groups = vec![group];
+    while let Some(mut group) = groups.pop() {
+        group.retain(|call| !call.is_moot());
+        let Some(deadline) = group.iter().map(|call| call.deadline).max() else {
+            continue;
+        };
+        match ask(line, &group, deadline).await {
+            Ok(output) => scatter(group, &output),
+            Err(error) if group.len() > 1 && may_be_the_fault_of_one(&error) => {
+                groups.extend(split(group, &error))
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                group
+                    .into_iter()
+                    .for_each(|call| drop(call.answer.send(Err(error.clone()))));
+            }
+        }
+    }
+}
+
+/// One call of the function on the rows of the whole group. It has the time of the most patient
+/// member: the others stop waiting by themselves.
+async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<RecordBatch, Error> {
+    let rows = match group {
+        [only] => only.rows.clone(),
+        _ => concat_batches(&group[0].rows.schema(), group.iter().map(|call| &call.rows)).map_err(
+            |error| Error::RowsDoNotFit {
+                function: line.function.to_string(),
+                reason: error.to_string(),
+            },
+        )?,
+    };
+    let expected = rows.num_rows();
+    #[expect(clippy::cast_precision_loss, reason = "a metric")]
+    line.rows.observe(expected as f64);
+    let output = line
+        .calls
+        .call(&line.function, rows, deadline - Instant::now())
+        .await?;
+    if group.len() > 1 && output.num_rows() != expected {
+        let reason = format!(
+            "it has {} rows for {expected} rows of input",
+            output.num_rows()
+        );
+        return Err(Error::Output {
+            function: line.function.to_string(),
+            reason,
+        });
+    }
+    Ok(output)
+}
+
+/// Each call's own rows, without a copy.
+fn scatter(group: Vec<Waiting>, output: &RecordBatch) {
+    if let [_] = group.as_slice() {
+        // All of it, however many rows: a function may give one row for the whole call.
+        group
+            .into_iter()
+            .for_each(|call| drop(call.answer.send(Ok(output.clone()))));
+        return;
+    }
+    let mut begin = 0;
+    for call in group {
+        let length = call.rows.num_rows();
+        drop(call.answer.send(Ok(output.slice(begin, length))));
+        begin += length;
+    }
+}
+
+fn may_be_the_fault_of_one(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Function { .. }
+            | Error::Output { .. }
+            | Error::Crashed { .. }
+            | Error::RowsDoNotFit { .. }
+    )
+}
+
+/// Smaller groups. Halves find one bad call among many in few calls; but after a crash every call
+/// goes alone, because each further crash costs a worker.
+fn split(mut group: Vec<Waiting>, error: &Error) -> Vec<Vec<Waiting>> {
+    if matches!(error, Error::Crashed { .. }) {
+        return group.into_iter().map(|call| vec![call]).collect();
+    }
+    let second = group.split_off(group.len() / 2);
+    vec![second, group]
+}
+
+#[cfg(test)]
+mod tests;

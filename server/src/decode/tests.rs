@@ -1,0 +1,428 @@
+use envelope_format::Shape;
+use proptest::prelude::*;
+
+use super::*;
+use crate::encode::Encoder;
+
+fn rows(shape: Shape, columns: &[(&str, &str, bool)]) -> Rows {
+    let field = |(name, data_type, nullable): &(&str, &str, bool)| {
+        Field::new(*name, data_type.parse().unwrap(), *nullable)
+    };
+    Rows {
+        shape,
+        fields: columns.iter().map(field).collect(),
+    }
+}
+
+fn frame(columns: &[(&str, &str, bool)]) -> Rows {
+    rows(Shape::PandasDataFrame, columns)
+}
+
+fn decode(rows: &Rows, body: &str) -> Result<RecordBatch, Refusal> {
+    Decoder::new(rows, 100).rows(body.as_bytes())
+}
+
+/// Reads the body and writes the rows again.
+#[track_caller]
+fn copies(rows: &Rows, data: &str) {
+    gives(rows, data, data);
+}
+
+#[track_caller]
+fn gives(rows: &Rows, data: &str, expected: &str) {
+    let batch = decode(rows, &format!("{{\"data\":{data}}}"))
+        .unwrap_or_else(|refusal| panic!("{data}: {refusal}"));
+    let mut out = Vec::new();
+    Encoder::new(rows).rows(&batch, &mut out).unwrap();
+    assert_eq!(String::from_utf8(out).unwrap(), expected);
+}
+
+#[track_caller]
+fn faults(rows: &Rows, body: &str) -> Vec<Fault> {
+    match decode(rows, body) {
+        Err(Refusal::BadRows(faults)) => faults.list().to_vec(),
+        other => panic!("{body}: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn bad_json(body: &[u8]) -> (usize, Option<&'static str>) {
+    let rows = frame(&[("x", "float64", false)]);
+    match Decoder::new(&rows, 100).rows(body) {
+        Err(Refusal::BadJson { offset, hint, .. }) => (offset, hint),
+        other => panic!("{:?}: {other:?}", String::from_utf8_lossy(body)),
+    }
+}
+
+#[test]
+fn values_of_every_type_are_written_as_they_were_read() {
+    for (data_type, values) in [
+        ("null", "null"),
+        ("bool", "true,false"),
+        ("int8", "-128,127,0"),
+        ("int16", "-32768,32767"),
+        ("int32", "-2147483648,2147483647"),
+        (
+            "int64",
+            "-9223372036854775808,9223372036854775807,9007199254740993",
+        ),
+        ("uint8", "0,255"),
+        ("uint16", "0,65535"),
+        ("uint32", "0,4294967295"),
+        ("uint64", "0,18446744073709551615"),
+        ("float32", "0.1,-0.0,3.4028235e+38"),
+        (
+            "float64",
+            "0.1,-0.0,1.7976931348623157e+308,5e-324,0.30000000000000004",
+        ),
+        ("utf8", r#""","NaN","é\"\\\n","\u0000""#),
+        ("binary", r#""","AA==","/+8=""#),
+        ("date", r#""0001-01-01","1970-01-01","9999-12-31""#),
+        ("timestamp[s]", r#""2026-11-23T06:48:00""#),
+        ("timestamp[ms, UTC]", r#""2026-11-23T06:48:00.120Z""#),
+        (
+            "timestamp[us]",
+            r#""2026-11-23T06:48:00.000001","1969-12-31T23:59:59""#,
+        ),
+        (
+            "timestamp[ns, Europe/London]",
+            r#""2026-11-23T06:48:00.000000001Z""#,
+        ),
+        ("duration[s]", "-1,9223372036854775807"),
+        ("duration[ns]", "0"),
+        ("list<int8>", "[],[1,null],[-128]"),
+        ("list<list<utf8>>", r#"[],[null,[]],[["a"],["b","c"]]"#),
+    ] {
+        copies(
+            &rows(Shape::PandasSeries, &[("v", data_type, false)]),
+            &format!("[{values}]"),
+        );
+        copies(
+            &rows(Shape::PandasSeries, &[("v", data_type, true)]),
+            &format!("[null,{values},null]"),
+        );
+    }
+}
+
+#[test]
+fn values_that_say_the_same_otherwise_are_read() {
+    for (data_type, value, written) in [
+        ("float64", "1", "1.0"),
+        ("float64", "1E2", "100.0"),
+        ("float64", "9007199254740992", "9007199254740992.0"),
+        ("float64", "1e-400", "0.0"),
+        ("float32", "16777216", "16777216.0"),
+        ("utf8", r#""\u00e9""#, r#""é""#),
+        (
+            "timestamp[s, UTC]",
+            r#""2026-01-01T02:00:00+02:00""#,
+            r#""2026-01-01T00:00:00Z""#,
+        ),
+        (
+            "timestamp[s]",
+            r#""2026-01-01 00:00:00.000""#,
+            r#""2026-01-01T00:00:00""#,
+        ),
+    ] {
+        let rows = rows(Shape::PandasSeries, &[("v", data_type, false)]);
+        gives(&rows, &format!("[{value}]"), &format!("[{written}]"));
+    }
+}
+
+#[test]
+fn nothing_is_coerced() {
+    let kinds = [
+        "null",
+        "true",
+        "1",
+        "1.0",
+        "1.5",
+        "-1",
+        "\"1\"",
+        "\"\"",
+        "[]",
+        "[1]",
+        "{}",
+        "{\"a\":1}",
+    ];
+    for (data_type, taken) in [
+        ("null", vec!["null"]),
+        ("bool", vec!["true"]),
+        ("int64", vec!["1", "-1"]),
+        ("uint8", vec!["1"]),
+        ("float64", vec!["1", "1.0", "1.5", "-1"]),
+        ("float32", vec!["1", "1.0", "1.5", "-1"]),
+        ("utf8", vec!["\"1\"", "\"\""]),
+        ("binary", vec!["\"\""]),
+        ("date", vec![]),
+        ("timestamp[us]", vec![]),
+        ("timestamp[us, UTC]", vec![]),
+        ("duration[s]", vec!["1", "-1"]),
+        ("list<int64>", vec!["[]", "[1]"]),
+    ] {
+        let rows = frame(&[("v", data_type, false)]);
+        for kind in kinds {
+            let outcome = decode(&rows, &format!("{{\"data\":[{{\"v\":{kind}}}]}}"));
+            assert_eq!(
+                outcome.is_ok(),
+                taken.contains(&kind),
+                "{kind} for {data_type}: {outcome:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn values_outside_their_type_are_refused_and_not_wrapped() {
+    for (data_type, value, code) in [
+        ("int8", "128", "out_of_range"),
+        ("int64", "9223372036854775808", "out_of_range"),
+        ("uint8", "-1", "out_of_range"),
+        ("int64", "18446744073709551616", "wrong_type"),
+        ("int64", "1e3", "wrong_type"),
+        ("float64", "9007199254740993", "out_of_range"),
+        ("float32", "16777217", "out_of_range"),
+        ("float32", "1e39", "out_of_range"),
+        ("binary", "\"A\"", "wrong_form"),
+        ("binary", "\"AA\"", "wrong_form"),
+        ("binary", "\"!!!\"", "wrong_form"),
+        ("date", "\"2026-02-30\"", "wrong_form"),
+        ("timestamp[s]", "\"2026-01-01T00:00:00Z\"", "wrong_form"),
+        ("timestamp[s, UTC]", "\"2026-01-01T00:00:00\"", "wrong_form"),
+        ("timestamp[s]", "\"2026-01-01T00:00:00.5\"", "out_of_range"),
+        ("timestamp[ns]", "\"9999-01-01T00:00:00\"", "out_of_range"),
+        ("timestamp[s]", "1700000000", "wrong_type"),
+        ("list<int8>", "[1,128]", "out_of_range"),
+        ("list<list<int8>>", "[1]", "wrong_type"),
+    ] {
+        let rows = rows(Shape::PandasSeries, &[("v", data_type, true)]);
+        let faults = faults(&rows, &format!("{{\"data\":[null,{value}]}}"));
+        let [fault] = faults.as_slice() else {
+            panic!("{faults:?}")
+        };
+        assert_eq!(
+            (fault.code, fault.row, fault.column.as_deref()),
+            (code, Some(1), Some("v")),
+            "{value} for {data_type}"
+        );
+    }
+}
+
+#[test]
+fn text_is_one_of_the_categories() {
+    let mut rows = frame(&[("v", "utf8", false)]);
+    rows.fields[0].categories = Some(vec!["US".into(), "UK".into()]);
+    copies(&rows, r#"[{"v":"UK"}]"#);
+    assert_eq!(
+        faults(&rows, r#"{"data":[{"v":"FR"}]}"#)[0].code,
+        "unknown_category"
+    );
+}
+
+#[test]
+fn a_fault_says_where_and_what() {
+    let rows = frame(&[("age", "int64", false), ("region", "utf8", false)]);
+    let body = r#"{"data":[{"age":1,"region":"US"},{"region":null,"age":1.5}]}"#;
+    let told: Vec<_> = faults(&rows, body)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        told,
+        [
+            "row 1, column `region`: not nullable, expected utf8, got null",
+            "row 1, column `age`: wrong type, expected int64, got 1.5"
+        ]
+    );
+}
+
+#[test]
+fn columns_are_found_by_name_in_any_order_and_each_exactly_once() {
+    let rows = frame(&[("a", "int64", false), ("b", "int64", true)]);
+    gives(
+        &rows,
+        r#"[{"b":2,"a":1},{"a":3,"b":null}]"#,
+        r#"[{"a":1,"b":2},{"a":3,"b":null}]"#,
+    );
+    for (row, code, column) in [
+        (r#"{"a":1}"#, "missing_column", "b"),
+        (r#"{"a":1,"b":2,"c":3}"#, "unknown_column", "c"),
+        (r#"{"a":1,"b":2,"A":3}"#, "unknown_column", "A"),
+        (r#"{"a":1,"b":2,"":3}"#, "unknown_column", ""),
+        (r#"{"a":1,"b":2,"a":1}"#, "duplicate_key", "a"),
+        (r#"{"a":1,"b":2,"\u0061":1}"#, "duplicate_key", "a"),
+    ] {
+        let faults = faults(&rows, &format!("{{\"data\":[{row}]}}"));
+        let [fault] = faults.as_slice() else {
+            panic!("{faults:?}")
+        };
+        assert_eq!(
+            (fault.code, fault.column.as_deref()),
+            (code, Some(column)),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn rows_are_objects_or_plain_values_where_there_is_one_column() {
+    let series = rows(Shape::PandasSeries, &[("v", "float64", false)]);
+    gives(&series, r#"[1.5,{"v":2.5}]"#, "[1.5,2.5]");
+    let frame = frame(&[("v", "float64", false)]);
+    for row in ["1.5", "null", "[1.5]", "\"v\"", "true"] {
+        let faults = faults(&frame, &format!("{{\"data\":[{row}]}}"));
+        assert_eq!(
+            (faults[0].code, faults[0].row, &faults[0].column),
+            ("wrong_type", Some(0), &None),
+            "{row}"
+        );
+    }
+}
+
+#[test]
+fn the_body_is_an_object_with_a_list_of_rows() {
+    let rows = frame(&[("v", "float64", false)]);
+    for (body, code) in [
+        ("[]", "wrong_type"),
+        ("null", "wrong_type"),
+        ("1", "wrong_type"),
+        ("\"data\"", "wrong_type"),
+        ("{}", "missing_key"),
+        (r#"{"data":{"v":1}}"#, "wrong_type"),
+        (r#"{"data":null}"#, "wrong_type"),
+        (r#"{"data":[],"data":[]}"#, "duplicate_key"),
+        (r#"{"data":[],"params":{}}"#, "unknown_key"),
+        (r#"{"d\u0061ta":[],"data":[]}"#, "duplicate_key"),
+    ] {
+        assert_eq!(faults(&rows, body)[0].code, code, "{body}");
+    }
+    assert_eq!(decode(&rows, r#" {"data" : [ ] } "#).unwrap().num_rows(), 0);
+}
+
+#[test]
+fn ten_faults_are_enough() {
+    let rows = frame(&[("v", "float64", false)]);
+    let many = vec![r#"{"v":"x"}"#; 50].join(",");
+    assert_eq!(faults(&rows, &format!("{{\"data\":[{many}]}}")).len(), 10);
+}
+
+#[test]
+fn what_a_caller_sent_is_repeated_in_part_only() {
+    let rows = frame(&[("v", "float64", false)]);
+    let long = "é".repeat(10_000);
+    for body in [
+        format!("{{\"data\":[{{\"v\":\"{long}\"}}]}}"),
+        format!("{{\"data\":[{{\"v\":1,\"{long}\":1}}]}}"),
+    ] {
+        let told = faults(&rows, &body)[0].to_string();
+        assert!(told.len() < 200, "{} bytes", told.len());
+    }
+}
+
+#[test]
+fn too_many_rows_are_not_read() {
+    let rows = frame(&[("v", "float64", false)]);
+    let body = format!("{{\"data\":[{}]}}", vec![r#"{"v":1}"#; 101].join(","));
+    assert!(matches!(
+        decode(&rows, &body),
+        Err(Refusal::TooManyRows { limit: 100 })
+    ));
+}
+
+#[test]
+fn text_that_is_not_json_is_refused_with_its_place() {
+    let whole = br#"{"data":[{"x":1.5},{"x":2}]}"#;
+    for end in 0..whole.len() {
+        let (offset, _) = bad_json(&whole[..end]);
+        assert!(offset <= end, "{offset} in {end} bytes");
+    }
+    for (body, offset) in [
+        ("{'data':[]}", 1),
+        ("{\"data\":[1,]}", 11),
+        ("{\"data\":[]} x", 12),
+        ("{\"data\":\n [{\"x\": tru}]}", 20),
+        ("// {\"data\":[]}", 0),
+        ("\u{feff}{\"data\":[]}", 0),
+        ("{\"data\":[{\"x\":\"\\ud800\"}]}", 21),
+        ("{\"data\":[{\"x\":01}]}", 15),
+        ("{\"data\":[{\"x\":1e400}]}", 18),
+    ] {
+        assert_eq!(bad_json(body.as_bytes()).0, offset, "{body}");
+    }
+    bad_json(b"{\"data\":[{\"x\":\"\xff\"}]}");
+    bad_json(b"\xff\xfe{\0}\0");
+}
+
+#[test]
+fn nan_has_a_hint() {
+    for word in ["NaN", "Infinity", "-Infinity"] {
+        let (_, hint) = bad_json(format!("{{\"data\":[{{\"x\":{word}}}]}}").as_bytes());
+        assert_eq!(hint, Some("JSON has no NaN: send null"), "{word}");
+    }
+}
+
+#[test]
+fn deep_nesting_ends_at_a_limit() {
+    for depth in [129, 100_000, 1_000_000] {
+        bad_json(format!("{{\"data\":{}", "[".repeat(depth)).as_bytes());
+        bad_json(format!("{{\"data\":[{{\"y\":{}", "{\"a\":".repeat(depth)).as_bytes());
+    }
+}
+
+#[test]
+fn syntax_comes_before_meaning() {
+    // The rows are wrong too, but of a text that is not JSON nothing else can be said.
+    bad_json(br#"{"data":[{"x":"1"},{"x":}]}"#);
+}
+
+proptest! {
+    #[test]
+    fn what_is_written_is_read_again(
+        cells in prop::collection::vec((
+            any::<Option<i64>>(), any::<u64>(), prop::num::f64::NORMAL | prop::num::f64::SUBNORMAL | prop::num::f64::ZERO,
+            prop::num::f32::NORMAL | prop::num::f32::ZERO, any::<Option<String>>(), prop::collection::vec(any::<u8>(), 0..9),
+            any::<bool>(), -62_135_596_800_000_000_i64..253_402_300_800_000_000, prop::collection::vec(any::<Option<i8>>(), 0..4),
+        ), 0..20),
+    ) {
+        use std::sync::Arc;
+        use arrow_array::builder::{Int8Builder, ListBuilder};
+        use arrow_array::{ArrayRef, BinaryArray, BooleanArray, Float32Array, Float64Array, Int64Array, StringArray,
+            TimestampMicrosecondArray, UInt64Array};
+        let rows = frame(&[
+            ("i", "int64", true), ("u", "uint64", false), ("d", "float64", false), ("f", "float32", false),
+            ("s", "utf8", true), ("b", "binary", false), ("t", "bool", false), ("m", "timestamp[us, UTC]", false),
+            ("l", "list<int8>", false),
+        ]);
+        let mut lists = ListBuilder::new(Int8Builder::new());
+        cells.iter().for_each(|cell| lists.append_value(cell.8.iter().copied()));
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(cells.iter().map(|cell| cell.0).collect::<Int64Array>()),
+            Arc::new(cells.iter().map(|cell| Some(cell.1)).collect::<UInt64Array>()),
+            Arc::new(cells.iter().map(|cell| Some(cell.2)).collect::<Float64Array>()),
+            Arc::new(cells.iter().map(|cell| Some(cell.3)).collect::<Float32Array>()),
+            Arc::new(cells.iter().map(|cell| cell.4.clone()).collect::<StringArray>()),
+            Arc::new(cells.iter().map(|cell| Some(cell.5.clone())).collect::<BinaryArray>()),
+            Arc::new(cells.iter().map(|cell| Some(cell.6)).collect::<BooleanArray>()),
+            Arc::new(cells.iter().map(|cell| Some(cell.7)).collect::<TimestampMicrosecondArray>().with_timezone("UTC")),
+            Arc::new(lists.finish()),
+        ];
+        let options = RecordBatchOptions::new().with_row_count(Some(cells.len()));
+        let batch = RecordBatch::try_new_with_options(runtime::arrow_schema(&rows), columns, &options).unwrap();
+        let mut body = b"{\"data\":".to_vec();
+        Encoder::new(&rows).rows(&batch, &mut body).unwrap();
+        body.push(b'}');
+        prop_assert_eq!(Decoder::new(&rows, 100).rows(&body).unwrap(), batch);
+    }
+
+    #[test]
+    fn no_body_makes_the_reader_panic(body in prop::collection::vec(any::<u8>(), 0..200), at in 0_usize..60, byte: u8) {
+        let rows = frame(&[("x", "float64", false), ("y", "list<utf8>", true)]);
+        let decoder = Decoder::new(&rows, 100);
+        let _ = decoder.rows(&body);
+        let mut near = br#"{"data":[{"x":1.5,"y":["a",null]},{"y":null,"x":-2e3}]}"#.to_vec();
+        if let Some(changed) = near.get_mut(at) {
+            *changed = byte;
+        }
+        let _ = decoder.rows(&near);
+    }
+}

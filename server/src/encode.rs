@@ -1,0 +1,235 @@
+//! Rows → body: JSON written straight into a buffer, cell by cell.
+//!
+//! The output never contains `NaN` or an infinity: they become `null`. Integers of any width are
+//! written in full; moments with a time zone in UTC.
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float32Type, Float64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+};
+use arrow_array::{Array, RecordBatch};
+use arrow_schema::{DataType, TimeUnit};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use envelope_format::Rows;
+use serde::Serialize;
+
+use crate::column::per_second;
+use crate::error::Refusal;
+use crate::moment::{format_date, format_moment};
+
+/// What the function gives, prepared for writing.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    /// `"name":` for each column, escaped once.
+    keys: Vec<Vec<u8>>,
+    plain: bool,
+}
+
+/// Writes one cell of a column.
+type WriteCell<'a> = Box<dyn Fn(&mut Vec<u8>, usize) -> Result<(), Refusal> + 'a>;
+
+impl Encoder {
+    pub(crate) fn new(rows: &Rows) -> Self {
+        let key = |name: &str| {
+            let mut key = Vec::new();
+            put(&mut key, name);
+            key.push(b':');
+            key
+        };
+        let keys = rows.fields.iter().map(|field| key(&field.name)).collect();
+        Self {
+            keys,
+            plain: rows.shape.is_one_column(),
+        }
+    }
+
+    /// Writes `{"predictions":[row, ...]}`.
+    pub(crate) fn predictions(&self, rows: &RecordBatch) -> Result<Vec<u8>, Refusal> {
+        let cells = rows.num_rows().saturating_mul(rows.num_columns());
+        let mut out = Vec::with_capacity(cells.saturating_mul(16).min(16 << 20) + 32);
+        out.extend_from_slice(b"{\"predictions\":");
+        self.rows(rows, &mut out)?;
+        out.push(b'}');
+        Ok(out)
+    }
+
+    /// Writes `[row, ...]`.
+    pub(crate) fn rows(&self, rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        if rows.num_columns() != self.keys.len() {
+            let reason = format!(
+                "it has {} columns instead of {}",
+                rows.num_columns(),
+                self.keys.len()
+            );
+            return Err(Refusal::Unwritable { reason });
+        }
+        let cells = rows
+            .columns()
+            .iter()
+            .map(|column| writer(column))
+            .collect::<Result<Vec<_>, _>>()?;
+        list(out, 0..rows.num_rows(), |out, row| {
+            self.row(&cells, out, row)
+        })
+    }
+
+    fn row(&self, cells: &[WriteCell<'_>], out: &mut Vec<u8>, row: usize) -> Result<(), Refusal> {
+        if let ([cell], true) = (cells, self.plain) {
+            return cell(out, row);
+        }
+        out.push(b'{');
+        for (index, (key, cell)) in self.keys.iter().zip(cells).enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            out.extend_from_slice(key);
+            cell(out, row)?;
+        }
+        out.push(b'}');
+        Ok(())
+    }
+}
+
+fn list(
+    out: &mut Vec<u8>,
+    indices: std::ops::Range<usize>,
+    item: impl Fn(&mut Vec<u8>, usize) -> Result<(), Refusal>,
+) -> Result<(), Refusal> {
+    out.push(b'[');
+    let first = indices.start;
+    for index in indices {
+        if index > first {
+            out.push(b',');
+        }
+        item(out, index)?;
+    }
+    out.push(b']');
+    Ok(())
+}
+
+/// Numbers and text cannot fail to be written into memory; floats that JSON cannot say become `null`.
+fn put<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    if serde_json::to_writer(&mut *out, value).is_err() {
+        unreachable!("plain values are written into memory");
+    }
+}
+
+/// How the cells of `column` are written, missing ones included.
+fn writer(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
+    let write = writer_of_present(column)?;
+    let Some(nulls) = column.logical_nulls() else {
+        return Ok(write);
+    };
+    Ok(Box::new(move |out, row| {
+        if nulls.is_null(row) {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        write(out, row)
+    }))
+}
+
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "signatures have these types and no others"
+)]
+fn writer_of_present(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
+    Ok(match column.data_type() {
+        DataType::Null => Box::new(|out, _| {
+            out.extend_from_slice(b"null");
+            Ok(())
+        }),
+        DataType::Boolean => {
+            let values = column.as_boolean();
+            plain(move |out, row| put(out, &values.value(row)))
+        }
+        DataType::Int8 => numbers::<Int8Type>(column),
+        DataType::Int16 => numbers::<Int16Type>(column),
+        DataType::Int32 => numbers::<Int32Type>(column),
+        DataType::Int64 => numbers::<Int64Type>(column),
+        DataType::UInt8 => numbers::<UInt8Type>(column),
+        DataType::UInt16 => numbers::<UInt16Type>(column),
+        DataType::UInt32 => numbers::<UInt32Type>(column),
+        DataType::UInt64 => numbers::<UInt64Type>(column),
+        DataType::Float32 => numbers::<Float32Type>(column),
+        DataType::Float64 => numbers::<Float64Type>(column),
+        DataType::Utf8 => {
+            let values = column.as_string::<i32>();
+            plain(move |out, row| put(out, values.value(row)))
+        }
+        DataType::Binary => {
+            let values = column.as_binary::<i32>();
+            plain(move |out, row| put(out, &BASE64_STANDARD.encode(values.value(row))))
+        }
+        DataType::Date32 => {
+            let values = column.as_primitive::<Date32Type>().values();
+            Box::new(move |out, row| text(out, format_date(i64::from(values[row]))))
+        }
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            moments::<TimestampSecondType>(column, zone.is_some())
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, zone) => {
+            moments::<TimestampMillisecondType>(column, zone.is_some())
+        }
+        DataType::Timestamp(TimeUnit::Microsecond, zone) => {
+            moments::<TimestampMicrosecondType>(column, zone.is_some())
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+            moments::<TimestampNanosecondType>(column, zone.is_some())
+        }
+        DataType::Duration(TimeUnit::Second) => numbers::<DurationSecondType>(column),
+        DataType::Duration(TimeUnit::Millisecond) => numbers::<DurationMillisecondType>(column),
+        DataType::Duration(TimeUnit::Microsecond) => numbers::<DurationMicrosecondType>(column),
+        DataType::Duration(TimeUnit::Nanosecond) => numbers::<DurationNanosecondType>(column),
+        DataType::List(_) => lists(column)?,
+        other => {
+            let reason = format!("it has a column of the type {other}, which no signature has");
+            return Err(Refusal::Unwritable { reason });
+        }
+    })
+}
+
+fn plain<'a>(write: impl Fn(&mut Vec<u8>, usize) + 'a) -> WriteCell<'a> {
+    Box::new(move |out, row| {
+        write(out, row);
+        Ok(())
+    })
+}
+
+fn numbers<T: ArrowPrimitiveType>(column: &dyn Array) -> WriteCell<'_>
+where
+    T::Native: Serialize,
+{
+    let values = column.as_primitive::<T>().values();
+    plain(move |out, row| put(out, &values[row]))
+}
+
+fn moments<T: ArrowTimestampType>(column: &dyn Array, zoned: bool) -> WriteCell<'_> {
+    let values = column.as_primitive::<T>().values();
+    Box::new(move |out, row| text(out, format_moment(values[row], per_second(&T::UNIT), zoned)))
+}
+
+fn text(out: &mut Vec<u8>, text: Option<String>) -> Result<(), Refusal> {
+    let text = text.ok_or_else(|| Refusal::Unwritable {
+        reason: "a date is not in the years 1 to 9999".into(),
+    })?;
+    put(out, &text);
+    Ok(())
+}
+
+fn lists(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
+    let lists = column.as_list::<i32>();
+    let item = writer(lists.values())?;
+    let offsets = lists.value_offsets();
+    let at = |row: usize| usize::try_from(offsets[row]).unwrap_or(0);
+    Ok(Box::new(move |out, row| {
+        list(out, at(row)..at(row + 1), &item)
+    }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,249 @@
+//! The description of the service in `OpenAPI` 3.1, from the signatures and samples of the envelope.
+
+use envelope_format::{DataType, Digest, Field, Function, Manifest, Rows};
+use serde_json::{Map, Value, json};
+
+/// The document that `GET /openapi.json` gives. `examples` has one body for each function, if there
+/// is a sample.
+pub(crate) fn document(manifest: &Manifest, digest: Digest, examples: &[Option<Value>]) -> Value {
+    let mut paths = Map::new();
+    for (index, (function, example)) in manifest.functions.iter().zip(examples).enumerate() {
+        if index == 0 {
+            paths.insert(
+                "/predict".into(),
+                path(function, "predict", example.as_ref()),
+            );
+        }
+        let operation = format!("predict_{}", function.name);
+        let name = percent_encoding::utf8_percent_encode(
+            &function.name,
+            percent_encoding::NON_ALPHANUMERIC,
+        );
+        let name = name.to_string().replace("%5F", "_");
+        paths.insert(
+            format!("/predict/{name}"),
+            path(function, &operation, example.as_ref()),
+        );
+    }
+    for (page, summary, media_type) in PAGES {
+        paths.insert(page.into(), page_path(page, summary, media_type));
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": manifest.name,
+            "version": digest.short(),
+            "description": manifest.description,
+            "x-envelope-digest": digest,
+            "x-envelope-tags": manifest.tags,
+        },
+        "paths": paths,
+        "components": { "schemas": { "Problem": problem() } },
+    })
+}
+
+const PAGES: [(&str, &str, &str); 4] = [
+    ("/healthz", "The process lives", "application/json"),
+    (
+        "/readyz",
+        "Calls may be sent; 503 while starting and draining",
+        "application/json",
+    ),
+    (
+        "/metrics",
+        "Metrics in the OpenMetrics format",
+        "application/openmetrics-text",
+    ),
+    (
+        "/envelope",
+        "The envelope that is served: digest, name, tags, signatures",
+        "application/json",
+    ),
+];
+
+fn page_path(page: &str, summary: &str, media_type: &str) -> Value {
+    let answer = json!({ "description": summary, "content": { media_type: {} } });
+    let mut responses = json!({ "200": answer });
+    if page == "/readyz" {
+        responses["503"] = json!({ "description": "Not now", "content": { media_type: {} } });
+    }
+    let operation = page.trim_start_matches('/');
+    json!({ "get": { "operationId": operation, "summary": summary, "responses": responses } })
+}
+
+fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value {
+    let mut body = json!({ "schema": request(&function.signature.input) });
+    if let Some(example) = example {
+        body["example"] = example.clone();
+    }
+    let summary = function
+        .doc
+        .lines()
+        .next()
+        .filter(|line| !line.is_empty())
+        .unwrap_or(&function.name);
+    let mut responses = json!({
+        "200": {
+            "description": "One prediction for each row, or one for all rows where the function gives one",
+            "content": { "application/json": { "schema": response(&function.signature.output) } },
+        },
+    });
+    for (status, description) in REFUSALS {
+        responses[status] = json!({
+            "description": description,
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+        });
+    }
+    json!({
+        "post": {
+            "operationId": operation,
+            "summary": summary,
+            "description": function.doc,
+            "parameters": [{
+                "name": "x-request-timeout",
+                "in": "header",
+                "description": "Seconds after which the caller no longer waits",
+                "schema": { "type": "number", "exclusiveMinimum": 0 },
+            }],
+            "requestBody": { "required": true, "content": { "application/json": body } },
+            "responses": responses,
+        }
+    })
+}
+
+const REFUSALS: [(&str, &str); 10] = [
+    ("400", "The body is not JSON, or a header is wrong"),
+    ("404", "There is no such function"),
+    ("405", "Only POST is answered here"),
+    ("408", "The body did not arrive in time"),
+    ("413", "The body is too long, or has too many rows"),
+    ("415", "The body is not `application/json`"),
+    (
+        "422",
+        "The rows are not what the function takes; `errors` says which and why",
+    ),
+    ("500", "The function failed"),
+    (
+        "503",
+        "Too many calls are in flight, or the worker died; try again",
+    ),
+    ("504", "The call did not end in time"),
+];
+
+fn request(input: &Rows) -> Value {
+    let object = object(input, false);
+    let row = match input.fields.as_slice() {
+        [only] if input.shape.is_one_column() => json!({ "anyOf": [column(only, false), object] }),
+        _ => object,
+    };
+    json!({
+        "type": "object",
+        "properties": { "data": { "type": "array", "items": row } },
+        "required": ["data"],
+        "additionalProperties": false,
+    })
+}
+
+fn response(output: &Rows) -> Value {
+    let row = match output.fields.as_slice() {
+        [only] if output.shape.is_one_column() => column(only, true),
+        _ => object(output, true),
+    };
+    json!({
+        "type": "object",
+        "properties": { "predictions": { "type": "array", "items": row } },
+        "required": ["predictions"],
+    })
+}
+
+fn object(rows: &Rows, output: bool) -> Value {
+    let properties: Map<_, _> = rows
+        .fields
+        .iter()
+        .map(|field| (field.name.clone(), column(field, output)))
+        .collect();
+    let required: Vec<_> = rows.fields.iter().map(|field| &field.name).collect();
+    json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": false })
+}
+
+fn column(field: &Field, output: bool) -> Value {
+    let mut schema = value(&field.data_type);
+    if let Some(categories) = &field.categories {
+        schema["enum"] = json!(categories);
+    }
+    // NaN is written as null.
+    let float = matches!(field.data_type, DataType::Float32 | DataType::Float64);
+    if field.nullable || (output && float) {
+        nullable(schema)
+    } else {
+        schema
+    }
+}
+
+fn nullable(mut schema: Value) -> Value {
+    if schema["type"] != "null" {
+        schema["type"] = json!([schema["type"], "null"]);
+    }
+    if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        values.push(Value::Null);
+    }
+    schema
+}
+
+fn value(data_type: &DataType) -> Value {
+    let integer = |least: i128, greatest: i128| {
+        // Each bound is an `i64` or a `u64`.
+        let bound = |value: i128| {
+            i64::try_from(value).map_or_else(|_| json!(value.unsigned_abs() as u64), |v| json!(v))
+        };
+        json!({ "type": "integer", "minimum": bound(least), "maximum": bound(greatest) })
+    };
+    match data_type {
+        DataType::Null => json!({ "type": "null" }),
+        DataType::Bool => json!({ "type": "boolean" }),
+        DataType::Int8 => integer(i8::MIN.into(), i8::MAX.into()),
+        DataType::Int16 => integer(i16::MIN.into(), i16::MAX.into()),
+        DataType::Int32 => integer(i32::MIN.into(), i32::MAX.into()),
+        DataType::Int64 => integer(i64::MIN.into(), i64::MAX.into()),
+        DataType::UInt8 => integer(0, u8::MAX.into()),
+        DataType::UInt16 => integer(0, u16::MAX.into()),
+        DataType::UInt32 => integer(0, u32::MAX.into()),
+        DataType::UInt64 => integer(0, u64::MAX.into()),
+        DataType::Float32 => json!({ "type": "number", "format": "float" }),
+        DataType::Float64 => json!({ "type": "number", "format": "double" }),
+        DataType::Utf8 => json!({ "type": "string" }),
+        DataType::Binary => json!({ "type": "string", "contentEncoding": "base64" }),
+        DataType::Date => json!({ "type": "string", "format": "date" }),
+        DataType::Timestamp(_, Some(_)) => json!({ "type": "string", "format": "date-time" }),
+        DataType::Timestamp(_, None) => json!({
+            "type": "string",
+            "description": "RFC 3339 without a time zone",
+            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?$",
+        }),
+        DataType::Duration(unit) => {
+            json!({ "type": "integer", "description": format!("a time in {unit}") })
+        }
+        DataType::List(item) => json!({ "type": "array", "items": nullable(value(item)) }),
+    }
+}
+
+/// RFC 9457, with our extensions.
+fn problem() -> Value {
+    let text = json!({ "type": "string" });
+    json!({
+        "type": "object",
+        "properties": {
+            "type": text, "title": text, "status": { "type": "integer" }, "detail": text,
+            "code": text, "hint": text, "request_id": text,
+            "errors": { "type": "array", "items": {
+                "type": "object",
+                "properties": {
+                    "code": text, "row": { "type": "integer", "minimum": 0 }, "column": text,
+                    "expected": text, "got": text, "reason": text,
+                },
+                "required": ["code"],
+            } },
+        },
+        "required": ["type", "title", "status", "detail", "code", "request_id"],
+    })
+}

@@ -1,0 +1,144 @@
+//! What an operator types: the flags and variables of a service.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::Settings;
+
+/// Flags of a service, the same for a built executable and for `envelope serve`.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Port to listen on; 0 takes any free one
+    #[arg(short, long, env = "PORT", default_value_t = 8080)]
+    pub port: u16,
+
+    /// Address to listen on
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    pub host: IpAddr,
+
+    /// Worker processes: one number, or the fewest and the most [default: one for each core]
+    #[arg(long, env = "ENVELOPE_WORKERS", value_name = "MIN..MAX", value_parser = parse_workers)]
+    pub workers: Option<RangeInclusive<usize>>,
+
+    /// Longest time that a call may take, in seconds
+    #[arg(long, env = "ENVELOPE_TIMEOUT", value_name = "SECONDS", default_value = "30", value_parser = parse_seconds)]
+    pub timeout: Duration,
+
+    /// Longest body of a call
+    #[arg(long, env = "ENVELOPE_MAX_BODY", value_name = "BYTES", default_value = "64MiB", value_parser = parse_bytes)]
+    pub max_body: u64,
+
+    /// Most rows that are gathered from several calls; 1 gathers none
+    #[arg(long, env = "ENVELOPE_MAX_BATCH", value_name = "ROWS", default_value_t = Settings::default().max_batch_rows)]
+    pub max_batch: usize,
+}
+
+impl Options {
+    /// The settings that these options mean.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let settings = Settings::default();
+        Settings {
+            listen: SocketAddr::new(self.host, self.port),
+            workers: self
+                .workers
+                .clone()
+                .unwrap_or_else(|| settings.workers.clone()),
+            call_deadline: self.timeout,
+            max_body_bytes: self.max_body,
+            max_batch_rows: self.max_batch,
+            ..settings
+        }
+    }
+}
+
+/// More would be an operator's slip: a worker is a process of some 100 MB.
+const MOST_WORKERS: usize = 1024;
+
+/// An offset in an Arrow column of text has 31 bits.
+const LONGEST_BODY: u64 = 1 << 30;
+
+fn parse_workers(text: &str) -> Result<RangeInclusive<usize>, String> {
+    let (fewest, most) = text.split_once("..").unwrap_or((text, text));
+    let number = |text: &str| text.strip_prefix('=').unwrap_or(text).parse::<usize>();
+    match (number(fewest), number(most)) {
+        (Ok(fewest), Ok(most)) if 1 <= fewest && fewest <= most && most <= MOST_WORKERS => {
+            Ok(fewest..=most)
+        }
+        _ => Err(format!(
+            "expected a number like `4` or a range like `1..4`, at most {MOST_WORKERS}"
+        )),
+    }
+}
+
+fn parse_seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text
+        .parse::<f64>()
+        .ok()
+        .filter(|seconds| *seconds > 0.0 && *seconds <= 86_400.0);
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "expected seconds, above 0 and at most 86400".to_owned())
+}
+
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" | "B" => Some(1),
+        "KiB" | "K" => Some(1 << 10),
+        "MiB" | "M" => Some(1 << 20),
+        "GiB" | "G" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = digits
+        .parse::<u64>()
+        .ok()
+        .zip(unit)
+        .and_then(|(number, unit)| number.checked_mul(unit));
+    bytes
+        .filter(|bytes| (1..=LONGEST_BODY).contains(bytes))
+        .ok_or_else(|| "expected bytes like `65536` or `64MiB`, at most `1GiB`".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_are_a_number_or_a_range() {
+        assert_eq!(parse_workers("4"), Ok(4..=4));
+        assert_eq!(parse_workers("1..4"), Ok(1..=4));
+        for text in ["", "0", "0..2", "3..2", "..", "1..", "a", "-1", "1..=99999"] {
+            assert!(parse_workers(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units_and_a_limit() {
+        assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_bytes("1000"), Ok(1000));
+        for text in [
+            "",
+            "0",
+            "-1",
+            "1TB",
+            "MiB",
+            "2GiB",
+            "18446744073709551615GiB",
+            "1.5MiB",
+        ] {
+            assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn times_are_above_nothing_and_below_a_day() {
+        assert_eq!(parse_seconds("0.5"), Ok(Duration::from_millis(500)));
+        for text in ["", "0", "-1", "nan", "inf", "1e9", "30s"] {
+            assert!(parse_seconds(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! What every answer has: a request id, the digest of the envelope, and a problem when it failed.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher as _, Hasher as _};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use envelope_format::Digest;
+use http_body_util::Full;
+use hyper::body::Body as _;
+use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Method, Request, Response, StatusCode, Version};
+use serde::Serialize;
+
+use crate::error::Refusal;
+use crate::fault::Fault;
+
+const REQUEST_ID: &str = "x-request-id";
+const DIGEST: &str = "x-envelope-digest";
+
+/// Makes the replies of one service.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    digest: HeaderValue,
+    /// Differs between processes, so that ids of several services can be kept in one log.
+    process: u64,
+    count: AtomicU64,
+}
+
+/// The reply to one request.
+#[derive(Debug)]
+pub(crate) struct Reply<'r> {
+    replies: &'r Replies,
+    id: HeaderValue,
+    method: Method,
+    version: Version,
+}
+
+impl Replies {
+    pub(crate) fn new(digest: Digest) -> Self {
+        let digest = HeaderValue::from_str(&digest.to_string());
+        Self {
+            digest: digest.unwrap_or_else(|_| unreachable!("a digest is hex digits")),
+            process: RandomState::new().build_hasher().finish(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) fn begin<B>(&self, request: &Request<B>) -> Reply<'_> {
+        let id = request
+            .headers()
+            .get(REQUEST_ID)
+            .filter(|id| is_clean(id))
+            .cloned();
+        Reply {
+            replies: self,
+            id: id.unwrap_or_else(|| self.next_id()),
+            method: request.method().clone(),
+            version: request.version(),
+        }
+    }
+
+    fn next_id(&self) -> HeaderValue {
+        let count = self.count.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}-{count:08x}", self.process);
+        HeaderValue::from_str(&id).unwrap_or_else(|_| unreachable!("hex digits"))
+    }
+}
+
+/// What a caller may choose as an id: it is written to logs.
+fn is_clean(id: &HeaderValue) -> bool {
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(byte);
+    (1..=128).contains(&id.len()) && id.as_bytes().iter().all(plain)
+}
+
+impl Reply<'_> {
+    /// The response to `answered`, the outcome of a call of `function` if it was one.
+    pub(crate) fn finish(
+        self,
+        answered: Result<Response<Full<Bytes>>, Refusal>,
+        function: Option<&str>,
+    ) -> Response<Full<Bytes>> {
+        let mut response = answered.unwrap_or_else(|refusal| {
+            self.log(&refusal, function);
+            self.problem(&refusal)
+        });
+        if self.method == Method::HEAD {
+            let length = response.body().size_hint().exact().unwrap_or(0);
+            response.headers_mut().insert(CONTENT_LENGTH, length.into());
+            *response.body_mut() = Full::default();
+        }
+        let headers = response.headers_mut();
+        headers.insert(DIGEST, self.replies.digest.clone());
+        headers.insert(REQUEST_ID, self.id);
+        response
+    }
+
+    fn problem(&self, refusal: &Refusal) -> Response<Full<Bytes>> {
+        let status = refusal.status();
+        let problem = Problem {
+            r#type: "about:blank",
+            title: status.canonical_reason().unwrap_or_default(),
+            status: status.as_u16(),
+            detail: refusal.detail(),
+            code: refusal.code(),
+            hint: refusal.hint(),
+            request_id: self.id.to_str().unwrap_or_default(),
+            errors: refusal.faults(),
+        };
+        // Texts and numbers always make JSON.
+        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let mut response = Response::new(Full::new(body.into()));
+        *response.status_mut() = status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        if let Refusal::Method { allow } = refusal {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if refusal.leaves_body() && self.version < Version::HTTP_2 {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+
+    /// One line for each call that failed. Nothing that the caller sent is in it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others have no more to say"
+    )]
+    fn log(&self, refusal: &Refusal, function: Option<&str>) {
+        let id = self.id.to_str().unwrap_or_default();
+        let (code, function) = (refusal.code(), function.unwrap_or_default());
+        let Refusal::Call(error) = refusal else {
+            if refusal.status().is_server_error() {
+                tracing::warn!(request_id = id, function, code, error = %refusal, "a call failed");
+            } else {
+                tracing::info!(request_id = id, function, code, "a call was refused");
+            }
+            return;
+        };
+        let detail = match &**error {
+            runtime::Error::Function { exception, .. } => exception.traceback.as_str(),
+            runtime::Error::Crashed { stderr, .. } | runtime::Error::Start { stderr, .. } => stderr,
+            _ => "",
+        };
+        tracing::warn!(request_id = id, function, code, %error, detail, "a call failed");
+    }
+}
+
+/// The body of a failed call, as RFC 9457 says.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: String,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    request_id: &'a str,
+    #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
+    errors: &'a [Fault],
+}
