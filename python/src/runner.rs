@@ -19,8 +19,8 @@ const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 /// Workers of one envelope, in its own environment.
 #[pyclass(frozen, module = "model_envelope")]
 pub(crate) struct Runner {
-    /// There until the end.
-    runtime: Option<Runtime>,
+    /// There until it is closed.
+    runtime: Mutex<Option<Runtime>>,
     python: String,
     /// Id of the process that made it.
     owner: u32,
@@ -30,15 +30,22 @@ impl Drop for Runner {
     /// A forked child has a copy of this, but the workers stay its parent's.
     fn drop(&mut self) {
         if self.owner != std::process::id() {
-            std::mem::forget(self.runtime.take());
+            std::mem::forget(self.taken());
         }
     }
 }
 
 impl Runner {
-    fn runtime(&self) -> PyResult<&Runtime> {
-        let ours = self.runtime.as_ref().filter(|_| self.owner == std::process::id());
-        ours.ok_or_else(|| PyRuntimeError::new_err("these workers belong to the process that was forked"))
+    fn taken(&self) -> Option<Runtime> {
+        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn runtime(&self) -> PyResult<Runtime> {
+        if self.owner != std::process::id() {
+            return Err(PyRuntimeError::new_err("these workers belong to the process that was forked"));
+        }
+        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        runtime.ok_or_else(|| PyRuntimeError::new_err("these workers have been ended"))
     }
 }
 
@@ -66,7 +73,7 @@ impl Runner {
             let environment = environments.realise(&envelope, &tell).await?;
             let python = environment.python().display().to_string();
             let runtime = Runtime::builder(envelope, environment).workers(workers..=workers).start().await?;
-            Ok(Self { runtime: Some(runtime), python, owner: std::process::id() })
+            Ok(Self { runtime: Mutex::new(Some(runtime)), python, owner: std::process::id() })
         };
         wait(py, started)?.map_err(|error| fault::runtime(py, &error))
     }
@@ -75,7 +82,8 @@ impl Runner {
     fn call(&self, py: Python<'_>, function: &str, rows: PyRef<'_, Batch>, timeout: f64) -> PyResult<Batch> {
         let rows = rows.rows().clone();
         let deadline = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX);
-        let answered = self.runtime()?.call(Some(function), rows, deadline);
+        let runtime = self.runtime()?;
+        let answered = runtime.call(Some(function), rows, deadline);
         wait(py, answered)?.map(Batch::new).map_err(|error| fault::runtime(py, &error))
     }
 
@@ -85,9 +93,15 @@ impl Runner {
         &self.python
     }
 
-    /// Ends the workers.
+    /// Ends the workers, and removes their folder.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        wait(py, self.runtime()?.shutdown(Duration::ZERO))
+        match self.taken() {
+            Some(runtime) if self.owner == std::process::id() => wait(py, runtime.shutdown(Duration::ZERO)),
+            theirs => {
+                std::mem::forget(theirs);
+                Ok(())
+            }
+        }
     }
 }
 

@@ -205,6 +205,9 @@ def test_no_rows_have_the_types_of_some():
         if rows["shape"] in ("scalar", "keywords"):
             continue
         nothing = conversions.decode(batch.slice(0, 0), rows)
+        if isinstance(nothing, list):
+            assert nothing == []
+            continue
         again, _ = conversions.describe(nothing, "x")
         assert again["shape"] == rows["shape"]
         if rows["shape"].startswith(("pandas", "polars", "pyarrow", "numpy")):

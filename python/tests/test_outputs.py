@@ -104,6 +104,15 @@ def test_outputs_without_a_counterpart_are_refused(kind, save, store):
     assert not store.exists()
 
 
+def test_no_rows_of_any_kind_are_given(save):
+    def chosen(rows):
+        return [{"a": row, "b": "x"} for row in rows if row > 0]
+
+    envelope = save(chosen, ROWS)
+    assert envelope.predict([-1.0]) == envelope.predict([]) == []
+    assert envelope.predict([2.0]) == [{"a": 2.0, "b": "x"}]
+
+
 def test_another_output_than_the_samples_is_refused(save):
     def moody(rows):
         return {0.0: rows, 1.0: "text", 2.0: [str(row) for row in rows], 3.0: [0.1 for _ in rows]}[rows[0]]

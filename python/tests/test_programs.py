@@ -86,6 +86,7 @@ class Model:
 
     def __init__(self):
         self.table = list(range(10))
+        self.seen = {"r", "s", "t", "u"}
 
     @functools.cache
     def one(self):

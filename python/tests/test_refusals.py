@@ -140,7 +140,7 @@ def test_random_numbers(refused):
 
 
 def test_the_time(refused):
-    assert "differs in row 0" in refused(me.NotServable, lambda frame: frame["a"] * time.time_ns()).message
+    assert "differs in row 0" in refused(me.NotServable, lambda frame: frame["a"] + time.time_ns() % 10**9).message
 
 
 def test_files_of_this_machine(refused, tmp_path, monkeypatch):
@@ -165,7 +165,7 @@ def test_modules_that_cannot_be_seen(refused, tmp_path, monkeypatch, save):
 def test_the_package_itself(refused):
     assert (
         "uses `model_envelope` itself"
-        in refused(me.NotServable, lambda frame: me.get("x").predict(frame)).message
+        in refused(me.NotServable, lambda frame: frame["a"] * len(me.__name__)).message
     )
 
 
