@@ -26,7 +26,7 @@ def rust():
 
 
 def python():
-    yield "Python", [VENV / "pytest", "-q", "-p", "no:cacheprovider", "tests"], r"(\d+) passed"
+    yield "Python", [VENV / "pytest", "-q", "tests"], r"(\d+) passed"
 
 
 def run(name, command, pattern):
