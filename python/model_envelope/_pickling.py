@@ -168,6 +168,9 @@ def _reduce_cache(cached: Any) -> Any:
 
 def _keeps_sets(value: Any) -> bool:
     """Whether it is a plain object with a set among its attributes."""
+    # A class has sets too (`__abstractmethods__`), and is pickled by its name.
+    if isinstance(value, type):
+        return False
     kind = type(value)
     plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
     return plain and any(type(item) in (set, frozenset) for item in getattr(value, "__dict__", {}).values())
