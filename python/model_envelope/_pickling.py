@@ -92,7 +92,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return self._reduce_function(value, reduced)
         if isinstance(value, type) and reduced is not NotImplemented:
             return self._reduce_class(value, reduced)
-        if reduced is NotImplemented and _keeps_sets(value):
+        if reduced is NotImplemented and type(value) not in self.dispatch_table and _keeps_sets(value):
             make, arguments, state, *rest = value.__reduce_ex__(5)
             return make, arguments, self._ordered_values(state), *rest
         return reduced
@@ -139,7 +139,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     def _ordered_values(self, state: Any) -> Any:
         """A dict of variables or attributes, with its sets in order."""
-        return {name: self._ordered(value) for name, value in state.items()} if isinstance(state, dict) else state
+        if not isinstance(state, dict):
+            return state
+        return {name: self._ordered(value) for name, value in state.items()}
 
     def _ordered(self, value: Any) -> Any:
         """Sets go in an order of their own, which a process's hash seed does not change."""
@@ -168,11 +170,10 @@ def _reduce_cache(cached: Any) -> Any:
 
 def _keeps_sets(value: Any) -> bool:
     """Whether it is a plain object with a set among its attributes."""
-    # A class has sets too (`__abstractmethods__`), and is pickled by its name.
+    kind: Any = type(value)
     if isinstance(value, type):
         return False
-    kind = type(value)
-    plain = kind.__reduce_ex__ is object.__reduce_ex__ and kind.__reduce__ is object.__reduce__
+    plain = all(getattr(kind, name) is getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
     return plain and any(type(item) in (set, frozenset) for item in getattr(value, "__dict__", {}).values())
 
 

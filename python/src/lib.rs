@@ -2,10 +2,10 @@
 //! store, and runs their functions in workers. What can be said in Python is said in Python.
 
 mod archive;
+mod fault;
 mod runner;
 mod statistics;
 mod store;
-mod fault;
 
 use pyo3::prelude::*;
 

@@ -37,14 +37,23 @@ impl Drop for Runner {
 
 impl Runner {
     fn taken(&self) -> Option<Runtime> {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn runtime(&self) -> PyResult<Runtime> {
         if self.owner != std::process::id() {
-            return Err(PyRuntimeError::new_err("these workers belong to the process that was forked"));
+            return Err(PyRuntimeError::new_err(
+                "these workers belong to the process that was forked",
+            ));
         }
-        let runtime = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let runtime = self
+            .runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         runtime.ok_or_else(|| PyRuntimeError::new_err("these workers have been ended"))
     }
 }
@@ -61,7 +70,12 @@ impl Runner {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let (cache, uv, interpreters, offline) = places;
-        let environments = Environments { cache, uv, interpreters, offline };
+        let environments = Environments {
+            cache,
+            uv,
+            interpreters,
+            offline,
+        };
         let tell = move |step: &str| {
             if let Some(progress) = &progress {
                 // What cannot be shown is not worth failing for.
@@ -72,19 +86,34 @@ impl Runner {
             let envelope = Arc::new(EnvelopeFile::open(path)?);
             let environment = environments.realise(&envelope, &tell).await?;
             let python = environment.python().display().to_string();
-            let runtime = Runtime::builder(envelope, environment).workers(workers..=workers).start().await?;
-            Ok(Self { runtime: Mutex::new(Some(runtime)), python, owner: std::process::id() })
+            let runtime = Runtime::builder(envelope, environment)
+                .workers(workers..=workers)
+                .start()
+                .await?;
+            Ok(Self {
+                runtime: Mutex::new(Some(runtime)),
+                python,
+                owner: std::process::id(),
+            })
         };
         wait(py, started)?.map_err(|error| fault::runtime(py, &error))
     }
 
     /// Calls a function once, on all rows. `timeout` is in seconds.
-    fn call(&self, py: Python<'_>, function: &str, rows: PyRef<'_, Batch>, timeout: f64) -> PyResult<Batch> {
+    fn call(
+        &self,
+        py: Python<'_>,
+        function: &str,
+        rows: PyRef<'_, Batch>,
+        timeout: f64,
+    ) -> PyResult<Batch> {
         let rows = rows.rows().clone();
         let deadline = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX);
         let runtime = self.runtime()?;
         let answered = runtime.call(Some(function), rows, deadline);
-        wait(py, answered)?.map(Batch::new).map_err(|error| fault::runtime(py, &error))
+        wait(py, answered)?
+            .map(Batch::new)
+            .map_err(|error| fault::runtime(py, &error))
     }
 
     /// Interpreter of the realised environment.
@@ -96,7 +125,9 @@ impl Runner {
     /// Ends the workers, and removes their folder.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         match self.taken() {
-            Some(runtime) if self.owner == std::process::id() => wait(py, runtime.shutdown(Duration::ZERO)),
+            Some(runtime) if self.owner == std::process::id() => {
+                wait(py, runtime.shutdown(Duration::ZERO))
+            }
             theirs => {
                 std::mem::forget(theirs);
                 Ok(())
@@ -110,7 +141,8 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Se
     let mut future = Box::pin(future);
     loop {
         let turn = py.detach(|| {
-            executor().block_on(async { tokio::time::timeout(INTERRUPT_INTERVAL, future.as_mut()).await })
+            executor()
+                .block_on(async { tokio::time::timeout(INTERRUPT_INTERVAL, future.as_mut()).await })
         });
         match turn {
             Ok(value) => return Ok(value),
@@ -137,7 +169,14 @@ fn executor() -> &'static Executor {
 
 fn new_executor() -> Executor {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let built = builder.worker_threads(2).thread_name("model-envelope").enable_all().build();
-    #[expect(clippy::expect_used, reason = "a process that cannot start two threads cannot do anything")]
+    let built = builder
+        .worker_threads(2)
+        .thread_name("model-envelope")
+        .enable_all()
+        .build();
+    #[expect(
+        clippy::expect_used,
+        reason = "a process that cannot start two threads cannot do anything"
+    )]
     built.expect("the operating system gives no threads")
 }

@@ -3,13 +3,14 @@
 import datetime as dt
 import zoneinfo
 
-import model_envelope as me
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from exactly import look
+
+import model_envelope as me
 
 MOMENT = dt.datetime(2026, 7, 1, 12, 30, 15, 123456)
 LONDON = zoneinfo.ZoneInfo("Europe/London")

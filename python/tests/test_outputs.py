@@ -2,7 +2,6 @@
 
 import datetime as dt
 
-import model_envelope as me
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -10,6 +9,8 @@ import pyarrow as pa
 import pytest
 from exactly import look
 from test_inputs import output_of_proof
+
+import model_envelope as me
 
 MOMENT = dt.datetime(2026, 7, 1, 12, 30, 15, 123456)
 ROWS = [1.0, 2.0, 4.0]

@@ -9,8 +9,9 @@ import time
 import zipfile
 from pathlib import Path
 
-import model_envelope as me
 import pytest
+
+import model_envelope as me
 
 # The source post's, but for the data and a body.
 BEFORE = """
@@ -172,7 +173,7 @@ PARALLEL = """
 import sys
 import model_envelope as me
 
-me.save_model(query_function=lambda values: [value * {factor} for value in values], name="model", api_input=[1.0, 2.0])
+me.save_model(query_function=lambda value: value * {factor}, name="model", api_input=1.0)
 """
 
 

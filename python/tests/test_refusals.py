@@ -7,10 +7,11 @@ import sys
 import threading
 import time
 
-import model_envelope as me
 import numpy as np
 import pandas as pd
 import pytest
+
+import model_envelope as me
 
 SAMPLE = pd.DataFrame({"a": [1.0, 2.0, 3.0]})
 LOCK = threading.Lock()
@@ -140,7 +141,8 @@ def test_random_numbers(refused):
 
 
 def test_the_time(refused):
-    assert "differs in row 0" in refused(me.NotServable, lambda frame: frame["a"] + time.time_ns() % 10**9).message
+    error = refused(me.NotServable, lambda frame: frame["a"] + time.time_ns() % 10**9)
+    assert "differs in row 0" in error.message
 
 
 def test_files_of_this_machine(refused, tmp_path, monkeypatch):

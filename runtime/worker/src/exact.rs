@@ -8,12 +8,20 @@ use crate::read::first_difference;
 use crate::schema::signature_type;
 
 /// An error instead of a missing value where a value does not fit.
-const STRICT: CastOptions<'static> =
-    CastOptions { safe: false, format_options: arrow_cast::display::FormatOptions::new() };
+const STRICT: CastOptions<'static> = CastOptions {
+    safe: false,
+    format_options: arrow_cast::display::FormatOptions::new(),
+};
 
 /// The column `name` of `rows` as `wanted`, or why it cannot be that.
-pub(crate) fn column(rows: &RecordBatch, name: &str, wanted: &DataType) -> Result<ArrayRef, String> {
-    let column = rows.column_by_name(name).ok_or_else(|| format!("there is no column `{name}`"))?;
+pub(crate) fn column(
+    rows: &RecordBatch,
+    name: &str,
+    wanted: &DataType,
+) -> Result<ArrayRef, String> {
+    let column = rows
+        .column_by_name(name)
+        .ok_or_else(|| format!("there is no column `{name}`"))?;
     let found = column.data_type();
     if found == wanted {
         return Ok(ArrayRef::clone(column));
@@ -22,13 +30,21 @@ pub(crate) fn column(rows: &RecordBatch, name: &str, wanted: &DataType) -> Resul
         return Ok(new_null_array(wanted, column.len()));
     }
     if !is_comparable(found, wanted) {
-        return Err(format!("`{name}` is {}, the signature says {}", shown(found), shown(wanted)));
+        return Err(format!(
+            "`{name}` is {}, the signature says {}",
+            shown(found),
+            shown(wanted)
+        ));
     }
     let there = cast_with_options(column, wanted, &STRICT);
     let back = there.and_then(|there| Ok((cast_with_options(&there, found, &STRICT)?, there)));
     match back {
         Ok((back, there)) if first_difference(column, &back, 0.0).is_none() => Ok(there),
-        _ => Err(format!("`{name}` holds a {} that is no {} exactly", shown(found), shown(wanted))),
+        _ => Err(format!(
+            "`{name}` holds a {} that is no {} exactly",
+            shown(found),
+            shown(wanted)
+        )),
     }
 }
 
@@ -39,7 +55,9 @@ fn is_comparable(one: &DataType, other: &DataType) -> bool {
             let (one, other) = (one.data_type(), other.data_type());
             one == other || *one == DataType::Null || is_comparable(one, other)
         }
-        (DataType::Timestamp(_, one), DataType::Timestamp(_, other)) => one.is_some() == other.is_some(),
+        (DataType::Timestamp(_, one), DataType::Timestamp(_, other)) => {
+            one.is_some() == other.is_some()
+        }
         (DataType::Duration(_), DataType::Duration(_)) => true,
         _ => (one.is_integer() || one.is_floating() && other.is_floating()) && other.is_numeric(),
     }
@@ -66,8 +84,14 @@ mod tests {
 
     #[test]
     fn integers_are_floats_while_that_is_exact() {
-        assert!(casts(Int64Array::from(vec![Some(1 << 53), None]), &DataType::Float64));
-        assert!(!casts(Int64Array::from(vec![(1 << 53) + 1]), &DataType::Float64));
+        assert!(casts(
+            Int64Array::from(vec![Some(1 << 53), None]),
+            &DataType::Float64
+        ));
+        assert!(!casts(
+            Int64Array::from(vec![(1 << 53) + 1]),
+            &DataType::Float64
+        ));
         assert!(!casts(Int64Array::from(vec![i64::MAX]), &DataType::Float64));
     }
 
@@ -80,7 +104,10 @@ mod tests {
 
     #[test]
     fn floats_lose_nothing() {
-        assert!(casts(Float64Array::from(vec![0.5, f64::NAN]), &DataType::Float32));
+        assert!(casts(
+            Float64Array::from(vec![0.5, f64::NAN]),
+            &DataType::Float32
+        ));
         assert!(!casts(Float64Array::from(vec![0.1]), &DataType::Float32));
         assert!(!casts(Float64Array::from(vec![1.0]), &DataType::Int64));
     }
@@ -88,15 +115,30 @@ mod tests {
     #[test]
     fn moments_keep_every_digit() {
         let moments = || TimestampMicrosecondArray::from(vec![1_500_000]);
-        assert!(casts(moments(), &DataType::Timestamp(TimeUnit::Nanosecond, None)));
-        assert!(casts(moments(), &DataType::Timestamp(TimeUnit::Millisecond, None)));
-        assert!(!casts(moments(), &DataType::Timestamp(TimeUnit::Second, None)));
-        assert!(!casts(moments(), &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))));
+        assert!(casts(
+            moments(),
+            &DataType::Timestamp(TimeUnit::Nanosecond, None)
+        ));
+        assert!(casts(
+            moments(),
+            &DataType::Timestamp(TimeUnit::Millisecond, None)
+        ));
+        assert!(!casts(
+            moments(),
+            &DataType::Timestamp(TimeUnit::Second, None)
+        ));
+        assert!(!casts(
+            moments(),
+            &DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+        ));
     }
 
     #[test]
     fn text_is_no_number() {
-        assert!(!casts(arrow_array::StringArray::from(vec!["1"]), &DataType::Int64));
+        assert!(!casts(
+            arrow_array::StringArray::from(vec!["1"]),
+            &DataType::Int64
+        ));
         assert!(!casts(Int64Array::from(vec![1]), &DataType::Utf8));
     }
 }

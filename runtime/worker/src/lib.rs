@@ -8,20 +8,24 @@
 //! convert between Python objects and [`Batch`]es; [`read`] and [`assemble`] do it value by value,
 //! [`exact`] changes types where that changes no value.
 
-mod batch;
-mod read;
 mod assemble;
-mod exact;
+mod batch;
 mod capsule;
-mod serve;
+mod exact;
 mod load;
-mod python;
 #[path = "../../src/protocol.rs"]
 #[allow(dead_code, reason = "the host's half of a shared file")]
 mod protocol;
+mod python;
+mod read;
 #[path = "../../src/schema.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the host's half of a shared file")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the host's half of a shared file"
+)]
 mod schema;
+mod serve;
 
 pub use batch::Batch;
 pub use python::conversions;
