@@ -8,7 +8,9 @@ use forge::Forge;
 use proptest::prelude::*;
 
 fn is_good(bytes: Vec<u8>) -> bool {
-    Envelope::open(bytes).and_then(|envelope| envelope.verify()).is_ok()
+    Envelope::open(bytes)
+        .and_then(|envelope| envelope.verify())
+        .is_ok()
 }
 
 #[test]
@@ -18,7 +20,11 @@ fn every_single_flipped_bit_is_noticed() {
         for bit in 0..8 {
             let mut bytes = good.clone();
             bytes[position] ^= 1 << bit;
-            assert!(!is_good(bytes), "bit {bit} of byte {position} of {} may be flipped", good.len());
+            assert!(
+                !is_good(bytes),
+                "bit {bit} of byte {position} of {} may be flipped",
+                good.len()
+            );
         }
     }
 }
@@ -27,17 +33,26 @@ fn every_single_flipped_bit_is_noticed() {
 fn every_truncation_is_noticed() {
     let good = Forge::good().bytes();
     for length in 0..good.len() {
-        assert!(!is_good(good[..length].to_vec()), "the first {length} bytes are accepted");
+        assert!(
+            !is_good(good[..length].to_vec()),
+            "the first {length} bytes are accepted"
+        );
     }
 }
 
 fn draft(members: &[(String, Vec<u8>, bool)]) -> Vec<u8> {
     let mut draft = Draft::new(Manifest::example());
     for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
-        draft.add(name.parse().unwrap(), Content::Text(b"x".to_vec())).unwrap();
+        draft
+            .add(name.parse().unwrap(), Content::Text(b"x".to_vec()))
+            .unwrap();
     }
     for (name, content, mapped) in members {
-        let content = if *mapped { Content::Buffer(content) } else { Content::Text(content.clone()) };
+        let content = if *mapped {
+            Content::Buffer(content)
+        } else {
+            Content::Text(content.clone())
+        };
         draft.add(name.parse().unwrap(), content).unwrap();
     }
     let mut bytes = Vec::new();
