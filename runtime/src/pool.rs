@@ -297,12 +297,16 @@ impl Pool {
         if state.stopped {
             return Err(Error::Stopped);
         }
-        if let Some((process, _)) = state.idle.pop() {
-            state.lent += 1;
-            return Ok(Some(LentWorker {
-                pool: Arc::clone(self),
-                process: Some(process),
-            }));
+        // One that died while it had nothing to do must not cost a call.
+        while let Some((mut process, _)) = state.idle.pop() {
+            if process.is_alive() {
+                state.lent += 1;
+                return Ok(Some(LentWorker {
+                    pool: Arc::clone(self),
+                    process: Some(process),
+                }));
+            }
+            state.replaced += 1;
         }
         if let Some((reason, stderr)) = state.broken.take() {
             return Err(Error::Start { reason, stderr });

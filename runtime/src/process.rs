@@ -151,6 +151,11 @@ impl Process {
         }
     }
 
+    /// Whether the process has not ended yet.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// How the process ended, in words.
     async fn death(&mut self) -> String {
         use std::os::unix::process::ExitStatusExt as _;
