@@ -177,7 +177,7 @@ def test_other_tables_are_taken_as_the_samples_kind(total):
     [
         ({"a": [1.5], "b": [1]}, "no column `c`; it has `a`, `b`"),
         ({"a": ["1"], "b": [1], "c": ["x"]}, "`a` is utf8, the signature says float64"),
-        ({"a": [2**53 + 1], "b": [1], "c": ["x"]}, "`a` holds a int64 that is no float64 exactly"),
+        ({"a": [2**53 + 1], "b": [1], "c": ["x"]}, "`a` has int64 values that float64 does not hold exactly"),
         ({"a": [1.5], "b": [1.0], "c": ["x"]}, "`b` is float64, the signature says int64"),
         ({"a": [None], "b": [1], "c": ["x"]}, "column `a` has no value in row 0"),
         (pd.DataFrame({"a": [1.5]}, index=["x"]), "the index holds data"),
