@@ -64,6 +64,22 @@ pub struct Summary {
 /// All that can be refused is refused before any work. The results become visible all at once; a
 /// job that fails, is cancelled or whose future is dropped leaves nothing behind.
 ///
+/// ```no_run
+/// # use std::sync::Arc; use batch::{Components, Job};
+/// # async fn example(runtime: runtime::Runtime) -> Result<(), batch::Error> {
+/// let mut job = Job::new("warehouse/clients", "warehouse/predictions");
+/// job.keep = vec!["client_id".into()];
+/// let components = Components {
+///     rows: Arc::new(runtime),
+///     id: uuid::Uuid::new_v4(),
+///     progress: Arc::new(|progress| eprintln!("{} rows", progress.rows_done)),
+///     cancelled: tokio_util::sync::CancellationToken::new(),
+/// };
+/// let summary = batch::run(&job, &components).await?;
+/// println!("{} rows in version {:?}", summary.rows, summary.version);
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 /// See [`Error`].
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {

@@ -219,3 +219,46 @@ impl Statistics {
         lacking.map(|(name, _)| name.clone())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::{DataType, TimeUnit};
+
+    use super::*;
+
+    #[test]
+    fn values_of_partition_columns_are_read_from_text() {
+        let location = Location::parse("/t").unwrap();
+        let microseconds =
+            |zone: Option<&str>| DataType::Timestamp(TimeUnit::Microsecond, zone.map(Into::into));
+        let cases = [
+            (DataType::Int32, "-7", ScalarValue::Int32(Some(-7))),
+            (DataType::Boolean, "true", ScalarValue::Boolean(Some(true))),
+            (DataType::Utf8, "a b", ScalarValue::from("a b")),
+            (DataType::Utf8, "", ScalarValue::Utf8(None)),
+            (DataType::Date32, "1970-01-03", ScalarValue::Date32(Some(2))),
+            (DataType::Float64, "0.5", ScalarValue::Float64(Some(0.5))),
+            (
+                microseconds(None),
+                "1970-01-01 00:00:01.5",
+                ScalarValue::TimestampMicrosecond(Some(1_500_000), None),
+            ),
+            (
+                microseconds(Some("UTC")),
+                "1970-01-01T00:00:01.000000Z",
+                ScalarValue::TimestampMicrosecond(Some(1_000_000), Some("UTC".into())),
+            ),
+        ];
+        for (data_type, text, expected) in cases {
+            let field = Field::new("p", data_type, true);
+            let values = HashMap::from([("p".to_owned(), Some(text.to_owned()))]);
+            assert_eq!(
+                partition_value(&location, &field, &values).unwrap(),
+                expected
+            );
+        }
+        let field = Field::new("p", DataType::Int32, true);
+        let values = HashMap::from([("p".to_owned(), Some("seven".to_owned()))]);
+        assert!(partition_value(&location, &field, &values).is_err());
+    }
+}

@@ -239,3 +239,47 @@ print(pandas.read_parquet(sys.argv[1] + '/out').to_dict('list'))
         "{'score': [10.0, -10.0], 'label': ['RED', 'BLUE']}"
     );
 }
+
+/// What only other writers make: types that no function takes, partitions, statistics.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delta_table_that_another_program_wrote_is_read_and_its_types_are_kept() {
+    let folder = TempDir::new().unwrap();
+    let program = "
+import sys, datetime, decimal, deltalake, pyarrow as pa
+
+utc = datetime.timezone.utc
+rows = pa.table({
+    'a': [1.0, 2.0, 3.0],
+    'b': [0.0, 1.0, 2.0],
+    'country': ['UK', 'a b%', None],
+    'day': pa.array([datetime.date(2026, 11, day) for day in (1, 2, 3)]),
+    'flag': [True, False, None],
+    'small': pa.array([1, 2, 3], pa.int8()),
+    'price': pa.array([decimal.Decimal('1.25'), decimal.Decimal('-2.50'), None], pa.decimal128(10, 2)),
+    'at': pa.array([datetime.datetime(2026, 11, 1, 12, 0, 0, 1)] * 3, pa.timestamp('us')),
+    'moment': pa.array([datetime.datetime(2026, 11, 1, 12, tzinfo=utc)] * 3, pa.timestamp('us', 'UTC')),
+    'bytes': pa.array([b'x', None, b''], pa.binary()),
+    'texts': [['x', None], [], None],
+    'point': [{'x': 1, 'y': 'a'}, {'x': 2, 'y': None}, None],
+})
+deltalake.write_deltalake(sys.argv[1] + '/in', rows, partition_by=['country', 'day'])
+";
+    python(program, &folder, "cheap");
+    let keep = "country day flag small price at moment bytes texts point a b";
+    let job = job(&folder, &keep.split(' ').collect::<Vec<_>>());
+    run(&job, &start("cheap", 1..=1).await).await.unwrap();
+    let program = "
+import sys, deltalake, pyarrow as pa
+
+def read(name):
+    table = pa.table(deltalake.DeltaTable(sys.argv[1] + name).to_pyarrow_table())
+    return table.sort_by('a')
+
+given, made = read('/in'), read('/out')
+for name in given.column_names:
+    assert made[name].to_pylist() == given[name].to_pylist(), name
+    assert made[name].type == given[name].type or name == 'country', (name, made[name].type, given[name].type)
+print(made['prediction'].to_pylist())
+";
+    assert_eq!(python(program, &folder, "cheap"), "[2.0, 5.0, 8.0]");
+}

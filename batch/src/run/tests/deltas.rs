@@ -103,6 +103,28 @@ async fn a_version_that_came_during_the_job_does_not_stop_an_append() {
     assert_eq!(bench.predictions().await, doubled(200));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn jobs_that_write_one_table_at_the_same_time_all_count() {
+    let mut bench = Bench::new(Fake::new(), 1, 100);
+    bench.run().await.unwrap();
+    bench.job.mode = Mode::Append;
+    write_parquet(&bench.path("in/0.parquet"), &table_rows(100, 100), 10);
+    let mut other = bench.job.clone();
+    other.input = bench.path("more.parquet").to_string_lossy().into_owned();
+    write_parquet(&bench.path("more.parquet"), &table_rows(200, 100), 10);
+    let components = Components {
+        id: Uuid::new_v4(),
+        ..bench.components.clone()
+    };
+    let (one, another) = tokio::join!(bench.run(), run(&other, &components));
+    let versions = [
+        one.unwrap().version.unwrap(),
+        another.unwrap().version.unwrap(),
+    ];
+    assert_eq!(versions.iter().sum::<i64>(), 3, "{versions:?}");
+    assert_eq!(bench.predictions().await, doubled(300));
+}
+
 /// A Delta table with the partition column `country`, as other writers make it.
 async fn partitioned(bench: &Bench) {
     let table = bench.path("in");
@@ -286,4 +308,30 @@ async fn a_table_whose_rules_nothing_here_enforces_is_not_written() {
     bench.job.mode = Mode::Append;
     let error = bench.refused().await;
     assert!(error.to_string().contains("`checkConstraints`"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_long_enough_for_a_checkpoint_is_read_and_written() {
+    let mut bench = Bench::on(TempDir::new().unwrap(), Fake::new().with_outputs(&["x"]));
+    let protocol = json!({"minReaderVersion": 1, "minWriterVersion": 2});
+    by_hand(
+        &bench,
+        &protocol,
+        &json!({"delta.checkpointInterval": "2"}),
+        None,
+    );
+    bench.job.mode = Mode::Append;
+    bench.job.output.clone_from(&bench.job.input);
+    bench.job.input = bench.path("more").to_string_lossy().into_owned();
+    for version in 1..6 {
+        write_parquet(
+            &bench.path("more/0.parquet"),
+            &table_rows(version * 10, 10),
+            10,
+        );
+        assert_eq!(bench.run().await.unwrap().version, Some(version as i64));
+    }
+    assert!(bench.path("in/_delta_log/_last_checkpoint").exists());
+    let rows = read(&bench.path("in")).await;
+    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 60);
 }
