@@ -2,6 +2,7 @@
 //!
 //! `BLESS=1 cargo test -p envelope-format --test vectors` writes the files anew. `NAME.envelope` is
 //! refused with the message in `NAME.txt`.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod forge;

@@ -9,6 +9,11 @@
 //! [`exact`] changes types where that changes no value.
 
 mod assemble;
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "arguments from Python arrive by value"
+)]
+
 mod batch;
 mod capsule;
 mod exact;
