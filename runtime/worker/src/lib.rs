@@ -7,13 +7,12 @@
 //! Read in this order: [`serve`] is the worker's loop; `python/rows.py` and `python/columns.py`
 //! convert between Python objects and [`Batch`]es; [`read`] and [`assemble`] do it value by value,
 //! [`exact`] changes types where that changes no value.
-
-mod assemble;
 #![allow(
     clippy::needless_pass_by_value,
     reason = "arguments from Python arrive by value"
 )]
 
+mod assemble;
 mod batch;
 mod capsule;
 mod exact;
