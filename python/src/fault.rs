@@ -55,6 +55,10 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
 
     let message = chain(error);
     let fault = |code| Fault::new(code, message.clone());
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the rest is not the caller's to mend"
+    )]
     let fault = match error {
         Error::Envelope { .. } => fault("bad_envelope"),
         Error::NoSuchFunction(_) => fault("not_found"),
