@@ -2,7 +2,7 @@
 //! store, and runs their functions in workers. What can be said in Python is said in Python.
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "arguments from Python arrive by value"
+    reason = "arguments come from Python by value"
 )]
 
 mod archive;

@@ -51,15 +51,10 @@ fn exactly(column: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
 
 /// Whether a column of this type has no values, only missing ones and empty lists.
 fn is_nothing(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Null => true,
-        DataType::List(item) => is_nothing(item.data_type()),
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "all other types have values"
-        )]
-        _ => false,
+    if let DataType::List(item) = data_type {
+        return is_nothing(item.data_type());
     }
+    *data_type == DataType::Null
 }
 
 /// Whether values of the two types can be equal: a number is a number, a moment a moment.

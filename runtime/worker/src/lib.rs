@@ -1,4 +1,4 @@
-//! The part of Model Envelope that runs inside CPython: one build for every minor from 3.10 on.
+//! The part of Model Envelope that runs inside `CPython`: one build for every minor from 3.10 on.
 //!
 //! As a cdylib it is the core of a worker process: the launcher starts an interpreter, which loads
 //! this library by path and calls `main`. As an rlib it gives the Python package the same
@@ -9,7 +9,8 @@
 //! [`exact`] changes types where that changes no value.
 #![allow(
     clippy::needless_pass_by_value,
-    reason = "arguments from Python arrive by value"
+    clippy::too_many_arguments,
+    reason = "arguments come from Python by value, and the interpreter's token is one of them"
 )]
 
 mod assemble;
