@@ -61,6 +61,7 @@ fn renamed(name: &str) -> Vec<u8> {
 }
 
 /// Every invalid vector: the rule, what is wrong, and the bytes.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn invalid() -> Vec<(&'static str, Vec<u8>)> {
     let good = Forge::good().bytes();
     vec![
