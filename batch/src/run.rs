@@ -169,7 +169,8 @@ async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Pl
     let partitions = partitions.unwrap_or(NonZeroUsize::MIN);
     let callable = Callable::new(Arc::clone(&components.rows), partitions);
     let planned = async {
-        let session = plan::session(callable, partitions, batch_rows)?;
+        let files = Arc::new(attempt.store());
+        let session = plan::session(callable, files, partitions, batch_rows);
         let map = (map, columns.mapped);
         let logical = plan::logical(
             Arc::clone(source),

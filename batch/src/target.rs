@@ -10,7 +10,7 @@ use deltalake_core::table::state::DeltaTableState;
 use uuid::Uuid;
 
 use crate::delta_schema::written;
-use crate::durable::{create_folders, parent};
+use crate::durable::{DurableStore, Gate, create_folders, parent};
 use crate::location::Location;
 use crate::schema::check_same;
 use crate::snapshot::{loaded, unreadable, unsupported};
@@ -95,6 +95,7 @@ impl Target {
                 job,
                 staged,
                 made,
+                gate: Gate::default(),
                 kept: false,
             }),
             Err(source) => Err(Error::Write {
@@ -278,6 +279,8 @@ pub(crate) struct Attempt {
     staged: bool,
     /// Folders that were not there before, outermost first.
     made: Vec<PathBuf>,
+    /// Open as long as files may be written.
+    gate: Gate,
     kept: bool,
 }
 
@@ -290,6 +293,11 @@ impl Attempt {
     /// What the names of its files contain.
     pub(crate) fn job(&self) -> &str {
         &self.job
+    }
+
+    /// Where its files can be written, until it ends.
+    pub(crate) fn store(&self) -> DurableStore {
+        DurableStore::behind(self.gate.clone())
     }
 
     /// Makes a folder that goes when the attempt goes.
@@ -336,6 +344,8 @@ impl Drop for Attempt {
         if self.kept {
             return;
         }
+        // Tasks that were stopped may have left a write behind that is not done yet.
+        self.gate.close();
         if let Err(error) = self.delete() {
             let folder = self.folder.display();
             tracing::warn!(%error, job = self.job, "files of a failed job stay in `{folder}`; no reader sees them");
