@@ -351,12 +351,3 @@ impl ExtensionPlanner for EnvelopeExtensionPlanner {
         Ok(None)
     }
 }
-
-/// For tests and messages: a schema of plain fields.
-#[cfg(test)]
-pub(crate) fn schema_of(fields: &[(&str, arrow_schema::DataType, bool)]) -> SchemaRef {
-    let field = |(name, data_type, nullable): &(&str, arrow_schema::DataType, bool)| {
-        arrow_schema::Field::new(*name, data_type.clone(), *nullable)
-    };
-    Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
-}

@@ -168,7 +168,7 @@ mod tests {
     use arrow_array::{Float64Array, Int64Array, StringArray};
 
     use super::*;
-    use crate::plan::schema_of;
+    use crate::fake::schema_of;
 
     fn of(name: &str, nullable: bool, column: ArrayRef) -> Value {
         let schema = schema_of(&[(name, column.data_type().clone(), nullable)]);

@@ -10,10 +10,11 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::Error;
+use crate::attempt::Attempt;
 use crate::durable::{parent, sync_folder};
 use crate::location::{Location, store_path};
 use crate::part_file::{Part, PartFile};
-use crate::target::{Attempt, ParquetChange, Target};
+use crate::target::{ParquetChange, Target};
 
 pub(super) async fn commit(
     target: &Target,
