@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 use crate::Error;
+use crate::attempt::Attempt;
 use crate::part_file::Part;
-use crate::target::{Attempt, Change, Target};
+use crate::target::{Change, Target};
 
 /// What the log of a Delta table says about the job, beside its files.
 pub(crate) type Facts = HashMap<String, Value>;

@@ -153,7 +153,7 @@ mod tests {
     use arrow_array::TimestampNanosecondArray;
 
     use super::*;
-    use crate::plan::schema_of;
+    use crate::fake::schema_of;
 
     #[test]
     fn delta_columns_hold_every_value() {

@@ -6,11 +6,12 @@
 //! file, the file is synced, it gets its name, and then the folder is synced.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::ops::Range;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path as FilePath, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
@@ -19,67 +20,126 @@ use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions,
-    RenameTargetMode, Result, UploadPart,
+    Result, UploadPart,
 };
 
-/// The local file system; writes are done when they are on the disk.
+/// The local file system, from `/` on; writes are done when they are on the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct DurableStore {
-    inner: Arc<LocalFileSystem>,
+    reads: Arc<LocalFileSystem>,
+    gate: Gate,
 }
 
 impl DurableStore {
-    /// All of the local file system, from `/` on.
+    /// A store that can always be written.
     pub(crate) fn local() -> Self {
+        Self::behind(Gate::default())
+    }
+
+    /// A store that can be written until `gate` is closed.
+    pub(crate) fn behind(gate: Gate) -> Self {
         Self {
-            inner: Arc::new(LocalFileSystem::new()),
+            reads: Arc::new(LocalFileSystem::new()),
+            gate,
         }
     }
 
-    /// Gives the complete file at `staged` its name.
-    async fn publish(
+    fn unnamed(&self, location: &Path) -> Result<Unnamed> {
+        Unnamed::beside(self.reads.path_to_filesystem(location)?).map_err(failed)
+    }
+
+    /// Does blocking work on another thread. It goes on when nobody waits for it any more, so it
+    /// must pass the gate.
+    async fn write<T: Send + 'static>(
         &self,
-        staged: &Path,
-        location: &Path,
-        target_mode: RenameTargetMode,
-    ) -> Result<()> {
-        let file = self.inner.path_to_filesystem(staged)?;
-        let folder = parent(&self.inner.path_to_filesystem(location)?);
-        blocking(move || File::open(file)?.sync_all()).await?;
-        let options = RenameOptions {
-            target_mode,
-            ..RenameOptions::default()
-        };
-        if let Err(error) = self.inner.rename_opts(staged, location, options).await {
-            self.forget(staged).await;
-            return Err(error);
-        }
-        blocking(move || sync_folder(&folder)).await
-    }
-
-    async fn forget(&self, staged: &Path) {
-        if let Ok(file) = self.inner.path_to_filesystem(staged) {
-            // Nobody reads hidden files: one that stays costs space only.
-            let _ = blocking(move || std::fs::remove_file(file)).await;
-        }
+        work: impl FnOnce() -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let gate = self.gate.clone();
+        tokio::task::spawn_blocking(move || gate.pass(work)).await?
     }
 }
 
-/// A hidden name beside `location` that no other write has. It contains the file's own name, so
-/// that whoever cleans up after a failed job finds it.
-fn staged(location: &Path) -> Path {
-    static WRITES: AtomicU64 = AtomicU64::new(0);
-    let write = WRITES.fetch_add(1, Ordering::Relaxed);
-    let name = location.filename().unwrap_or_default();
-    let staged = format!(".{name}.{}-{write}", std::process::id());
-    let mut parts: Vec<_> = location.parts().collect();
-    parts.pop();
-    parts.into_iter().chain([staged.as_str().into()]).collect()
+/// Lets writes through until it is closed.
+///
+/// Writes outlive the tasks that ask for them. Who deletes what was written must know that
+/// nothing comes after.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Gate {
+    closed: Arc<RwLock<bool>>,
+}
+
+impl Gate {
+    fn pass<T>(&self, work: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let closed = self.closed.read().unwrap_or_else(PoisonError::into_inner);
+        if *closed {
+            return Err(io::Error::other("the job has ended"));
+        }
+        work()
+    }
+
+    /// Waits for the writes that have begun; no other begins.
+    pub(crate) fn close(&self) {
+        *self.closed.write().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+}
+
+/// A file that has a hidden name until it is complete. The hidden name contains the later one, so
+/// that whoever cleans up after a job finds it.
+#[derive(Debug)]
+struct Unnamed {
+    hidden: PathBuf,
+    target: PathBuf,
+}
+
+impl Unnamed {
+    fn beside(target: PathBuf) -> io::Result<Self> {
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let write = WRITES.fetch_add(1, Ordering::Relaxed);
+        let name = target
+            .file_name()
+            .ok_or(io::ErrorKind::InvalidFilename)?
+            .to_string_lossy();
+        let hidden = format!(".{name}.{}-{write}", std::process::id());
+        Ok(Self {
+            hidden: parent(&target).join(hidden),
+            target,
+        })
+    }
+
+    fn create(&self) -> io::Result<File> {
+        create_folders(&parent(&self.target))?;
+        File::create_new(&self.hidden)
+    }
+
+    /// Gives the file its name, durably.
+    fn publish(&self, file: &File, mode: &PutMode) -> io::Result<()> {
+        file.sync_all()?;
+        if *mode == PutMode::Create {
+            std::fs::hard_link(&self.hidden, &self.target)?;
+            std::fs::remove_file(&self.hidden)?;
+        } else {
+            std::fs::rename(&self.hidden, &self.target)?;
+        }
+        sync_folder(&parent(&self.target))
+    }
+
+    fn put(&self, payload: &PutPayload, mode: &PutMode) -> io::Result<()> {
+        let mut file = self.create()?;
+        let written = payload.iter().try_for_each(|bytes| file.write_all(bytes));
+        written
+            .and_then(|()| self.publish(&file, mode))
+            .inspect_err(|_| self.forget())
+    }
+
+    fn forget(&self) {
+        // Nobody reads hidden files: one that stays costs space only.
+        let _ = std::fs::remove_file(&self.hidden);
+    }
 }
 
 impl std::fmt::Display for DurableStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "Durable({})", self.inner)
+        write!(formatter, "Durable({})", self.reads)
     }
 }
 
@@ -91,39 +151,47 @@ impl ObjectStore for DurableStore {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        let target_mode = match options.mode {
-            PutMode::Overwrite => RenameTargetMode::Overwrite,
-            PutMode::Create => RenameTargetMode::Create,
+        if let PutMode::Update(_) = options.mode {
             // The local store knows no versions of a file; let it say so.
-            PutMode::Update(_) => return self.inner.put_opts(location, payload, options).await,
-        };
-        let staged = staged(location);
-        let options = PutOptions {
-            mode: PutMode::Overwrite,
-            ..options
-        };
-        let result = self.inner.put_opts(&staged, payload, options).await?;
-        self.publish(&staged, location, target_mode).await?;
-        Ok(result)
+            return self.reads.put_opts(location, payload, options).await;
+        }
+        let unnamed = self.unnamed(location)?;
+        match self
+            .write(move || unnamed.put(&payload, &options.mode))
+            .await
+        {
+            Ok(()) => Ok(PutResult {
+                e_tag: None,
+                version: None,
+            }),
+            Err(source) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Err(Error::AlreadyExists {
+                    path: location.to_string(),
+                    source: Box::new(source),
+                })
+            }
+            Err(source) => Err(failed(source)),
+        }
     }
 
     async fn put_multipart_opts(
         &self,
         location: &Path,
-        options: PutMultipartOptions,
+        _options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        let staged = staged(location);
-        let upload = self.inner.put_multipart_opts(&staged, options).await?;
+        let unnamed = Arc::new(self.unnamed(location)?);
+        let new = Arc::clone(&unnamed);
+        let file = self.write(move || new.create()).await.map_err(failed)?;
         Ok(Box::new(DurableUpload {
             store: self.clone(),
-            upload,
-            staged,
-            location: location.clone(),
+            unnamed,
+            file: Arc::new(file),
+            end: 0,
         }))
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        self.inner.get_opts(location, options).await
+        self.reads.get_opts(location, options).await
     }
 
     async fn get_ranges(
@@ -131,18 +199,18 @@ impl ObjectStore for DurableStore {
         location: &Path,
         ranges: &[Range<u64>],
     ) -> Result<Vec<bytes::Bytes>> {
-        self.inner.get_ranges(location, ranges).await
+        self.reads.get_ranges(location, ranges).await
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(locations)
+        self.reads.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
+        self.reads.list(prefix)
     }
 
     fn list_with_offset(
@@ -150,47 +218,71 @@ impl ObjectStore for DurableStore {
         prefix: Option<&Path>,
         offset: &Path,
     ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
+        self.reads.list_with_offset(prefix, offset)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
+        self.reads.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
+        self.reads.copy_opts(from, to, options).await
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.inner.rename_opts(from, to, options).await
+        self.reads.rename_opts(from, to, options).await
     }
 }
 
-/// An upload that gets its name when it is complete and on the disk.
+/// A file that is written in parts. It has no name, and is deleted, unless it is completed.
 #[derive(Debug)]
 struct DurableUpload {
     store: DurableStore,
-    upload: Box<dyn MultipartUpload>,
-    staged: Path,
-    location: Path,
+    unnamed: Arc<Unnamed>,
+    file: Arc<File>,
+    /// Where the next part begins.
+    end: u64,
 }
 
 #[async_trait]
 impl MultipartUpload for DurableUpload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
-        self.upload.put_part(data)
+        let (store, file) = (self.store.clone(), Arc::clone(&self.file));
+        let mut offset = self.end;
+        self.end += data.content_length() as u64;
+        Box::pin(async move {
+            let write = move || {
+                for bytes in &data {
+                    file.write_all_at(bytes, offset)?;
+                    offset += bytes.len() as u64;
+                }
+                Ok(())
+            };
+            store.write(write).await.map_err(failed)
+        })
     }
 
     async fn complete(&mut self) -> Result<PutResult> {
-        let result = self.upload.complete().await?;
+        let (unnamed, file) = (Arc::clone(&self.unnamed), Arc::clone(&self.file));
         self.store
-            .publish(&self.staged, &self.location, RenameTargetMode::Overwrite)
-            .await?;
-        Ok(result)
+            .write(move || unnamed.publish(&file, &PutMode::Overwrite))
+            .await
+            .map_err(failed)?;
+        Ok(PutResult {
+            e_tag: None,
+            version: None,
+        })
     }
 
     async fn abort(&mut self) -> Result<()> {
-        self.upload.abort().await
+        self.unnamed.forget();
+        Ok(())
+    }
+}
+
+impl Drop for DurableUpload {
+    fn drop(&mut self) {
+        self.unnamed.forget();
     }
 }
 
@@ -225,12 +317,11 @@ pub(crate) fn parent(path: &FilePath) -> PathBuf {
     path.parent().unwrap_or(path).to_path_buf()
 }
 
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<()> {
-    let done = tokio::task::spawn_blocking(work).await?;
-    done.map_err(|source| Error::Generic {
+fn failed(source: io::Error) -> Error {
+    Error::Generic {
         store: "Durable",
         source: Box::new(source),
-    })
+    }
 }
 
 #[cfg(test)]
@@ -295,5 +386,27 @@ mod tests {
         let [outer, inner] = [folder.path().join("a"), folder.path().join("a/b")];
         assert_eq!(create_folders(&inner).unwrap(), [outer, inner.clone()]);
         assert_eq!(create_folders(&inner).unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_written_after_the_gate_is_closed() {
+        let (folder, path) = folder();
+        let gate = Gate::default();
+        let store = DurableStore::behind(gate.clone());
+        let mut upload = store
+            .put_multipart(&path.clone().join("part.parquet"))
+            .await
+            .unwrap();
+        gate.close();
+        assert!(upload.put_part("half".into()).await.is_err());
+        assert!(upload.complete().await.is_err());
+        drop(upload);
+        assert!(
+            store
+                .put(&path.join("0.json"), "first".into())
+                .await
+                .is_err()
+        );
+        assert_eq!(names(&folder), Vec::<String>::new());
     }
 }

@@ -1,4 +1,4 @@
-//! A query function written in Rust, in place of the workers.
+//! What tests use in place of the workers: a query function written in Rust.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch};
+use arrow_schema::{Schema, SchemaRef};
 use async_trait::async_trait;
 use envelope_format::{DataType, Digest, Field, Manifest};
 
@@ -119,4 +120,12 @@ fn double(fake: &Fake, rows: &RecordBatch) -> RecordBatch {
     let schema = runtime::arrow_schema(&fake.manifest.functions[0].signature.output);
     let columns = vec![doubled; schema.fields().len()];
     RecordBatch::try_new(schema, columns).unwrap()
+}
+
+/// A schema of plain fields: name, type, nullable.
+pub(crate) fn schema_of(fields: &[(&str, arrow_schema::DataType, bool)]) -> SchemaRef {
+    let field = |(name, data_type, nullable): &(&str, arrow_schema::DataType, bool)| {
+        arrow_schema::Field::new(*name, data_type.clone(), *nullable)
+    };
+    Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
 }

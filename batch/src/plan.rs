@@ -18,7 +18,7 @@ use datafusion::common::{DFSchema, DFSchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
@@ -29,6 +29,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use envelope_format::{Digest, Signature};
+use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use crate::function::Callable;
@@ -84,12 +85,13 @@ impl Callables {
     }
 }
 
-/// A session that can carry out plans with our nodes.
+/// A session that can carry out plans with our nodes; `files` is where it reads and writes.
 pub(crate) fn session(
     callable: Callable,
+    files: Arc<dyn ObjectStore>,
     partitions: NonZeroUsize,
     batch_rows: usize,
-) -> Result<SessionState> {
+) -> SessionState {
     let callables = Callables(HashMap::from([(
         callable.rows.digest(),
         Arc::new(callable),
@@ -102,14 +104,15 @@ pub(crate) fn session(
     options.optimizer.repartition_file_scans = true;
     // The function is the expensive part, not the reading: share out even small files.
     options.optimizer.repartition_file_min_size = 0;
-    let environment = RuntimeEnvBuilder::new()
-        .with_object_store_registry(Arc::new(crate::sink_exec::durable_stores()))
-        .build_arc()?;
-    Ok(SessionStateBuilder::new_with_default_features()
+    let session = SessionStateBuilder::new_with_default_features()
         .with_config(config)
-        .with_runtime_env(environment)
         .with_query_planner(Arc::new(EnvelopeQueryPlanner))
-        .build())
+        .build();
+    let local = ObjectStoreUrl::local_filesystem();
+    session
+        .runtime_env()
+        .register_object_store(local.as_ref(), files);
+    session
 }
 
 /// `source` → map → sink.
@@ -347,13 +350,4 @@ impl ExtensionPlanner for EnvelopeExtensionPlanner {
         }
         Ok(None)
     }
-}
-
-/// For tests and messages: a schema of plain fields.
-#[cfg(test)]
-pub(crate) fn schema_of(fields: &[(&str, arrow_schema::DataType, bool)]) -> SchemaRef {
-    let field = |(name, data_type, nullable): &(&str, arrow_schema::DataType, bool)| {
-        arrow_schema::Field::new(*name, data_type.clone(), *nullable)
-    };
-    Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
 }

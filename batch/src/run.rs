@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::attempt::Attempt;
 use crate::commit::{Facts, commit};
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
 use crate::location::{Location, store_path};
@@ -23,7 +24,7 @@ use crate::progress::{Progress, report};
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
 use crate::source::Source;
-use crate::target::{Attempt, Change, Target};
+use crate::target::{Change, Target};
 use crate::{Error, Job, MapRows};
 
 /// What does the work of a job.
@@ -92,7 +93,7 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
     let source = Arc::new(Source::open(&Location::parse(&job.input)?).await?);
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
     let target = Target::check(job, &columns.mapped).await?;
-    let attempt = target.begin(components.id)?;
+    let attempt = Attempt::begin(&target, components.id)?;
     let planned = plan(
         job,
         components,
@@ -169,7 +170,8 @@ async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Pl
     let partitions = partitions.unwrap_or(NonZeroUsize::MIN);
     let callable = Callable::new(Arc::clone(&components.rows), partitions);
     let planned = async {
-        let session = plan::session(callable, partitions, batch_rows)?;
+        let files = Arc::new(attempt.store());
+        let session = plan::session(callable, files, partitions, batch_rows);
         let map = (map, columns.mapped);
         let logical = plan::logical(
             Arc::clone(source),

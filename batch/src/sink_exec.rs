@@ -9,9 +9,7 @@ use arrow_array::{RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
-use datafusion::execution::object_store::{
-    DefaultObjectStoreRegistry, ObjectStoreRegistry as _, ObjectStoreUrl,
-};
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{
@@ -25,20 +23,9 @@ use object_store::path::Path;
 
 use crate::Error;
 use crate::delta_schema::convert;
-use crate::durable::DurableStore;
 use crate::map_exec::properties;
 use crate::part_file::{Part, PartFile};
 use crate::plan::{SinkSpec, only};
-
-/// Stores of a session: what it writes to local files is on the disk when the write is done.
-pub(crate) fn durable_stores() -> DefaultObjectStoreRegistry {
-    let stores = DefaultObjectStoreRegistry::new();
-    stores.register_store(
-        ObjectStoreUrl::local_filesystem().as_ref(),
-        Arc::new(DurableStore::local()),
-    );
-    stores
-}
 
 /// The physical `EnvelopeSink`.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::TimestampMicrosecondType;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
-use arrow_schema::{DataType, Schema, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Schema, TimeUnit};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::min_max::{MaxAccumulator, MinAccumulator};
 use datafusion::logical_expr::Accumulator as _;
@@ -28,6 +28,7 @@ pub(crate) struct Statistics {
 
 #[derive(Debug)]
 struct Column {
+    position: usize,
     name: String,
     nulls: usize,
     range: Option<(MinAccumulator, MaxAccumulator)>,
@@ -35,22 +36,15 @@ struct Column {
 
 impl Statistics {
     pub(crate) fn new(schema: &Schema) -> Result<Self> {
-        let indexed = schema.fields().iter().take(INDEXED_COLUMNS);
-        let columns = indexed.map(|field| {
-            let data_type = field.data_type();
-            let range = match has_range(data_type) {
-                true => Some((
-                    MinAccumulator::try_new(data_type)?,
-                    MaxAccumulator::try_new(data_type)?,
-                )),
-                false => None,
-            };
-            Ok(Column {
-                name: field.name().clone(),
-                nulls: 0,
-                range,
-            })
-        });
+        // The log counts within structs, and not at all within lists: neither is worth it here.
+        let plain = |(_, field): &(usize, &FieldRef)| !field.data_type().is_nested();
+        let indexed = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .take(INDEXED_COLUMNS)
+            .filter(plain);
+        let columns = indexed.map(|(position, field)| Column::new(position, field));
         Ok(Self {
             rows: 0,
             columns: columns.collect::<Result<_>>()?,
@@ -59,10 +53,9 @@ impl Statistics {
 
     pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
         self.rows += batch.num_rows();
-        for (column, values) in self.columns.iter_mut().zip(batch.columns()) {
-            column.add(values)?;
-        }
-        Ok(())
+        self.columns
+            .iter_mut()
+            .try_for_each(|column| column.add(batch.column(column.position)))
     }
 
     /// As the log has it, in JSON.
@@ -72,6 +65,7 @@ impl Statistics {
             name,
             nulls: count,
             range,
+            ..
         } in self.columns
         {
             nulls.insert(name.clone(), json!(count));
@@ -89,6 +83,23 @@ impl Statistics {
 }
 
 impl Column {
+    fn new(position: usize, field: &Field) -> Result<Self> {
+        let data_type = field.data_type();
+        let range = match has_range(data_type) {
+            true => Some((
+                MinAccumulator::try_new(data_type)?,
+                MaxAccumulator::try_new(data_type)?,
+            )),
+            false => None,
+        };
+        Ok(Self {
+            position,
+            name: field.name().clone(),
+            nulls: 0,
+            range,
+        })
+    }
+
     fn add(&mut self, values: &ArrayRef) -> Result<()> {
         self.nulls += values.null_count();
         if let Some((least, most)) = &mut self.range {
@@ -157,7 +168,7 @@ mod tests {
     use arrow_array::{Float64Array, Int64Array, StringArray};
 
     use super::*;
-    use crate::plan::schema_of;
+    use crate::fake::schema_of;
 
     fn of(name: &str, nullable: bool, column: ArrayRef) -> Value {
         let schema = schema_of(&[(name, column.data_type().clone(), nullable)]);

@@ -1,4 +1,4 @@
-//! Where results go: what is there before the job, and the files of an attempt until it is done.
+//! Where results go: what is there before the job, and what its commit will do to it.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,8 @@ use deltalake_core::DeltaTable;
 use deltalake_core::kernel::StructField;
 use deltalake_core::kernel::transaction::PROTOCOL;
 use deltalake_core::table::state::DeltaTableState;
-use uuid::Uuid;
 
 use crate::delta_schema::written;
-use crate::durable::{create_folders, parent};
 use crate::location::Location;
 use crate::schema::check_same;
 use crate::snapshot::{loaded, unreadable, unsupported};
@@ -74,34 +72,6 @@ impl Target {
             written,
             change,
         })
-    }
-
-    /// Makes room for the files of one attempt.
-    pub(crate) fn begin(&self, job: Uuid) -> Result<Attempt, Error> {
-        let job = job.simple().to_string();
-        let path = self.location.path();
-        let (folder, staged) = match self.change {
-            // Files that the log does not name are not in the table.
-            Change::Delta(_) => (path.to_path_buf(), false),
-            // A hidden folder beside the table, on the same disk, so that it can be moved in.
-            Change::Parquet(_) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                (parent(path).join(format!(".{name}.{job}")), true)
-            }
-        };
-        match create_folders(&folder) {
-            Ok(made) => Ok(Attempt {
-                folder,
-                job,
-                staged,
-                made,
-                kept: false,
-            }),
-            Err(source) => Err(Error::Write {
-                path: folder,
-                source: Box::new(source),
-            }),
-        }
     }
 }
 
@@ -261,105 +231,5 @@ fn not_that(location: &Location, reason: &str) -> Error {
     Error::NotThatTable {
         path: location.to_string(),
         reason: reason.to_owned(),
-    }
-}
-
-/// The files of one attempt at a job, not visible yet.
-///
-/// An attempt that is dropped deletes its files, so neither an error nor a cancelled job leaves
-/// anything behind. It ends well by [`keep`](Self::keep) where the commit is one step, and by
-/// [`submit`](Self::submit) where an answer must be awaited.
-#[derive(Debug)]
-#[must_use = "an attempt that is dropped deletes its files"]
-pub(crate) struct Attempt {
-    folder: PathBuf,
-    job: String,
-    /// Whether the folder is the attempt's own, and not that of the table.
-    staged: bool,
-    /// Folders that were not there before, outermost first.
-    made: Vec<PathBuf>,
-    kept: bool,
-}
-
-impl Attempt {
-    /// Folder of its files.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// What the names of its files contain.
-    pub(crate) fn job(&self) -> &str {
-        &self.job
-    }
-
-    /// Makes a folder that goes when the attempt goes.
-    pub(crate) fn make(&mut self, folder: &Path) -> std::io::Result<()> {
-        self.made.extend(create_folders(folder)?);
-        Ok(())
-    }
-
-    /// The files are visible now, and somebody else's.
-    pub(crate) fn keep(mut self) {
-        self.kept = true;
-    }
-
-    /// The files are named to the log. Until it answers, readers may see them.
-    pub(crate) fn submit(mut self) -> Submitted {
-        self.kept = true;
-        Submitted(self)
-    }
-
-    fn delete(&self) -> std::io::Result<()> {
-        if self.staged {
-            return std::fs::remove_dir_all(&self.folder);
-        }
-        for entry in std::fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().contains(&self.job) {
-                delete_file(&entry.path())?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// An upload that is dropped deletes its own file, perhaps at this very moment.
-fn delete_file(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if self.kept {
-            return;
-        }
-        if let Err(error) = self.delete() {
-            let folder = self.folder.display();
-            tracing::warn!(%error, job = self.job, "files of a failed job stay in `{folder}`; no reader sees them");
-        }
-        for folder in self.made.iter().rev() {
-            // Only those that are empty go: somebody else may use them by now.
-            let _ = std::fs::remove_dir(folder);
-        }
-    }
-}
-
-/// Files that readers may see. Dropping it leaves them: a file too many costs space, a file too few
-/// costs a table.
-#[derive(Debug)]
-pub(crate) struct Submitted(Attempt);
-
-impl Submitted {
-    /// What the names of its files contain.
-    pub(crate) fn job(&self) -> &str {
-        &self.0.job
-    }
-
-    /// The log has not taken the files: they are deleted.
-    pub(crate) fn withdraw(mut self) {
-        self.0.kept = false;
     }
 }

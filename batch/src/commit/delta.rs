@@ -14,11 +14,12 @@ use object_store::ObjectStoreExt as _;
 
 use super::Facts;
 use crate::Error;
+use crate::attempt::{Attempt, Submitted};
 use crate::durable::DurableStore;
 use crate::location::{Location, store_path};
 use crate::part_file::Part;
 use crate::snapshot::{loaded, table, version_number};
-use crate::target::{Attempt, DeltaChange, Submitted, Target};
+use crate::target::{DeltaChange, Target};
 
 pub(super) async fn commit(
     target: &Target,

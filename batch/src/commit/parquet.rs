@@ -10,10 +10,11 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::Error;
-use crate::durable::{DurableStore, parent, sync_folder};
+use crate::attempt::Attempt;
+use crate::durable::{parent, sync_folder};
 use crate::location::{Location, store_path};
 use crate::part_file::{Part, PartFile};
-use crate::target::{Attempt, ParquetChange, Target};
+use crate::target::{ParquetChange, Target};
 
 pub(super) async fn commit(
     target: &Target,
@@ -91,13 +92,7 @@ fn replace(attempt: Attempt, old: &Path) -> io::Result<()> {
 async fn write_empty(attempt: &Attempt, schema: &SchemaRef) -> Result<(), Error> {
     let name = format!("part-00000-00000-{}.parquet", attempt.job());
     let location = store_path(&attempt.folder().join(&name))?;
-    let mut file = PartFile::begin(
-        Arc::new(DurableStore::local()),
-        location,
-        name,
-        schema,
-        false,
-    )?;
+    let mut file = PartFile::begin(Arc::new(attempt.store()), location, name, schema, false)?;
     file.write(&RecordBatch::new_empty(Arc::clone(schema)))
         .await?;
     file.finish().await?;

@@ -16,8 +16,7 @@ use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
 use super::*;
-use crate::fake::{Fake, Trouble};
-use crate::plan::schema_of;
+use crate::fake::{Fake, Trouble, schema_of};
 use crate::{Format, Mode, snapshot};
 
 mod deltas;
@@ -268,7 +267,7 @@ async fn planned(bench: &Bench) -> String {
     );
     let columns = Columns::decide(&source, &function.signature, &bench.job.keep).unwrap();
     let target = Target::check(&bench.job, &columns.mapped).await.unwrap();
-    let attempt = target.begin(*id).unwrap();
+    let attempt = Attempt::begin(&target, *id).unwrap();
     let parts = Parts {
         function,
         source: &source,

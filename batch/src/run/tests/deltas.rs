@@ -95,7 +95,7 @@ async fn a_version_that_came_during_the_job_does_not_stop_an_append() {
     ]);
     let early = Target::check(&bench.job, &mapped).await.unwrap();
     bench.run().await.unwrap();
-    let attempt = early.begin(Uuid::new_v4()).unwrap();
+    let attempt = Attempt::begin(&early, Uuid::new_v4()).unwrap();
     assert_eq!(
         commit(&early, attempt, &[], Facts::new()).await.unwrap(),
         Some(2)

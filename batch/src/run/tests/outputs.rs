@@ -188,7 +188,7 @@ async fn a_table_that_somebody_else_made_meanwhile_is_not_touched() {
         let early = Target::check(&bench.job, &mapped).await.unwrap();
         bench.run().await.unwrap();
         let before = bench.names();
-        let attempt = early.begin(Uuid::new_v4()).unwrap();
+        let attempt = Attempt::begin(&early, Uuid::new_v4()).unwrap();
         let error = commit(&early, attempt, &[], Facts::new())
             .await
             .unwrap_err();
