@@ -18,7 +18,16 @@ def rust():
     """`cargo nextest` where it is installed, `cargo test` otherwise; doc examples always by the latter."""
     packages = [part for crate in CRATES for part in ("-p", crate)]
     if subprocess.run(["cargo", "nextest", "--version"], capture_output=True, check=False).returncode == 0:
-        main = ["cargo", "nextest", "run", "--release", "--no-fail-fast", "--status-level=fail", *packages]
+        main = [
+            "cargo",
+            "nextest",
+            "run",
+            "--release",
+            "--no-fail-fast",
+            "--retries=1",
+            "--status-level=fail",
+            *packages,
+        ]
         yield "Rust", main, r"Summary .*?(\d+) tests? run: (\d+) passed"
         yield (
             "Rust examples",

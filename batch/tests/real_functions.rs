@@ -77,8 +77,10 @@ async fn run(job: &Job, runtime: &Runtime) -> Result<Summary, Error> {
 
 /// What a Python program prints that is given the folder and the file of an envelope.
 fn python(program: &str, folder: &TempDir, envelope: &str) -> String {
+    // Without the interpreter's own end, in which threads of the libraries it read with may abort.
+    let program = format!("{program}\nimport os, sys\nsys.stdout.flush()\nos._exit(0)");
     let output = Command::new(root().join(".venv/bin/python"))
-        .args(["-c", program])
+        .args(["-c", &program])
         .arg(folder.path())
         .arg(envelope_path(envelope))
         .output()
