@@ -222,7 +222,7 @@ pub enum DataType {
     /// A length of time.
     Duration(TimeUnit),
     /// A list of values of one type.
-    List(Box<DataType>),
+    List(Box<Self>),
 }
 
 /// What a timestamp or a duration counts.
@@ -340,11 +340,21 @@ impl fmt::Display for DataType {
             Self::Duration(unit) => write!(formatter, "duration[{unit}]"),
             Self::Timestamp(unit, None) => write!(formatter, "timestamp[{unit}]"),
             Self::Timestamp(unit, Some(zone)) => write!(formatter, "timestamp[{unit}, {zone}]"),
-            #[expect(
-                clippy::wildcard_enum_match_arm,
-                reason = "every other type is in PLAIN"
-            )]
-            _ => Ok(()),
+            Self::Null
+            | Self::Bool
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64
+            | Self::Float32
+            | Self::Float64
+            | Self::Utf8
+            | Self::Binary
+            | Self::Date => Ok(()), // found in PLAIN
         }
     }
 }

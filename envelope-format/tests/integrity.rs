@@ -1,4 +1,5 @@
 //! What must hold for every envelope, and for every way to damage one.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod forge;

@@ -2,6 +2,7 @@
 //!
 //! `BLESS=1 cargo test -p envelope-format --test vectors` writes the files anew. `NAME.envelope` is
 //! refused with the message in `NAME.txt`.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod forge;
@@ -60,6 +61,7 @@ fn renamed(name: &str) -> Vec<u8> {
 }
 
 /// Every invalid vector: the rule, what is wrong, and the bytes.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn invalid() -> Vec<(&'static str, Vec<u8>)> {
     let good = Forge::good().bytes();
     vec![

@@ -24,7 +24,7 @@ impl EnvelopeFile {
         let path = path.into();
         let file = open(&path)?;
         let length = file.length().map_err(|source| reading(&path, source))?;
-        Self::from_section(path, file, 0, length)
+        Self::from_section(&path, file, 0, length)
     }
 
     /// Opens the envelope in the `length` bytes of `path` from `offset` on.
@@ -34,14 +34,14 @@ impl EnvelopeFile {
     pub fn open_section(path: impl Into<PathBuf>, offset: u64, length: u64) -> Result<Self, Error> {
         let path = path.into();
         let file = open(&path)?;
-        Self::from_section(path, file, offset, length)
+        Self::from_section(&path, file, offset, length)
     }
 
     /// Workers run in another folder and open the file again: its path must not depend on ours.
-    fn from_section(path: PathBuf, file: File, offset: u64, length: u64) -> Result<Self, Error> {
+    fn from_section(path: &Path, file: File, offset: u64, length: u64) -> Result<Self, Error> {
         let path = path
             .canonicalize()
-            .map_err(|source| reading(&path, source))?;
+            .map_err(|source| reading(path, source))?;
         match Envelope::open(Section::new(file, offset, length)) {
             Ok(envelope) => Ok(Self {
                 path,

@@ -364,10 +364,10 @@ impl Pool {
 }
 
 fn broken(error: Error) -> (String, String) {
-    match error {
-        Error::Start { reason, stderr } => (reason, stderr),
-        other => (other.to_string(), String::new()),
+    if let Error::Start { reason, stderr } = error {
+        return (reason, stderr);
     }
+    (error.to_string(), String::new())
 }
 
 /// Ends workers that have had nothing to do, down to the least number.

@@ -1,6 +1,6 @@
 //! One envelope as an HTTP service.
 //!
-//! [`run`] makes a service of an envelope file, [`serve`] of a runtime that is there already, and
+//! [`run`](fn@run) makes a service of an envelope file, [`serve`] of a runtime that is there already, and
 //! [`build`] writes one executable that carries its envelope. Read in this order: [`Settings`] say
 //! how a service behaves and [`Components`] what it is made of; `service` is its life, `answer` the
 //! whole path of a request, and each stage of that path a file.

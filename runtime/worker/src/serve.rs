@@ -30,14 +30,16 @@ pub(crate) fn main(py: Python<'_>, descriptor: i32) -> PyResult<()> {
                 file,
                 functions,
             } => {
-                worker.load(py, modules.as_deref(), &file, &functions, &body)?;
+                let loaded = load_all(py, modules.as_deref(), &file, &functions, &body);
+                worker.loaded(py, loaded)?;
             }
             Request::Call {
                 id,
                 function,
                 each_row,
             } => {
-                worker.answer(py, id, &function, each_row, &body)?;
+                let name = &function;
+                worker.answer(py, &Asked { id, name, each_row }, &body)?;
             }
         }
     }
@@ -49,16 +51,16 @@ struct Worker {
     functions: Vec<Loaded>,
 }
 
+/// One call.
+struct Asked<'m> {
+    id: u64,
+    name: &'m str,
+    each_row: bool,
+}
+
 impl Worker {
-    fn load(
-        &mut self,
-        py: Python<'_>,
-        modules: Option<&str>,
-        file: &str,
-        functions: &[FunctionToLoad],
-        pickles: &[u8],
-    ) -> PyResult<()> {
-        match load_all(py, modules, file, functions, pickles) {
+    fn loaded(&mut self, py: Python<'_>, loaded: PyResult<Vec<Loaded>>) -> PyResult<()> {
+        match loaded {
             Ok(loaded) => {
                 self.functions = loaded;
                 let python = Python::version_str()
@@ -77,14 +79,8 @@ impl Worker {
         }
     }
 
-    fn answer(
-        &mut self,
-        py: Python<'_>,
-        id: u64,
-        name: &str,
-        each_row: bool,
-        body: &[u8],
-    ) -> PyResult<()> {
+    fn answer(&mut self, py: Python<'_>, asked: &Asked<'_>, body: &[u8]) -> PyResult<()> {
+        let &Asked { id, name, each_row } = asked;
         let Some(function) = self.functions.iter().find(|function| function.name == name) else {
             let exception = Exception {
                 kind: "LookupError".into(),
