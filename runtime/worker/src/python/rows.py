@@ -23,15 +23,8 @@ HINT = (
 )
 ARROW = ("polars.DataFrame", "polars.Series", "pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.Array")
 ONE_ROW = ("keywords", "scalar")
-UNNAMED = (
-    "pandas.Series",
-    "polars.Series",
-    "pyarrow.Array",
-    "numpy.vector",
-    "numpy.matrix",
-    "list",
-    "scalar",
-)
+UNNAMED = ("pandas.Series", "polars.Series", "pyarrow.Array", "numpy.vector", "numpy.matrix")
+UNNAMED += ("list", "scalar")
 MAX_COLUMNS = 10_000
 # Arrow types that hold the same as a plain one, in another layout.
 LAYOUTS = ("large_string", "string_view", "large_binary", "binary_view")
@@ -111,16 +104,14 @@ def _pruned(value, known):
     if isinstance(value, dict):
         return {key: item for key, item in value.items() if key in known}
     if isinstance(value, list) and isinstance(value[0], dict) and value[0].keys() - known:
-        return [
-            {key: row[key] for key in row if key in known} if isinstance(row, dict) else row for row in value
-        ]
+        return [_pruned(row, known) for row in value]
     names = getattr(value, "column_names", None)  # pyarrow
     if names is None and getattr(value, "ndim", 2) == 2:
         names = getattr(value, "columns", None)  # pandas, polars
     if names is None or all(name in known for name in names):
         return value
     kept = [name for name in names if name in known]
-    return value.select(kept) if hasattr(value, "select") else value[kept]
+    return value[kept] if hasattr(value, "iloc") else value.select(kept)
 
 
 def _nothing(fields):
