@@ -79,7 +79,7 @@ class Envelope:
         conversions = _native.conversions()
         takes, gives = described["signature"]["input"], described["signature"]["output"]
         try:
-            rows = conversions.encode_input(data, takes, takes["fields"][0]["name"])
+            rows = conversions.encode_input(data, takes)
         except conversions.Unsupported as error:
             raise InvalidInput(f"`{described['name']}` cannot take this: {error}") from None
         return conversions.decode(

@@ -175,7 +175,9 @@ def test_other_tables_are_taken_as_the_samples_kind(total):
 @pytest.mark.parametrize(
     ("rows", "reason"),
     [
-        ({"a": [1.5], "b": [1]}, "no column `c`; it has `a`, `b`"),
+        ({"a": [1.5], "b": [1]}, "the input has no column `c`"),
+        (np.ones((2, 2)), "the input has 2 columns without names, the function takes 3"),
+        ([1.5], "the input has 1 columns without names, the function takes 3"),
         ({"a": ["1"], "b": [1], "c": ["x"]}, "`a` is utf8, the signature says float64"),
         ({"a": [2**53 + 1], "b": [1], "c": ["x"]}, "`a` has int64 values that float64 does not hold exactly"),
         ({"a": [1.5], "b": [1.0], "c": ["x"]}, "`b` is float64, the signature says int64"),
@@ -183,7 +185,7 @@ def test_other_tables_are_taken_as_the_samples_kind(total):
         (pd.DataFrame({"a": [1.5]}, index=["x"]), "the index holds data"),
         (object(), "a builtins.object is not a kind of rows"),
         (pl.DataFrame({"a": [{"x": 1}]}), "Struct"),
-        (pl.DataFrame(), "the input has no column `a`, `b`, `c`; it has none"),
+        (pl.DataFrame(), "the input has no column `a`, `b`, `c`"),
     ],
 )
 def test_rows_that_do_not_fit_are_refused(total, rows, reason):
@@ -197,6 +199,33 @@ def test_a_category_that_the_sample_lacks_is_refused(save):
     assert envelope.predict(pd.DataFrame({"c": ["y", "x"]})).tolist() == [1, 0]
     with pytest.raises(me.InvalidInput, match="the category 'z', which the sample did not have"):
         envelope.predict(pd.DataFrame({"c": ["z"]}))
+
+
+def test_columns_that_are_not_taken_may_be_anything(total):
+    frame = pd.DataFrame({"a": [3.0], "b": pd.array([2], "Int64"), "c": ["y"]})
+    expected = total.predict(frame)
+    other = pd.period_range("2026", periods=1, freq="M")
+    assert total.predict(frame.assign(other=other, **{"": 1})) == expected
+    assert total.predict(frame.assign(other=1).rename(columns={"other": 7})) == expected
+    assert total.predict(pl.DataFrame({"a": [3.0], "b": [2], "c": ["y"], "other": [{"x": 1}]})) == expected
+    assert total.predict(pa.table({"a": [3.0], "b": [2], "c": ["y"], "other": [{"x": 1}]})) == expected
+    assert total.predict([{"a": 3.0, "b": 2, "c": "y", "other": object()}]) == expected
+    assert total.predict({"a": 3.0, "b": 2, "c": "y", "other": object()}) == expected
+
+
+def test_a_name_is_not_taken_for_another(save):
+    envelope = save(lambda frame: frame["a"], pd.DataFrame({"a": [1.0, 2.0]}))
+    assert envelope.predict(pd.Series([3.0], name="b")).tolist() == envelope.predict([3.0]).tolist() == [3.0]
+    with pytest.raises(me.InvalidInput, match="no column `a`"):
+        envelope.predict(pd.DataFrame({"b": [3.0]}))
+
+
+def test_a_matrix_is_taken_by_position(save):
+    envelope = save(lambda matrix: matrix @ np.array([1.0, 10.0]), np.arange(6.0).reshape(3, 2))
+    assert envelope.predict(np.array([[1.0, 2.0]])).tolist() == [21.0]
+    assert envelope.predict(np.array([[1, 2]])).tolist() == [21.0]
+    with pytest.raises(me.InvalidInput, match="3 columns without names, the function takes 2"):
+        envelope.predict(np.ones((1, 3)))
 
 
 def test_no_rows_have_the_types_of_some():

@@ -23,6 +23,8 @@ HINT = (
 )
 ARROW = ("polars.DataFrame", "polars.Series", "pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.Array")
 ONE_ROW = ("keywords", "scalar")
+UNNAMED = ("pandas.Series", "polars.Series", "pyarrow.Array", "numpy.vector", "numpy.matrix")
+UNNAMED += ("list", "scalar")
 MAX_COLUMNS = 10_000
 # Arrow types that hold the same as a plain one, in another layout.
 LAYOUTS = ("large_string", "string_view", "large_binary", "binary_view")
@@ -71,26 +73,45 @@ def _check_same_columns(found, fields):
                 raise BadOutput(str(error)) from None
 
 
-def encode_input(value, rows, name):
-    """The batch of an input given in any shape, with the columns that `rows` says."""
+def encode_input(value, rows):
+    """The batch of an input given in any shape, with the columns that `rows` says.
+
+    Columns are matched by name, or by position where the shape has no names.
+    """
+    known = [field["name"] for field in rows["fields"]]
     if isinstance(value, list) and not value:
         return _nothing(rows["fields"])
-    shape, found = _columns(value, name, False)
-    known = [field["name"] for field in rows["fields"]]
+    value = _pruned(value, set(known))
+    shape, found = _columns(value, known[0], False)
     batch = _batch(shape, value, found)
-    if len(found) == len(known) == 1:
-        batch = batch.renamed([{"name": known[0], "nullable": True}])
-    there = batch.names()
-    missing = ", ".join(f"`{name}`" for name in known if name not in there)
+    if shape in UNNAMED:
+        if len(found) != len(known):
+            raise Unsupported(
+                f"the input has {len(found)} columns without names, the function takes {len(known)}"
+            )
+        batch = batch.renamed([{"name": name, "nullable": True} for name in known])
+    missing = ", ".join(f"`{name}`" for name in known if name not in batch.names())
     if missing:
-        raise Unsupported(
-            f"the input has no column {missing}; it has "
-            + (", ".join(f"`{name}`" for name in there[:20]) or "none")
-        )
+        raise Unsupported(f"the input has no column {missing}")
     try:
         return batch.fitted(rows["fields"])
     except TypeError as error:
         raise Unsupported(str(error)) from None
+
+
+def _pruned(value, known):
+    """Without the columns that the function does not take: they may be of any type."""
+    if isinstance(value, dict):
+        return {key: item for key, item in value.items() if key in known}
+    if isinstance(value, list) and isinstance(value[0], dict) and value[0].keys() - known:
+        return [_pruned(row, known) for row in value]
+    names = getattr(value, "column_names", None)  # pyarrow
+    if names is None and getattr(value, "ndim", 2) == 2:
+        names = getattr(value, "columns", None)  # pandas, polars
+    if names is None or all(name in known for name in names):
+        return value
+    kept = [name for name in names if name in known]
+    return value[kept] if hasattr(value, "iloc") else value.select(kept)
 
 
 def _nothing(fields):
