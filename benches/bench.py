@@ -20,6 +20,7 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the peers: more is slower here; ours sets it itself
 
+import model_envelope as me
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -28,8 +29,6 @@ from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-import model_envelope as me
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVELOPE = ROOT / "target/release/envelope"
@@ -88,8 +87,22 @@ def make_table(folder):
 
 
 def ours(ref, table, out):
-    command = [ENVELOPE, "batch", ref, "--input", table, "--output", out, "--keep", "id", "--format", "parquet"]
-    subprocess.run([*map(str, command), "-q"], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    command = [
+        ENVELOPE,
+        "batch",
+        ref,
+        "--input",
+        table,
+        "--output",
+        out,
+        "--keep",
+        "id",
+        "--format",
+        "parquet",
+    ]
+    subprocess.run(
+        [*map(str, command), "-q"], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+    )
 
 
 _FUNCTION = None
@@ -154,10 +167,16 @@ def bench_batch(model, table, folder):
             seconds["hand"].append(timed(lambda f=function, c=columns, o=out: by_hand(f, c, table, o), out))
         check(folder, name)
         mine = statistics.median(seconds["ours"])
-        for who, label in (("ours", "envelope batch"), ("hand", "pyarrow + multiprocessing"), ("limit", "limit: fn on both cores")):
+        for who, label in (
+            ("ours", "envelope batch"),
+            ("hand", "pyarrow + multiprocessing"),
+            ("limit", "limit: fn on both cores"),
+        ):
             median = statistics.median(seconds[who])
             spread = f"{min(seconds[who]):.2f}–{max(seconds[who]):.2f}"
-            print(f"  {name:6} {label:28} {median:7.2f} s ({spread})  {ROWS / median:12,.0f} rows/s  ours/it {mine / median:5.2f}")
+            print(
+                f"  {name:6} {label:28} {median:7.2f} s ({spread})  {ROWS / median:12,.0f} rows/s  ours/it {mine / median:5.2f}"
+            )
 
 
 def check(folder, name):
@@ -186,7 +205,10 @@ def predict(body: dict):
 def serving(command, pattern, environment=None):
     began = time.monotonic()
     process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        list(map(str, command)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
         env={**os.environ, **(environment or {})},
     )
     try:
@@ -239,11 +261,24 @@ def bench_online(model, sample, folder):
         bare = in_process(function, one)
         print(f"  {name:6} {'the call itself, in process':30} p50 {bare:7.3f} ms")
         mine = [ENVELOPE, "serve", f"bench_{name}", "--port", "0"]
-        peer = [sys.executable, "-m", "uvicorn", f"app_{name}:app", "--port", "18431", "--app-dir", folder, "--no-access-log"]
+        peer = [
+            sys.executable,
+            "-m",
+            "uvicorn",
+            f"app_{name}:app",
+            "--port",
+            "18431",
+            "--app-dir",
+            folder,
+            "--no-access-log",
+        ]
         results = {}
         starts = {"ours": [], "fastapi": []}
         for _ in range(ROUNDS):
-            for who, command, pattern in (("ours", mine, r"http://(127\.0\.0\.1:\d+)"), ("fastapi", peer, r"http://(127\.0\.0\.1:\d+)")):
+            for who, command, pattern in (
+                ("ours", mine, r"http://(127\.0\.0\.1:\d+)"),
+                ("fastapi", peer, r"http://(127\.0\.0\.1:\d+)"),
+            ):
                 with serving(command, pattern) as (address, started):
                     starts[who].append(started)
                     load(address, body, 4)  # warm up
@@ -266,20 +301,30 @@ def report_online(name, results, starts):
         base = statistics.median(r["per_second"] for r in results["fastapi", connections])
         for who, label in (("ours", "envelope serve"), ("fastapi", "FastAPI + uvicorn")):
             rounds = results[who, connections]
-            rate, p50, p99 = (statistics.median(r[key] for r in rounds) for key in ("per_second", "p50_ms", "p99_ms"))
+            rate, p50, p99 = (
+                statistics.median(r[key] for r in rounds) for key in ("per_second", "p50_ms", "p99_ms")
+            )
             failed = sum(r["failed"] for r in rounds)
-            print(f"  {name:6} {label:22} c={connections:<3} {rate:9,.0f}/s  p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  "
-                  f"×{rate / base:5.1f}{f'  {failed} FAILED' if failed else ''}")
+            print(
+                f"  {name:6} {label:22} c={connections:<3} {rate:9,.0f}/s  p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  "
+                f"×{rate / base:5.1f}{f'  {failed} FAILED' if failed else ''}"
+            )
     for who in starts:
         print(f"  {name:6} {who:22} start to ready {statistics.median(starts[who]):.2f} s")
 
 
 def main():
-    subprocess.run(["cargo", "build", "--release", "-p", "acceptance", "--example", "load", "--quiet"], cwd=ROOT, check=True)
+    subprocess.run(
+        ["cargo", "build", "--release", "-p", "acceptance", "--example", "load", "--quiet"],
+        cwd=ROOT,
+        check=True,
+    )
     with tempfile.TemporaryDirectory(prefix="envelope-bench-") as name:
         folder = Path(name)
         os.environ["ENVELOPE_URL"] = str(folder / "store")
-        print(f"{ROUNDS} rounds, medians; {os.cpu_count()} cores; {SECONDS} s per online figure; {ROWS:,} rows")
+        print(
+            f"{ROUNDS} rounds, medians; {os.cpu_count()} cores; {SECONDS} s per online figure; {ROWS:,} rows"
+        )
         model, sample = train()
         first, again = save(model, sample)
         print(f"\nSave: {first:.1f} s, with the environment already realised {again:.1f} s")

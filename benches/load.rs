@@ -60,7 +60,10 @@ fn request(address: &str, path: &str, body: &[u8]) -> Vec<u8> {
 
 fn percentile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len().saturating_sub(1);
-    sorted.get((last as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+    sorted
+        .get((last as f64 * share) as usize)
+        .copied()
+        .unwrap_or(f64::NAN)
 }
 
 async fn client(address: String, request: Arc<[u8]>, end: Instant) -> Result<Measured, Failure> {
@@ -84,7 +87,9 @@ async fn answer(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<u16, Fai
     loop {
         if let Some(end) = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
             let head = String::from_utf8_lossy(&buffer[..end]).to_ascii_lowercase();
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length:"));
             let length: usize = length.ok_or("an answer without a length")?.trim().parse()?;
             if buffer.len() >= end + 4 + length {
                 return Ok(head.get(9..12).unwrap_or("0").parse()?);

@@ -14,6 +14,7 @@ import urllib.request
 from contextlib import contextmanager
 from pathlib import Path
 
+import model_envelope as me
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -24,8 +25,6 @@ from sklearn.datasets import load_diabetes
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-
-import model_envelope as me
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVELOPE = ROOT / "target" / "release" / "envelope"
@@ -133,8 +132,12 @@ def main():
 
     with step("1. Train a scikit-learn pipeline"):
         model = train(features, target)
-        print(f"  {len(features)} patients, {features.shape[1]} columns, R² {model.score(features, target):.2f}")
-    with step("2. Save it: signature, statistics, packages and code are derived, and proved in a clean process"):
+        print(
+            f"  {len(features)} patients, {features.shape[1]} columns, R² {model.score(features, target):.2f}"
+        )
+    with step(
+        "2. Save it: signature, statistics, packages and code are derived, and proved in a clean process"
+    ):
         envelope = save(model, features)
         print(f"  {envelope}")
     with step("3. Look at the envelope"):
@@ -164,7 +167,9 @@ def compare(model, table):
     assert len(found) == ROWS
     assert found.index.is_unique
     assert (found.loc[expected.index] == expected).all()
-    print(f"  {len(result):,} rows, each patient once; the first {len(first):,} equal the function's own answers bit for bit")
+    print(
+        f"  {len(result):,} rows, each patient once; the first {len(first):,} equal the function's own answers bit for bit"
+    )
 
 
 NEXT = f"""

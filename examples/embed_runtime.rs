@@ -3,7 +3,11 @@
 //! `cargo run --release --example embed_runtime -- FILE.envelope CACHE UV`
 //!
 //! The program links no Python: the function runs in worker processes.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program for the terminal")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for the terminal"
+)]
 
 use std::error::Error;
 use std::path::PathBuf;
@@ -17,11 +21,20 @@ use runtime::{EnvelopeFile, Environments, Runtime};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let [file, cache, uv] = arguments()?;
-    let environments = Environments { cache, uv: Some(uv), ..Environments::default() };
+    let environments = Environments {
+        cache,
+        uv: Some(uv),
+        ..Environments::default()
+    };
 
     let envelope = Arc::new(EnvelopeFile::open(file)?);
-    let environment = environments.realise(&envelope, &|step| eprintln!("{step}")).await?;
-    let runtime = Runtime::builder(envelope, environment).workers(1..=2).start().await?;
+    let environment = environments
+        .realise(&envelope, &|step| eprintln!("{step}"))
+        .await?;
+    let runtime = Runtime::builder(envelope, environment)
+        .workers(1..=2)
+        .start()
+        .await?;
 
     let predictions = runtime.call(None, rows()?, Duration::from_secs(10)).await?;
     for prediction in predictions.column(0).as_primitive::<Float64Type>().values() {
@@ -33,7 +46,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 fn arguments() -> Result<[PathBuf; 3], &'static str> {
     let paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    paths.try_into().map_err(|_| "usage: embed_runtime FILE.envelope CACHE UV")
+    paths
+        .try_into()
+        .map_err(|_| "usage: embed_runtime FILE.envelope CACHE UV")
 }
 
 /// Two rows with the columns `a` and `b`.

@@ -6,7 +6,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 fn main() {
-    for input in ["worker", "src/protocol.rs", "src/schema.rs", "../envelope-format/src"] {
+    for input in [
+        "worker",
+        "src/protocol.rs",
+        "src/schema.rs",
+        "../envelope-format/src",
+    ] {
         println!("cargo::rerun-if-changed={input}");
     }
     let out = PathBuf::from(variable("OUT_DIR"));
@@ -24,11 +29,25 @@ fn main() {
 fn build(target: &Path) {
     let manifest = Path::new(&variable("CARGO_MANIFEST_DIR")).join("worker/Cargo.toml");
     let mut cargo = Command::new(variable("CARGO"));
-    cargo.args(["build", "--release", "--quiet", "--lib", "--bins", "--manifest-path"]).arg(manifest);
+    cargo
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--lib",
+            "--bins",
+            "--manifest-path",
+        ])
+        .arg(manifest);
     cargo.arg("--target-dir").arg(target);
     // The core is built the same way whoever builds us: not by clippy, not for another target
     // folder, and without the Python that happens to be first on PATH.
-    for inherited in ["RUSTC_WORKSPACE_WRAPPER", "RUSTC_WRAPPER", "CARGO_BUILD_TARGET", "CARGO_ENCODED_RUSTFLAGS"] {
+    for inherited in [
+        "RUSTC_WORKSPACE_WRAPPER",
+        "RUSTC_WRAPPER",
+        "CARGO_BUILD_TARGET",
+        "CARGO_ENCODED_RUSTFLAGS",
+    ] {
         cargo.env_remove(inherited);
     }
     for (name, _) in env::vars_os() {
@@ -38,7 +57,9 @@ fn build(target: &Path) {
         }
     }
     cargo.env("PYO3_NO_PYTHON", "1");
-    cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols").env("CARGO_PROFILE_RELEASE_DEBUG", "0");
+    cargo
+        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols")
+        .env("CARGO_PROFILE_RELEASE_DEBUG", "0");
     match cargo.status() {
         Ok(status) if status.success() => {}
         Ok(status) => panic!("building the worker core failed: {status}"),
@@ -47,6 +68,9 @@ fn build(target: &Path) {
 }
 
 fn variable(name: &str) -> String {
-    #[expect(clippy::disallowed_methods, reason = "cargo speaks to build scripts by variables")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo speaks to build scripts by variables"
+    )]
     env::var(name).unwrap_or_else(|_| panic!("cargo did not set {name}"))
 }

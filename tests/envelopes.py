@@ -12,16 +12,20 @@ import model_envelope as me
 def frame(rows=64):
     import pandas as pd
 
-    return pd.DataFrame({
-        "id": range(rows),
-        "a": [index / 7 for index in range(rows)],
-        "b": [float(index % 5) for index in range(rows)],
-        "colour": [("red", "green", "blue")[index % 3] for index in range(rows)],
-    })
+    return pd.DataFrame(
+        {
+            "id": range(rows),
+            "a": [index / 7 for index in range(rows)],
+            "b": [float(index % 5) for index in range(rows)],
+            "colour": [("red", "green", "blue")[index % 3] for index in range(rows)],
+        }
+    )
 
 
 def save(function, sample, **more):
-    return me.save_model(query_function=function, name=more.pop("name", function.__name__), api_input=sample, **more)
+    return me.save_model(
+        query_function=function, name=more.pop("name", function.__name__), api_input=sample, **more
+    )
 
 
 def cheap():
@@ -38,10 +42,14 @@ def nullable():
     import pandas as pd
 
     def nullable(features):
-        return pd.DataFrame({
-            "score": features["a"].fillna(-1.0) * 10,
-            "label": ["none" if text is None else text.upper() for text in features["colour"].astype(object)],
-        })
+        return pd.DataFrame(
+            {
+                "score": features["a"].fillna(-1.0) * 10,
+                "label": [
+                    "none" if text is None else text.upper() for text in features["colour"].astype(object)
+                ],
+            }
+        )
 
     sample = frame()[["a", "colour"]]
     sample.loc[3, "a"] = None

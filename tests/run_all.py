@@ -20,20 +20,30 @@ def rust():
     if subprocess.run(["cargo", "nextest", "--version"], capture_output=True, check=False).returncode == 0:
         main = ["cargo", "nextest", "run", "--release", "--no-fail-fast", "--status-level=fail", *packages]
         yield "Rust", main, r"Summary .*?(\d+) tests? run: (\d+) passed"
-        yield "Rust examples", ["cargo", "test", "--release", "--quiet", "--doc", *packages], r"test result: .*? (\d+) passed"
+        yield (
+            "Rust examples",
+            ["cargo", "test", "--release", "--quiet", "--doc", *packages],
+            r"test result: .*? (\d+) passed",
+        )
     else:
-        yield "Rust", ["cargo", "test", "--release", "--no-fail-fast", *packages], r"test result: .*? (\d+) passed"
+        yield (
+            "Rust",
+            ["cargo", "test", "--release", "--no-fail-fast", *packages],
+            r"test result: .*? (\d+) passed",
+        )
 
 
 def python():
-    yield "Python", [VENV / "pytest", "-q", "-p", "no:cacheprovider", "tests"], r"(\d+) passed"
+    yield "Python", [VENV / "pytest", "-q", "tests"], r"(\d+) passed"
 
 
 def run(name, command, pattern):
     """How many tests passed; 0 when the suite failed."""
     print(f"=== {name}", flush=True)
     where = ROOT / "python" if name == "Python" else ROOT
-    process = subprocess.Popen(command, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, cwd=where, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     passed = 0
     for line in process.stdout:
         print(line, end="", flush=True)

@@ -7,12 +7,20 @@
 //!                needed     (workers)
 //! ```
 //!
+<<<<<<< HEAD
+//! The job path is [`run`](fn@run). What it plans is data: the two plan nodes carry the digest of the
+=======
 //! The job path is [`run()`]. What it plans is data: the two plan nodes carry the digest of the
+>>>>>>> heads/batch
 //! envelope and the name of the function, never code, so that the same plan can be carried out by
 //! another process. The nodes only write files that nobody reads yet; the driver alone makes them
 //! visible.
 //!
+<<<<<<< HEAD
+//! Read in this order: a [`Job`] says what to do and [`run`](fn@run) does it; `source` finds the files of a
+=======
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
+>>>>>>> heads/batch
 //! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
 //! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
 //! `commit` makes them visible; `durable` sees to it that they survive a power cut.

@@ -57,13 +57,12 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: Verb, wiring: &Wiring) -> Result<(), Error> {
-    wiring
-        .terminal
-        .start_log(if matches!(verb, Verb::Serve(_)) {
-            "info"
-        } else {
-            "warn"
-        });
+    let is_service = matches!(verb, Verb::Serve(_));
+    wiring.terminal.start_log(if is_service {
+        "warn,server=info,runtime=info"
+    } else {
+        "warn"
+    });
     let executor = tokio::runtime::Runtime::new()
         .map_err(Error::io("start threads for", THIS_PROGRAM.as_ref()))?;
     let done = executor.block_on(commands::run(verb, wiring, interrupted()));

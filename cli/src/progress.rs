@@ -1,9 +1,10 @@
 //! What is shown while people wait.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::terminal::Terminal;
 
@@ -18,8 +19,8 @@ pub(crate) struct Waiting {
 }
 
 const STEP: &str = "{spinner} {msg} ({elapsed})";
-const ROWS: &str = "{bar:32} {human_pos}/{human_len} rows  {per_sec}  {eta} left";
-const ROWS_OF_UNKNOWN: &str = "{spinner} {human_pos} rows  {per_sec}";
+const ROWS: &str = "{wide_bar} {human_pos}/{human_len} rows, {rate}/s, {eta} left";
+const ROWS_OF_UNKNOWN: &str = "{spinner} {human_pos} rows, {rate}/s";
 
 impl Waiting {
     pub(crate) fn new(terminal: &Terminal) -> Self {
@@ -47,6 +48,10 @@ impl Waiting {
 
     /// Says how many rows are done.
     pub(crate) fn rows(&self, done: u64, total: Option<u64>) {
+        // Until then the step that rows wait for says more.
+        if done == 0 {
+            return;
+        }
         if self.lines {
             return self.tell(done, total);
         }
@@ -88,5 +93,15 @@ impl Drop for Waiting {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    style.with_key("rate", |state: &ProgressState, out: &mut dyn fmt::Write| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rate to look at"
+        )]
+        let rows = state.per_sec() as u64;
+        _ = write!(out, "{}", HumanCount(rows));
+    })
 }

@@ -57,7 +57,7 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    /// The only place that reads environment variables.
+    /// The only place that reads environment variables, but for those that are options of a service.
     pub(crate) fn of_this_process() -> Self {
         Self {
             variable: |name| std::env::var_os(name),

@@ -86,7 +86,7 @@ impl Terminal {
     pub(crate) fn start_log(&self, usual: &str) {
         let filter = match (&self.voice.log, self.voice.volume) {
             (Some(filter), _) => filter,
-            (None, Volume::Verbose) => "info,runtime=debug,registry=debug,server=debug,batch=debug",
+            (None, Volume::Verbose) => "warn,runtime=debug,registry=debug,server=debug,batch=debug",
             (None, Volume::Normal) => usual,
             (None, Volume::Quiet) => "error",
         };

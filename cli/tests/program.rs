@@ -403,6 +403,23 @@ fn rows_that_do_not_fit_are_refused_before_any_python_starts() {
 }
 
 #[test]
+fn an_envelope_of_another_interpreter_exits_with_5() {
+    let user = User::with_models();
+    let commands: [&[&str]; 2] = [
+        &["predict", "ltv", "-i", "x=1"],
+        &["build", "ltv", "-o", "svc"],
+    ];
+    for command in commands {
+        let told = user.fails(command, "wrong_interpreter", 5);
+        assert!(
+            told.contains("the envelope needs cpython 3.11") && told.contains("hint: "),
+            "{told}"
+        );
+    }
+    assert!(!user.file("svc").exists());
+}
+
+#[test]
 fn a_job_on_a_table_that_is_not_there_exits_with_3() {
     let user = User::with_models();
     user.fails(

@@ -37,7 +37,8 @@ const DIRECTORY_FIXED: usize = 46;
 const DIRECTORY_EXTRA: usize = 36;
 
 /// Longest record of the directory.
-pub(crate) const MAX_RECORD_BYTES: u64 = (DIRECTORY_FIXED + MAX_NAME_BYTES + DIRECTORY_EXTRA) as u64;
+pub(crate) const MAX_RECORD_BYTES: u64 =
+    (DIRECTORY_FIXED + MAX_NAME_BYTES + DIRECTORY_EXTRA) as u64;
 
 /// The three records at the end: ZIP64 end, its locator, and the end.
 pub(crate) const END_BYTES: u64 = 56 + 20 + 22;
@@ -68,7 +69,11 @@ pub(crate) struct Directory {
 impl Entry {
     /// Where its stored bytes begin.
     pub(crate) fn data_offset(&self) -> u64 {
-        let end = self.offset + LOCAL_FIXED + self.name.as_str().len() as u64 + LOCAL_ZIP64 + LOCAL_STORED;
+        let end = self.offset
+            + LOCAL_FIXED
+            + self.name.as_str().len() as u64
+            + LOCAL_ZIP64
+            + LOCAL_STORED;
         match self.encoding {
             Encoding::Deflated => end,
             Encoding::Mapped => end.next_multiple_of(PAGE_BYTES),
@@ -110,7 +115,8 @@ impl Entry {
     }
 
     pub(crate) fn directory_record(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(DIRECTORY_FIXED + self.name.as_str().len() + DIRECTORY_EXTRA);
+        let mut out =
+            Vec::with_capacity(DIRECTORY_FIXED + self.name.as_str().len() + DIRECTORY_EXTRA);
         put32(&mut out, DIRECTORY_SIGNATURE);
         put16(&mut out, MADE_BY);
         self.put_common(&mut out, DIRECTORY_EXTRA as u64);
@@ -151,7 +157,8 @@ impl Entry {
         let name_end = DIRECTORY_FIXED + name_size;
         let end = name_end + DIRECTORY_EXTRA;
         let record = bytes.get(..end).ok_or_else(|| wrong("length"))?;
-        let name = std::str::from_utf8(&record[DIRECTORY_FIXED..name_end]).map_err(|_| wrong("name"))?;
+        let name =
+            std::str::from_utf8(&record[DIRECTORY_FIXED..name_end]).map_err(|_| wrong("name"))?;
         let entry = Self {
             name: name.parse()?,
             encoding: match get16(record, 10) {
@@ -212,11 +219,18 @@ impl Directory {
             return Err(wrong("the end record of a ZIP64 archive is missing"));
         }
         let field = |at| get64(end, at).ok_or_else(|| wrong("the end record is short"));
-        let directory = Self { count: field(32)?, size: field(40)?, offset: field(48)? };
+        let directory = Self {
+            count: field(32)?,
+            size: field(40)?,
+            offset: field(48)?,
+        };
         if directory.end_records() != end {
             return Err(wrong("the end record has a wrong field"));
         }
-        let total = directory.offset.checked_add(directory.size).and_then(|end| end.checked_add(END_BYTES));
+        let total = directory
+            .offset
+            .checked_add(directory.size)
+            .and_then(|end| end.checked_add(END_BYTES));
         if total != Some(length) {
             return Err(wrong("the directory is not where the end record says"));
         }

@@ -68,7 +68,9 @@ impl FromStr for Digest {
     type Err = InvalidDigest;
 
     fn from_str(text: &str) -> Result<Self, InvalidDigest> {
-        let hex = text.strip_prefix("sha256:").ok_or(InvalidDigest::Algorithm)?;
+        let hex = text
+            .strip_prefix("sha256:")
+            .ok_or(InvalidDigest::Algorithm)?;
         if hex.len() != 64 {
             return Err(InvalidDigest::Length { got: hex.len() });
         }
@@ -96,7 +98,9 @@ impl Serialize for Digest {
 
 impl<'de> Deserialize<'de> for Digest {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -114,8 +118,14 @@ mod tests {
     fn only_lower_case_sha256_is_a_digest() {
         let hex = Digest::of(b"").hex();
         assert_eq!(hex.parse::<Digest>(), Err(InvalidDigest::Algorithm));
-        assert_eq!(format!("md5:{hex}").parse::<Digest>(), Err(InvalidDigest::Algorithm));
-        assert_eq!("sha256:00".parse::<Digest>(), Err(InvalidDigest::Length { got: 2 }));
+        assert_eq!(
+            format!("md5:{hex}").parse::<Digest>(),
+            Err(InvalidDigest::Algorithm)
+        );
+        assert_eq!(
+            "sha256:00".parse::<Digest>(),
+            Err(InvalidDigest::Length { got: 2 })
+        );
         let upper = format!("sha256:{}", hex.to_uppercase());
         assert_eq!(upper.parse::<Digest>(), Err(InvalidDigest::NotHex));
     }

@@ -134,7 +134,9 @@ pub enum Error {
     #[error("the manifest is not in canonical form")]
     ManifestNotCanonical,
     /// Rule 6.1: a model name has 1 to 128 letters, digits, `.`, `_` or `-`.
-    #[error("`{name}` is not a model name: use 1 to 128 letters, digits, `.`, `_`, `-`, not beginning with `.` or `-`")]
+    #[error(
+        "`{name}` is not a model name: use 1 to 128 letters, digits, `.`, `_`, `-`, not beginning with `.` or `-`"
+    )]
     ModelName {
         /// The name.
         name: String,

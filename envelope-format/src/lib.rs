@@ -25,16 +25,16 @@
 //! # Ok(()) }
 //! ```
 
-mod digest;
-mod member;
-mod signature;
-mod manifest;
-pub mod limits;
-mod source;
 mod archive;
-mod read;
-mod write;
+mod digest;
 mod error;
+pub mod limits;
+mod manifest;
+mod member;
+mod read;
+mod signature;
+mod source;
+mod write;
 
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;

@@ -126,7 +126,11 @@ impl Interpreter {
     /// Major and minor version: `3.11`.
     #[must_use]
     pub fn minor(&self) -> String {
-        self.version.split('.').take(2).collect::<Vec<_>>().join(".")
+        self.version
+            .split('.')
+            .take(2)
+            .collect::<Vec<_>>()
+            .join(".")
     }
 }
 
@@ -168,7 +172,12 @@ impl Manifest {
         };
         found.ok_or_else(|| Error::NoSuchFunction {
             name: name.unwrap_or_default().to_owned(),
-            known: self.functions.iter().map(|function| function.name.clone()).collect::<Vec<_>>().join(", "),
+            known: self
+                .functions
+                .iter()
+                .map(|function| function.name.clone())
+                .collect::<Vec<_>>()
+                .join(", "),
         })
     }
 
@@ -178,11 +187,13 @@ impl Manifest {
     /// # Errors
     /// [`Error::ManifestTooLarge`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
-        let mut bytes = serde_json::to_vec_pretty(self)
-            .map_err(|source| Error::ManifestSyntax { source })?;
+        let mut bytes =
+            serde_json::to_vec_pretty(self).map_err(|source| Error::ManifestSyntax { source })?;
         bytes.push(b'\n');
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
-            return Err(Error::ManifestTooLarge { size: bytes.len() as u64 });
+            return Err(Error::ManifestTooLarge {
+                size: bytes.len() as u64,
+            });
         }
         Ok(bytes)
     }
@@ -209,7 +220,9 @@ impl Manifest {
         let mut names = BTreeSet::new();
         for function in &self.functions {
             if !names.insert(&function.name) || !is_identifier(&function.name) {
-                return Err(Error::FunctionName { name: function.name.clone() });
+                return Err(Error::FunctionName {
+                    name: function.name.clone(),
+                });
             }
             function.signature.input.check(&function.name)?;
             function.signature.output.check(&function.name)?;
@@ -227,17 +240,29 @@ impl Manifest {
 
     fn references(&self) -> impl Iterator<Item = &MemberName> {
         let functions = self.functions.iter().flat_map(|function| {
-            let sample = function.sample.iter().flat_map(|sample| [&sample.input, &sample.output]);
-            [&function.pickle].into_iter().chain(&function.buffers).chain(&function.statistics).chain(sample)
+            let sample = function
+                .sample
+                .iter()
+                .flat_map(|sample| [&sample.input, &sample.output]);
+            [&function.pickle]
+                .into_iter()
+                .chain(&function.buffers)
+                .chain(&function.statistics)
+                .chain(sample)
         });
-        functions.chain([&self.environment.lock]).chain(&self.source.modules)
+        functions
+            .chain([&self.environment.lock])
+            .chain(&self.source.modules)
     }
 
     /// A manifest with one function, for documentation and tests.
     #[must_use]
     #[doc(hidden)]
     pub fn example() -> Self {
-        let name = |text: &str| text.parse().unwrap_or_else(|_| unreachable!("a literal name"));
+        let name = |text: &str| {
+            text.parse()
+                .unwrap_or_else(|_| unreachable!("a literal name"))
+        };
         let column = |column: &str| Rows {
             shape: Shape::PandasSeries,
             fields: vec![Field::new(column, DataType::Float64, false)],
@@ -250,7 +275,10 @@ impl Manifest {
             functions: vec![Function {
                 name: "double".into(),
                 doc: String::new(),
-                signature: Signature { input: column("x"), output: column("prediction") },
+                signature: Signature {
+                    input: column("x"),
+                    output: column("prediction"),
+                },
                 pickle: name("functions/double/function.pkl"),
                 buffers: vec![],
                 sample: None,
@@ -289,7 +317,10 @@ fn check_version(bytes: &[u8]) -> Result<(), Error> {
     let Version { format_version } =
         serde_json::from_slice(bytes).map_err(|source| Error::ManifestSyntax { source })?;
     if format_version != FORMAT_VERSION {
-        return Err(Error::FormatVersion { found: format_version, known: FORMAT_VERSION });
+        return Err(Error::FormatVersion {
+            found: format_version,
+            known: FORMAT_VERSION,
+        });
     }
     Ok(())
 }
@@ -299,7 +330,9 @@ fn check_name(name: &str) -> Result<(), Error> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     let first = name.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
     if name.len() > 128 || !first || !name.chars().all(plain) {
-        return Err(Error::ModelName { name: name.chars().take(160).collect() });
+        return Err(Error::ModelName {
+            name: name.chars().take(160).collect(),
+        });
     }
     Ok(())
 }

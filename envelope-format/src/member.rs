@@ -32,7 +32,12 @@ impl FromStr for MemberName {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
-        let refuse = |reason| Err(Error::MemberName { name: text.escape_debug().to_string(), reason });
+        let refuse = |reason| {
+            Err(Error::MemberName {
+                name: text.escape_debug().to_string(),
+                reason,
+            })
+        };
         if text.is_empty() || text.len() > MAX_NAME_BYTES {
             return refuse("is empty or longer than 1024 bytes");
         }
@@ -45,7 +50,9 @@ impl FromStr for MemberName {
                 _ if part.len() > MAX_NAME_PART_BYTES => {
                     return refuse("has a part longer than 255 bytes");
                 }
-                _ if part.ends_with(['.', ' ']) => return refuse("has a part ending in `.` or space"),
+                _ if part.ends_with(['.', ' ']) => {
+                    return refuse("has a part ending in `.` or space");
+                }
                 _ => {}
             }
         }
@@ -73,7 +80,9 @@ impl Serialize for MemberName {
 
 impl<'de> Deserialize<'de> for MemberName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -98,14 +107,34 @@ mod tests {
 
     #[test]
     fn names_stay_inside_the_envelope() {
-        for name in ["", ".", "..", "/etc/passwd", "a/../b", "./a", "a//b", "a/", "../a"] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "/etc/passwd",
+            "a/../b",
+            "./a",
+            "a//b",
+            "a/",
+            "../a",
+        ] {
             refuses(name);
         }
     }
 
     #[test]
     fn names_mean_the_same_on_every_system() {
-        for name in ["a\\b", "C:a", "a\0", "a\nb", "a.", "a ", "a./b", "\u{202e}a", "a\u{200b}"] {
+        for name in [
+            "a\\b",
+            "C:a",
+            "a\0",
+            "a\nb",
+            "a.",
+            "a ",
+            "a./b",
+            "\u{202e}a",
+            "a\u{200b}",
+        ] {
             refuses(name);
         }
     }

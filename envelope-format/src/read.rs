@@ -51,7 +51,12 @@ impl<S: ReadAt> Envelope<S> {
         let bytes = read_manifest(&source, &first)?;
         let manifest = Manifest::from_bytes(&bytes)?;
         check_members(&manifest.members, &entries)?;
-        Ok(Self { source, manifest, digest: Digest::of(&bytes), entries })
+        Ok(Self {
+            source,
+            manifest,
+            digest: Digest::of(&bytes),
+            entries,
+        })
     }
 
     /// The description of the envelope.
@@ -84,7 +89,10 @@ impl<S: ReadAt> Envelope<S> {
     /// When there is no such member.
     pub fn range(&self, name: &MemberName) -> Result<Option<MemberRange>, Error> {
         let (_, entry) = self.find(name)?;
-        let range = MemberRange { offset: entry.data_offset(), length: entry.stored_size };
+        let range = MemberRange {
+            offset: entry.data_offset(),
+            length: entry.stored_size,
+        };
         Ok((entry.encoding == Encoding::Mapped).then_some(range))
     }
 
@@ -110,7 +118,9 @@ impl<S: ReadAt> Envelope<S> {
         let end = offset + entry.stored_size;
         let mut chunk = vec![0; CHUNK_BYTES];
         while offset < end {
-            let size = usize::try_from(end - offset).unwrap_or(CHUNK_BYTES).min(CHUNK_BYTES);
+            let size = usize::try_from(end - offset)
+                .unwrap_or(CHUNK_BYTES)
+                .min(CHUNK_BYTES);
             self.source.read_at(&mut chunk[..size], offset)?;
             hasher.update(&chunk[..size]);
             crc.update(&chunk[..size]);
@@ -118,7 +128,9 @@ impl<S: ReadAt> Envelope<S> {
         }
         compare(member, Digest::from_hasher(hasher))?;
         if (crc.sum(), crc.sum()) != (entry.crc, entry.stored_crc) {
-            return Err(Error::Damaged { name: entry.name.to_string() });
+            return Err(Error::Damaged {
+                name: entry.name.to_string(),
+            });
         }
         Ok(())
     }
@@ -136,16 +148,26 @@ impl<S: ReadAt> Envelope<S> {
 fn read_directory(source: &impl ReadAt) -> Result<Directory, Error> {
     let length = source.length()?;
     if length > MAX_ENVELOPE_BYTES {
-        return Err(Error::TooLarge { size: length, limit: MAX_ENVELOPE_BYTES });
+        return Err(Error::TooLarge {
+            size: length,
+            limit: MAX_ENVELOPE_BYTES,
+        });
     }
-    let end = length.checked_sub(END_BYTES).ok_or(Error::NotAnEnvelope { reason: "it is too short" })?;
+    let end = length.checked_sub(END_BYTES).ok_or(Error::NotAnEnvelope {
+        reason: "it is too short",
+    })?;
     let directory = Directory::parse(&read_range(source, end, END_BYTES)?, length)?;
     if directory.count > MAX_MEMBERS {
-        return Err(Error::TooManyMembers { count: directory.count, limit: MAX_MEMBERS });
+        return Err(Error::TooManyMembers {
+            count: directory.count,
+            limit: MAX_MEMBERS,
+        });
     }
     // Before it is read: in a sparse file a false size costs its author nothing.
     if directory.size > directory.count * MAX_RECORD_BYTES {
-        return Err(Error::NotAnEnvelope { reason: "the directory is larger than its entries" });
+        return Err(Error::NotAnEnvelope {
+            reason: "the directory is larger than its entries",
+        });
     }
     Ok(directory)
 }
@@ -167,8 +189,12 @@ fn read_entries(source: &impl ReadAt, directory: Directory) -> Result<Vec<Entry>
     check_folders(&seen)?;
     match (rest, entries.first()) {
         ([], Some(first)) if first.name.as_str() == MANIFEST => Ok(entries),
-        ([], _) => Err(Error::NotAnEnvelope { reason: "its first entry is not `manifest.json`" }),
-        _ => Err(Error::NotAnEnvelope { reason: "there are bytes after the directory" }),
+        ([], _) => Err(Error::NotAnEnvelope {
+            reason: "its first entry is not `manifest.json`",
+        }),
+        _ => Err(Error::NotAnEnvelope {
+            reason: "there are bytes after the directory",
+        }),
     }
 }
 
@@ -177,30 +203,54 @@ pub(crate) fn check_folders(names: &BTreeSet<String>) -> Result<(), Error> {
     for name in names {
         let folders = name.match_indices('/').map(|(at, _)| &name[..at]);
         if let Some(folder) = folders.into_iter().find(|folder| names.contains(*folder)) {
-            return Err(Error::MemberIsFolder { name: folder.to_owned() });
+            return Err(Error::MemberIsFolder {
+                name: folder.to_owned(),
+            });
         }
     }
     Ok(())
 }
 
 /// Rules 2.1 and 2.2: the entries fill the file from its first byte to the directory.
-fn check_layout(source: &impl ReadAt, entries: &[Entry], directory: Directory) -> Result<(), Error> {
+fn check_layout(
+    source: &impl ReadAt,
+    entries: &[Entry],
+    directory: Directory,
+) -> Result<(), Error> {
     let mut expected = 0;
     for (index, entry) in entries.iter().enumerate() {
         if entry.offset != expected {
-            return Err(Error::Layout { index, expected, found: entry.offset });
+            return Err(Error::Layout {
+                index,
+                expected,
+                found: entry.offset,
+            });
         }
-        expected = entry.end().ok_or(Error::Header { index, what: "size" })?;
+        expected = entry.end().ok_or(Error::Header {
+            index,
+            what: "size",
+        })?;
         if expected > directory.offset {
-            return Err(Error::Layout { index: index + 1, expected, found: directory.offset });
+            return Err(Error::Layout {
+                index: index + 1,
+                expected,
+                found: directory.offset,
+            });
         }
         let header = entry.local_header();
         if read_range(source, entry.offset, header.len() as u64)? != header {
-            return Err(Error::Header { index, what: "field before its bytes" });
+            return Err(Error::Header {
+                index,
+                what: "field before its bytes",
+            });
         }
     }
     if expected != directory.offset {
-        return Err(Error::Layout { index: entries.len(), expected, found: directory.offset });
+        return Err(Error::Layout {
+            index: entries.len(),
+            expected,
+            found: directory.offset,
+        });
     }
     Ok(())
 }
@@ -208,7 +258,10 @@ fn check_layout(source: &impl ReadAt, entries: &[Entry], directory: Directory) -
 /// Rule 5.1, before anything is inflated.
 fn read_manifest(source: &impl ReadAt, entry: &Entry) -> Result<Vec<u8>, Error> {
     if entry.encoding != Encoding::Deflated {
-        return Err(Error::Header { index: 0, what: "compression method" });
+        return Err(Error::Header {
+            index: 0,
+            what: "compression method",
+        });
     }
     if entry.size > MAX_MANIFEST_BYTES {
         return Err(Error::ManifestTooLarge { size: entry.size });
@@ -220,7 +273,10 @@ fn read_manifest(source: &impl ReadAt, entry: &Entry) -> Result<Vec<u8>, Error> 
 fn check_members(members: &[Member], entries: &[Entry]) -> Result<(), Error> {
     let differ = |index, reason| Err(Error::MemberList { index, reason });
     if members.len() != entries.len() {
-        return differ(members.len().min(entries.len()), "one of them has fewer members");
+        return differ(
+            members.len().min(entries.len()),
+            "one of them has fewer members",
+        );
     }
     for (index, (member, entry)) in members.iter().zip(entries).enumerate() {
         if member.name != entry.name {
@@ -247,24 +303,38 @@ fn check_members(members: &[Member], entries: &[Entry]) -> Result<(), Error> {
 fn inflate(source: &impl ReadAt, entry: &Entry) -> Result<Vec<u8>, Error> {
     let stored = read_range(source, entry.data_offset(), entry.stored_size)?;
     if crc(&stored) != entry.stored_crc {
-        return Err(Error::Damaged { name: entry.name.to_string() });
+        return Err(Error::Damaged {
+            name: entry.name.to_string(),
+        });
     }
-    let wrong = || Error::Inflate { name: entry.name.clone(), expected: entry.size };
+    let wrong = || Error::Inflate {
+        name: entry.name.clone(),
+        expected: entry.size,
+    };
     let mut content = Vec::new();
     let mut decoder = DeflateDecoder::new(stored.as_slice());
-    decoder.by_ref().take(entry.size + 1).read_to_end(&mut content).map_err(|_| wrong())?;
+    decoder
+        .by_ref()
+        .take(entry.size + 1)
+        .read_to_end(&mut content)
+        .map_err(|_| wrong())?;
     if content.len() as u64 != entry.size || decoder.total_in() != entry.stored_size {
         return Err(wrong());
     }
     if crc(&content) != entry.crc {
-        return Err(Error::Damaged { name: entry.name.to_string() });
+        return Err(Error::Damaged {
+            name: entry.name.to_string(),
+        });
     }
     Ok(content)
 }
 
 /// Callers have checked that the range lies in the source, so the length cannot be a lie.
 fn read_range(source: &impl ReadAt, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
-    let size = usize::try_from(length).map_err(|_| Error::TooLarge { size: length, limit: MAX_ENVELOPE_BYTES })?;
+    let size = usize::try_from(length).map_err(|_| Error::TooLarge {
+        size: length,
+        limit: MAX_ENVELOPE_BYTES,
+    })?;
     let mut bytes = vec![0; size];
     source.read_at(&mut bytes, offset)?;
     Ok(bytes)
@@ -274,5 +344,9 @@ fn compare(member: &Member, computed: Digest) -> Result<(), Error> {
     if member.digest == computed {
         return Ok(());
     }
-    Err(Error::DigestMismatch { name: member.name.clone(), expected: member.digest, computed })
+    Err(Error::DigestMismatch {
+        name: member.name.clone(),
+        expected: member.digest,
+        computed,
+    })
 }

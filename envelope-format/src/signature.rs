@@ -137,25 +137,47 @@ impl Field {
     /// A column with neither `dtype` nor categories.
     #[must_use]
     pub fn new(name: impl Into<String>, data_type: DataType, nullable: bool) -> Self {
-        Self { name: name.into(), data_type, nullable, dtype: None, categories: None, ordered: false }
+        Self {
+            name: name.into(),
+            data_type,
+            nullable,
+            dtype: None,
+            categories: None,
+            ordered: false,
+        }
     }
 }
 
 impl Rows {
     /// Rule 6.2: columns have distinct, non-empty names, and there are not too many.
     pub(crate) fn check(&self, function: &str) -> Result<(), Error> {
-        let refuse = |reason: String| Err(Error::Signature { function: function.to_owned(), reason });
+        let refuse = |reason: String| {
+            Err(Error::Signature {
+                function: function.to_owned(),
+                reason,
+            })
+        };
         if self.fields.len() > MAX_FIELDS {
-            return refuse(format!("has {} columns, the most is {MAX_FIELDS}", self.fields.len()));
+            return refuse(format!(
+                "has {} columns, the most is {MAX_FIELDS}",
+                self.fields.len()
+            ));
         }
         let mut seen = BTreeSet::new();
         for field in &self.fields {
             if field.name.is_empty() || !seen.insert(&field.name) {
-                return refuse(format!("has the column name {:?} twice or empty", field.name));
+                return refuse(format!(
+                    "has the column name {:?} twice or empty",
+                    field.name
+                ));
             }
         }
         if self.shape.is_one_column() && self.fields.len() != 1 {
-            return refuse(format!("is a {} with {} columns", self.shape, self.fields.len()));
+            return refuse(format!(
+                "is a {} with {} columns",
+                self.shape,
+                self.fields.len()
+            ));
         }
         Ok(())
     }
@@ -200,7 +222,7 @@ pub enum DataType {
     /// A length of time.
     Duration(TimeUnit),
     /// A list of values of one type.
-    List(Box<DataType>),
+    List(Box<Self>),
 }
 
 /// What a timestamp or a duration counts.
@@ -261,8 +283,13 @@ fn parse(text: &str, depth: usize) -> Option<DataType> {
     if let Some((_, plain)) = PLAIN.iter().find(|(name, _)| *name == text) {
         return Some(plain.clone());
     }
-    if let Some(item) = text.strip_prefix("list<").and_then(|rest| rest.strip_suffix('>')) {
-        return (depth < MAX_LIST_DEPTH).then(|| parse(item, depth + 1))?.map(|item| DataType::List(Box::new(item)));
+    if let Some(item) = text
+        .strip_prefix("list<")
+        .and_then(|rest| rest.strip_suffix('>'))
+    {
+        return (depth < MAX_LIST_DEPTH)
+            .then(|| parse(item, depth + 1))?
+            .map(|item| DataType::List(Box::new(item)));
     }
     if let Some(unit) = bracketed(text, "duration[") {
         return time_unit(unit).map(DataType::Duration);
@@ -282,7 +309,10 @@ fn bracketed<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
 }
 
 fn time_unit(text: &str) -> Option<TimeUnit> {
-    UNITS.iter().find(|(name, _)| *name == text).map(|(_, unit)| *unit)
+    UNITS
+        .iter()
+        .find(|(name, _)| *name == text)
+        .map(|(_, unit)| *unit)
 }
 
 fn is_zone(zone: &str) -> bool {
@@ -292,7 +322,10 @@ fn is_zone(zone: &str) -> bool {
 
 impl fmt::Display for TimeUnit {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = UNITS.iter().find(|(_, unit)| unit == self).map_or("", |(name, _)| name);
+        let name = UNITS
+            .iter()
+            .find(|(_, unit)| unit == self)
+            .map_or("", |(name, _)| name);
         formatter.write_str(name)
     }
 }
@@ -307,8 +340,21 @@ impl fmt::Display for DataType {
             Self::Duration(unit) => write!(formatter, "duration[{unit}]"),
             Self::Timestamp(unit, None) => write!(formatter, "timestamp[{unit}]"),
             Self::Timestamp(unit, Some(zone)) => write!(formatter, "timestamp[{unit}, {zone}]"),
-            #[expect(clippy::wildcard_enum_match_arm, reason = "every other type is in PLAIN")]
-            _ => Ok(()),
+            Self::Null
+            | Self::Bool
+            | Self::Int8
+            | Self::Int16
+            | Self::Int32
+            | Self::Int64
+            | Self::UInt8
+            | Self::UInt16
+            | Self::UInt32
+            | Self::UInt64
+            | Self::Float32
+            | Self::Float64
+            | Self::Utf8
+            | Self::Binary
+            | Self::Date => Ok(()), // found in PLAIN
         }
     }
 }
@@ -321,7 +367,9 @@ impl Serialize for DataType {
 
 impl<'de> Deserialize<'de> for DataType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(serde::de::Error::custom)
     }
 }
 
@@ -331,16 +379,33 @@ mod tests {
 
     #[test]
     fn types_are_what_they_are_written_as() {
-        let composed = ["timestamp[us]", "timestamp[ns, Europe/London]", "duration[ms]", "list<list<utf8>>"];
+        let composed = [
+            "timestamp[us]",
+            "timestamp[ns, Europe/London]",
+            "duration[ms]",
+            "list<list<utf8>>",
+        ];
         for text in PLAIN.iter().map(|(name, _)| *name).chain(composed) {
-            assert_eq!(text.parse::<DataType>().map(|parsed| parsed.to_string()), Ok(text.to_owned()));
+            assert_eq!(
+                text.parse::<DataType>().map(|parsed| parsed.to_string()),
+                Ok(text.to_owned())
+            );
         }
     }
 
     #[test]
     fn unknown_types_are_refused() {
         let deep = format!("{}int8{}", "list<".repeat(100_000), ">".repeat(100_000));
-        for text in ["", "int65", "list<>", "list<int8", "timestamp[]", "timestamp[us, ]", "duration[h]", &deep] {
+        for text in [
+            "",
+            "int65",
+            "list<>",
+            "list<int8",
+            "timestamp[]",
+            "timestamp[us, ]",
+            "duration[h]",
+            &deep,
+        ] {
             assert!(text.parse::<DataType>().is_err(), "{text:.40} was accepted");
         }
     }

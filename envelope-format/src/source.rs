@@ -49,7 +49,10 @@ impl ReadAt for File {
         let metadata = self.metadata()?;
         // A pipe or a device has no length and may never end.
         if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not a regular file",
+            ));
         }
         Ok(metadata.len())
     }
@@ -72,7 +75,11 @@ impl<S: ReadAt> Section<S> {
     /// The bytes `offset..offset + length` of `source`.
     #[must_use]
     pub fn new(source: S, offset: u64, length: u64) -> Self {
-        Self { source, offset, length }
+        Self {
+            source,
+            offset,
+            length,
+        }
     }
 }
 

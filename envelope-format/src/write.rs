@@ -47,7 +47,13 @@ impl<'c> Draft<'c> {
     /// Begins with a manifest; its list of members is filled by [`Draft::add`].
     #[must_use]
     pub fn new(manifest: Manifest) -> Self {
-        Self { manifest: Manifest { members: vec![], ..manifest }, contents: vec![] }
+        Self {
+            manifest: Manifest {
+                members: vec![],
+                ..manifest
+            },
+            contents: vec![],
+        }
     }
 
     /// Adds a member.
@@ -57,13 +63,25 @@ impl<'c> Draft<'c> {
     pub fn add(&mut self, name: MemberName, content: Content<'c>) -> Result<(), Error> {
         let size = content.bytes().len() as u64;
         if matches!(content, Content::Text(_)) && size > MAX_DEFLATED_BYTES {
-            return Err(Error::MemberTooLarge { name, size, limit: MAX_DEFLATED_BYTES });
+            return Err(Error::MemberTooLarge {
+                name,
+                size,
+                limit: MAX_DEFLATED_BYTES,
+            });
         }
         if self.manifest.members.len() as u64 >= MAX_MEMBERS - 1 {
-            return Err(Error::TooManyMembers { count: MAX_MEMBERS + 1, limit: MAX_MEMBERS });
+            return Err(Error::TooManyMembers {
+                count: MAX_MEMBERS + 1,
+                limit: MAX_MEMBERS,
+            });
         }
         let digest = Digest::of(content.bytes());
-        self.manifest.members.push(Member { name, size, digest, encoding: content.encoding() });
+        self.manifest.members.push(Member {
+            name,
+            size,
+            digest,
+            encoding: content.encoding(),
+        });
         self.contents.push(content);
         Ok(())
     }
@@ -76,7 +94,11 @@ impl<'c> Draft<'c> {
         self.manifest.check()?;
         check_names(&self.manifest.members)?;
         let manifest = self.manifest.to_bytes()?;
-        let mut archive = Writer { out, offset: 0, entries: vec![] };
+        let mut archive = Writer {
+            out,
+            offset: 0,
+            entries: vec![],
+        };
         archive.entry(MANIFEST.parse()?, &manifest, Encoding::Deflated)?;
         for (member, content) in self.manifest.members.iter().zip(&self.contents) {
             archive.entry(member.name.clone(), content.bytes(), member.encoding)?;
@@ -90,7 +112,9 @@ fn check_names(members: &[Member]) -> Result<(), Error> {
     let mut seen = BTreeSet::from([MANIFEST.to_owned()]);
     for member in members {
         if !seen.insert(member.name.fold()) {
-            return Err(Error::DuplicateMember { name: member.name.clone() });
+            return Err(Error::DuplicateMember {
+                name: member.name.clone(),
+            });
         }
     }
     check_folders(&seen)
@@ -133,7 +157,11 @@ impl<W: Write> Writer<'_, W> {
         for entry in &entries {
             self.put(&entry.directory_record())?;
         }
-        let directory = Directory { count: entries.len() as u64, size: self.offset - offset, offset };
+        let directory = Directory {
+            count: entries.len() as u64,
+            size: self.offset - offset,
+            offset,
+        };
         self.put(&directory.end_records())?;
         self.out.flush().map_err(Error::from)
     }

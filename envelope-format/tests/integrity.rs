@@ -1,4 +1,5 @@
 //! What must hold for every envelope, and for every way to damage one.
+#![allow(clippy::unwrap_used, reason = "a test may fail anywhere")]
 
 #[allow(dead_code, reason = "each test file uses its part")]
 mod forge;
@@ -8,7 +9,9 @@ use forge::Forge;
 use proptest::prelude::*;
 
 fn is_good(bytes: Vec<u8>) -> bool {
-    Envelope::open(bytes).and_then(|envelope| envelope.verify()).is_ok()
+    Envelope::open(bytes)
+        .and_then(|envelope| envelope.verify())
+        .is_ok()
 }
 
 #[test]
@@ -18,7 +21,11 @@ fn every_single_flipped_bit_is_noticed() {
         for bit in 0..8 {
             let mut bytes = good.clone();
             bytes[position] ^= 1 << bit;
-            assert!(!is_good(bytes), "bit {bit} of byte {position} of {} may be flipped", good.len());
+            assert!(
+                !is_good(bytes),
+                "bit {bit} of byte {position} of {} may be flipped",
+                good.len()
+            );
         }
     }
 }
@@ -27,17 +34,26 @@ fn every_single_flipped_bit_is_noticed() {
 fn every_truncation_is_noticed() {
     let good = Forge::good().bytes();
     for length in 0..good.len() {
-        assert!(!is_good(good[..length].to_vec()), "the first {length} bytes are accepted");
+        assert!(
+            !is_good(good[..length].to_vec()),
+            "the first {length} bytes are accepted"
+        );
     }
 }
 
 fn draft(members: &[(String, Vec<u8>, bool)]) -> Vec<u8> {
     let mut draft = Draft::new(Manifest::example());
     for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
-        draft.add(name.parse().unwrap(), Content::Text(b"x".to_vec())).unwrap();
+        draft
+            .add(name.parse().unwrap(), Content::Text(b"x".to_vec()))
+            .unwrap();
     }
     for (name, content, mapped) in members {
-        let content = if *mapped { Content::Buffer(content) } else { Content::Text(content.clone()) };
+        let content = if *mapped {
+            Content::Buffer(content)
+        } else {
+            Content::Text(content.clone())
+        };
         draft.add(name.parse().unwrap(), content).unwrap();
     }
     let mut bytes = Vec::new();

@@ -32,7 +32,7 @@ def check_environment(name: str, python: dict[str, str], lock: str) -> None:
 
 
 def _differences(lock: str) -> Iterator[str]:
-    from importlib import metadata  # slow to import, and needed here only
+    from importlib import metadata  # slow to import
 
     for name, version in _pins(lock):
         try:

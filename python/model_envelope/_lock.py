@@ -11,11 +11,14 @@ import sysconfig
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from importlib import metadata
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ._errors import EnvironmentMismatch, NotServable
 from ._settings import Settings
+
+if TYPE_CHECKING:
+    from importlib import metadata
 
 
 def interpreter() -> dict[str, str]:
@@ -41,6 +44,8 @@ class Installed:
     """The distributions that are installed here and that a package index has."""
 
     def __init__(self) -> None:
+        from importlib import metadata  # slow to import
+
         self.versions: dict[str, str] = {}
         self._by_module: dict[str, set[str]] = defaultdict(set)
         seen = set()

@@ -91,7 +91,10 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(value, types.FunctionType) and reduced is not NotImplemented:
             return self._reduce_function(value, reduced)
         if isinstance(value, type) and reduced is not NotImplemented:
-            return _without_identity(value, reduced)
+            return self._reduce_class(value, reduced)
+        if reduced is NotImplemented and type(value) not in self.dispatch_table and _keeps_sets(value):
+            make, arguments, state, *rest = value.__reduce_ex__(5)
+            return make, arguments, self._ordered_values(state), *rest
         return reduced
 
     def _note(self, value: Any) -> None:
@@ -112,7 +115,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if "__file__" in known:
             known["__file__"] = os.path.basename(known["__file__"] or "")
         self.modules.update(_imports_of_code(function.__code__, function.__globals__.get("__package__")))
-        slots["__globals__"] = {name: self._ordered(value) for name, value in slots["__globals__"].items()}
+        slots["__globals__"] = self._ordered_values(slots["__globals__"])
         return make, arguments, (attributes, slots), *rest
 
     def _reduce_code(self, code: types.CodeType) -> Any:
@@ -124,6 +127,21 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_cell(self, cell: types.CellType) -> Any:
         make, arguments = self.dispatch_table[types.CellType](cell)
         return make, tuple(map(self._ordered, arguments))
+
+    def _reduce_class(self, kind: type, reduced: Any) -> Any:
+        """Without the random number by which cloudpickle knows a class again in the same process."""
+        identity = internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(kind)
+        if identity is None:
+            return reduced
+        make, arguments, (attributes, slots), *rest = reduced
+        arguments = tuple(None if argument == identity else argument for argument in arguments)
+        return make, arguments, (self._ordered_values(attributes), slots), *rest
+
+    def _ordered_values(self, state: Any) -> Any:
+        """A dict of variables or attributes, with its sets in order."""
+        if not isinstance(state, dict):
+            return state
+        return {name: self._ordered(value) for name, value in state.items()}
 
     def _ordered(self, value: Any) -> Any:
         """Sets go in an order of their own, which a process's hash seed does not change."""
@@ -150,13 +168,13 @@ def _reduce_cache(cached: Any) -> Any:
     return functools._lru_cache_wrapper, arguments, dict(vars(cached))
 
 
-def _without_identity(kind: type, reduced: Any) -> Any:
-    """A class without the random number by which cloudpickle knows it again in the same process."""
-    make, arguments, *rest = reduced
-    identity = internals._DYNAMIC_CLASS_TRACKER_BY_CLASS.get(kind)
-    if identity is None:
-        return reduced
-    return make, tuple(None if argument == identity else argument for argument in arguments), *rest
+def _keeps_sets(value: Any) -> bool:
+    """Whether it is a plain object with a set among its attributes."""
+    kind: Any = type(value)
+    if isinstance(value, type):
+        return False
+    plain = all(getattr(kind, name) is getattr(object, name) for name in ("__reduce__", "__reduce_ex__"))
+    return plain and any(type(item) in (set, frozenset) for item in getattr(value, "__dict__", {}).values())
 
 
 def _is_standard_stream(value: Any) -> bool:

@@ -19,8 +19,9 @@ pub(crate) fn write_envelope(
     manifest: &str,
     members: Vec<(String, bool, Bound<'_, PyBytes>)>,
 ) -> PyResult<String> {
-    let manifest: Manifest = serde_json::from_str(manifest)
-        .map_err(|error| fault::raise(py, &fault::Fault::new("invalid_input", error.to_string())))?;
+    let manifest: Manifest = serde_json::from_str(manifest).map_err(|error| {
+        fault::raise(py, &fault::Fault::new("invalid_input", error.to_string()))
+    })?;
     let mut draft = Draft::new(manifest);
     for (name, mapped, content) in &members {
         let name: MemberName = name.parse().map_err(|error| fault::format(py, &error))?;
@@ -28,10 +29,14 @@ pub(crate) fn write_envelope(
             true => Content::Buffer(content.as_bytes()),
             false => Content::Text(content.as_bytes().to_vec()),
         };
-        draft.add(name, content).map_err(|error| fault::format(py, &error))?;
+        draft
+            .add(name, content)
+            .map_err(|error| fault::format(py, &error))?;
     }
     let mut out = BufWriter::new(File::create(path)?);
-    let digest = draft.write(&mut out).map_err(|error| fault::format(py, &error))?;
+    let digest = draft
+        .write(&mut out)
+        .map_err(|error| fault::format(py, &error))?;
     Ok(digest.to_string())
 }
 
@@ -45,7 +50,11 @@ pub(crate) fn open_envelope(py: Python<'_>, path: PathBuf) -> PyResult<(String, 
 
 /// Reads one member and checks its digest.
 #[pyfunction]
-pub(crate) fn read_member<'py>(py: Python<'py>, path: PathBuf, name: &str) -> PyResult<Bound<'py, PyBytes>> {
+pub(crate) fn read_member<'py>(
+    py: Python<'py>,
+    path: PathBuf,
+    name: &str,
+) -> PyResult<Bound<'py, PyBytes>> {
     let read = || {
         let name: MemberName = name.parse()?;
         Envelope::open(File::open(path)?)?.read(&name)

@@ -16,7 +16,11 @@ pub(crate) struct Fault {
 
 impl Fault {
     pub(crate) fn new(code: &'static str, message: String) -> Self {
-        Self { code, message, ..Self::default() }
+        Self {
+            code,
+            message,
+            ..Self::default()
+        }
     }
 
     fn hint(mut self, hint: &str) -> Self {
@@ -51,6 +55,10 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
 
     let message = chain(error);
     let fault = |code| Fault::new(code, message.clone());
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the rest is not the caller's to mend"
+    )]
     let fault = match error {
         Error::Envelope { .. } => fault("bad_envelope"),
         Error::NoSuchFunction(_) => fault("not_found"),
@@ -59,10 +67,14 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
         Error::Environment { hint, .. } => fault("environment_mismatch").hint(hint),
         Error::Start { stderr, .. } => fault("not_servable").details(stderr),
         Error::RowsDoNotFit { .. } => fault("invalid_input"),
-        Error::Function { exception, .. } => fault("prediction_failed").details(&exception.traceback),
+        Error::Function { exception, .. } => {
+            fault("prediction_failed").details(&exception.traceback)
+        }
         Error::Output { .. } => fault("prediction_failed"),
         Error::Crashed { stderr, .. } => fault("prediction_failed").details(stderr),
-        Error::Deadline { .. } => fault("prediction_failed").hint("give it more time with `timeout=`"),
+        Error::Deadline { .. } => {
+            fault("prediction_failed").hint("give it more time with `timeout=`")
+        }
         _ => fault("failed"),
     };
     raise(py, &fault)
@@ -71,10 +83,15 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
 pub(crate) fn registry(py: Python<'_>, error: &registry::Error) -> PyErr {
     use registry::Error;
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the rest is not the caller's to mend")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the rest is not the caller's to mend"
+    )]
     let code = match error {
         Error::Envelope { .. } | Error::Changed { .. } => "bad_envelope",
-        Error::Tag(_) | Error::Reference(_) | Error::TagQuery(_) | Error::Ambiguous { .. } => "invalid_input",
+        Error::Tag(_) | Error::Reference(_) | Error::TagQuery(_) | Error::Ambiguous { .. } => {
+            "invalid_input"
+        }
         Error::NotFound { .. } => "not_found",
         _ => "failed",
     };

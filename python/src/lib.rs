@@ -1,11 +1,15 @@
 //! The native half of the Python package: writes and opens envelopes, remembers them in the local
 //! store, and runs their functions in workers. What can be said in Python is said in Python.
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "arguments come from Python by value"
+)]
 
 mod archive;
+mod fault;
 mod runner;
 mod statistics;
 mod store;
-mod fault;
 
 use pyo3::prelude::*;
 

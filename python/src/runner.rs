@@ -19,8 +19,8 @@ const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 /// Workers of one envelope, in its own environment.
 #[pyclass(frozen, module = "model_envelope")]
 pub(crate) struct Runner {
-    /// There until the end.
-    runtime: Option<Runtime>,
+    /// There until it is closed.
+    runtime: Mutex<Option<Runtime>>,
     python: String,
     /// Id of the process that made it.
     owner: u32,
@@ -30,15 +30,31 @@ impl Drop for Runner {
     /// A forked child has a copy of this, but the workers stay its parent's.
     fn drop(&mut self) {
         if self.owner != std::process::id() {
-            std::mem::forget(self.runtime.take());
+            std::mem::forget(self.taken());
         }
     }
 }
 
 impl Runner {
-    fn runtime(&self) -> PyResult<&Runtime> {
-        let ours = self.runtime.as_ref().filter(|_| self.owner == std::process::id());
-        ours.ok_or_else(|| PyRuntimeError::new_err("these workers belong to the process that was forked"))
+    fn taken(&self) -> Option<Runtime> {
+        self.runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
+    }
+
+    fn runtime(&self) -> PyResult<Runtime> {
+        if self.owner != std::process::id() {
+            return Err(PyRuntimeError::new_err(
+                "these workers belong to the process that was forked",
+            ));
+        }
+        let runtime = self
+            .runtime
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        runtime.ok_or_else(|| PyRuntimeError::new_err("these workers have been ended"))
     }
 }
 
@@ -54,7 +70,12 @@ impl Runner {
         progress: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let (cache, uv, interpreters, offline) = places;
-        let environments = Environments { cache, uv, interpreters, offline };
+        let environments = Environments {
+            cache,
+            uv,
+            interpreters,
+            offline,
+        };
         let tell = move |step: &str| {
             if let Some(progress) = &progress {
                 // What cannot be shown is not worth failing for.
@@ -65,18 +86,34 @@ impl Runner {
             let envelope = Arc::new(EnvelopeFile::open(path)?);
             let environment = environments.realise(&envelope, &tell).await?;
             let python = environment.python().display().to_string();
-            let runtime = Runtime::builder(envelope, environment).workers(workers..=workers).start().await?;
-            Ok(Self { runtime: Some(runtime), python, owner: std::process::id() })
+            let runtime = Runtime::builder(envelope, environment)
+                .workers(workers..=workers)
+                .start()
+                .await?;
+            Ok(Self {
+                runtime: Mutex::new(Some(runtime)),
+                python,
+                owner: std::process::id(),
+            })
         };
         wait(py, started)?.map_err(|error| fault::runtime(py, &error))
     }
 
     /// Calls a function once, on all rows. `timeout` is in seconds.
-    fn call(&self, py: Python<'_>, function: &str, rows: PyRef<'_, Batch>, timeout: f64) -> PyResult<Batch> {
+    fn call(
+        &self,
+        py: Python<'_>,
+        function: &str,
+        rows: PyRef<'_, Batch>,
+        timeout: f64,
+    ) -> PyResult<Batch> {
         let rows = rows.rows().clone();
         let deadline = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX);
-        let answered = self.runtime()?.call(Some(function), rows, deadline);
-        wait(py, answered)?.map(Batch::new).map_err(|error| fault::runtime(py, &error))
+        let runtime = self.runtime()?;
+        let answered = runtime.call(Some(function), rows, deadline);
+        wait(py, answered)?
+            .map(Batch::new)
+            .map_err(|error| fault::runtime(py, &error))
     }
 
     /// Interpreter of the realised environment.
@@ -85,9 +122,17 @@ impl Runner {
         &self.python
     }
 
-    /// Ends the workers.
+    /// Ends the workers, and removes their folder.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        wait(py, self.runtime()?.shutdown(Duration::ZERO))
+        match self.taken() {
+            Some(runtime) if self.owner == std::process::id() => {
+                wait(py, runtime.shutdown(Duration::ZERO))
+            }
+            theirs => {
+                std::mem::forget(theirs);
+                Ok(())
+            }
+        }
     }
 }
 
@@ -96,7 +141,8 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Se
     let mut future = Box::pin(future);
     loop {
         let turn = py.detach(|| {
-            executor().block_on(async { tokio::time::timeout(INTERRUPT_INTERVAL, future.as_mut()).await })
+            executor()
+                .block_on(async { tokio::time::timeout(INTERRUPT_INTERVAL, future.as_mut()).await })
         });
         match turn {
             Ok(value) => return Ok(value),
@@ -123,7 +169,14 @@ fn executor() -> &'static Executor {
 
 fn new_executor() -> Executor {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let built = builder.worker_threads(2).thread_name("model-envelope").enable_all().build();
-    #[expect(clippy::expect_used, reason = "a process that cannot start two threads cannot do anything")]
+    let built = builder
+        .worker_threads(2)
+        .thread_name("model-envelope")
+        .enable_all()
+        .build();
+    #[expect(
+        clippy::expect_used,
+        reason = "a process that cannot start two threads cannot do anything"
+    )]
     built.expect("the operating system gives no threads")
 }

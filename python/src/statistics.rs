@@ -42,7 +42,9 @@ pub(crate) fn statistics(py: Python<'_>, rows: PyRef<'_, Batch>) -> PyResult<Str
     let described = py.detach(|| {
         let schema = rows.schema();
         let fields = schema.fields().iter().zip(rows.columns());
-        fields.map(|(field, column)| describe(field.name(), column)).collect::<Vec<_>>()
+        fields
+            .map(|(field, column)| describe(field.name(), column))
+            .collect::<Vec<_>>()
     });
     Ok(serde_json::to_string(&described).map_err(std::io::Error::from)?)
 }
@@ -50,11 +52,14 @@ pub(crate) fn statistics(py: Python<'_>, rows: PyRef<'_, Batch>) -> PyResult<Str
 fn describe(name: &str, column: &ArrayRef) -> ColumnStatistics {
     let numbers = numbers(column);
     let moments = numbers.as_deref().map(moments).unwrap_or_default();
-    let missing = numbers.as_ref().map_or(column.null_count(), |numbers| column.len() - numbers.len());
+    let missing = numbers
+        .as_ref()
+        .map_or(column.null_count(), |numbers| column.len() - numbers.len());
     let (distinct, top) = frequencies(column);
     ColumnStatistics {
         name: name.to_owned(),
-        kind: runtime::signature_type(column.data_type()).map_or_else(String::new, |kind| kind.to_string()),
+        kind: runtime::signature_type(column.data_type())
+            .map_or_else(String::new, |kind| kind.to_string()),
         count: column.len(),
         nulls: missing,
         min: moments.min,
@@ -70,7 +75,14 @@ fn describe(name: &str, column: &ArrayRef) -> ColumnStatistics {
 fn numbers(column: &ArrayRef) -> Option<Vec<f64>> {
     let numeric = column.data_type().is_numeric() || *column.data_type() == DataType::Boolean;
     let floats = numeric.then(|| arrow_cast::cast(column, &DataType::Float64).ok())??;
-    Some(floats.as_primitive::<Float64Type>().iter().flatten().filter(|value| !value.is_nan()).collect())
+    Some(
+        floats
+            .as_primitive::<Float64Type>()
+            .iter()
+            .flatten()
+            .filter(|value| !value.is_nan())
+            .collect(),
+    )
 }
 
 #[derive(Debug, Default)]
@@ -119,7 +131,10 @@ fn frequencies(column: &ArrayRef) -> (Option<usize>, Vec<(String, usize)>) {
     if *column.data_type() != DataType::Utf8 {
         return (Some(distinct), vec![]);
     }
-    let mut top: Vec<_> = counts.into_iter().map(|(text, count)| (text.to_owned(), count)).collect();
+    let mut top: Vec<_> = counts
+        .into_iter()
+        .map(|(text, count)| (text.to_owned(), count))
+        .collect();
     top.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
     top.truncate(TOP);
     (Some(distinct), top)

@@ -22,28 +22,42 @@ pub(crate) struct Store {
 impl Store {
     #[new]
     fn open(py: Python<'_>, root: PathBuf) -> PyResult<Self> {
-        let registry = wait(py, Registry::open(&root))?.map_err(|error| fault::registry(py, &error))?;
+        let registry =
+            wait(py, Registry::open(&root))?.map_err(|error| fault::registry(py, &error))?;
         Ok(Self { registry })
     }
 
     /// Keeps the envelope in `path` as the next version under its name.
     fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
-        #[expect(clippy::disallowed_methods, reason = "this is where the package reads the clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is where the package reads the clock"
+        )]
         let now = SystemTime::now();
-        json(&wait(py, self.registry.save(&path, now))?.map_err(|error| fault::registry(py, &error))?)
+        json(
+            &wait(py, self.registry.save(&path, now))?
+                .map_err(|error| fault::registry(py, &error))?,
+        )
     }
 
     /// The newest version that `reference` means.
     fn resolve(&self, py: Python<'_>, reference: &str) -> PyResult<String> {
-        let reference: Reference = reference.parse().map_err(|error| fault::registry(py, &error))?;
-        json(&wait(py, self.registry.resolve(&reference))?.map_err(|error| fault::registry(py, &error))?)
+        let reference: Reference = reference
+            .parse()
+            .map_err(|error| fault::registry(py, &error))?;
+        json(
+            &wait(py, self.registry.resolve(&reference))?
+                .map_err(|error| fault::registry(py, &error))?,
+        )
     }
 
     /// Versions that match a tag query, newest first.
     fn find(&self, py: Python<'_>, query: &str, limit: usize) -> PyResult<Vec<String>> {
-        let query: TagQuery =
-            query.parse().map_err(|error| fault::registry(py, &registry::Error::TagQuery(error)))?;
-        let found = wait(py, self.registry.find(&query, limit))?.map_err(|error| fault::registry(py, &error))?;
+        let query: TagQuery = query
+            .parse()
+            .map_err(|error| fault::registry(py, &registry::Error::TagQuery(error)))?;
+        let found = wait(py, self.registry.find(&query, limit))?
+            .map_err(|error| fault::registry(py, &error))?;
         found.iter().map(json).collect()
     }
 
@@ -61,12 +75,16 @@ impl Store {
 
     /// Where the bytes of a version are.
     fn path(&self, py: Python<'_>, digest: &str) -> PyResult<PathBuf> {
-        self.registry.envelope_path(&parsed(digest)?).map_err(|error| fault::registry(py, &error))
+        self.registry
+            .envelope_path(&parsed(digest)?)
+            .map_err(|error| fault::registry(py, &error))
     }
 }
 
 fn parsed(digest: &str) -> PyResult<Digest> {
-    digest.parse().map_err(|error: InvalidDigest| PyValueError::new_err(error.to_string()))
+    digest
+        .parse()
+        .map_err(|error: InvalidDigest| PyValueError::new_err(error.to_string()))
 }
 
 fn json(version: &Version) -> PyResult<String> {

@@ -6,15 +6,19 @@ import sys
 import tempfile
 from pathlib import Path
 
-import model_envelope as me
 import pytest
+
+import model_envelope as me
+
+# Realised environments; the Rust tests keep theirs in the same place.
+CACHE = Path(__file__).resolve().parents[2] / "target" / "acceptance" / "cache"
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _cache(request):
+def _cache():
     """Environments are made once for all tests, and found again by the next run."""
     patch = pytest.MonkeyPatch()
-    patch.setenv("ENVELOPE_CACHE_DIR", str(request.config.cache.mkdir("envelopes")))
+    patch.setenv("ENVELOPE_CACHE_DIR", str(CACHE))
     yield
     patch.undo()
 
@@ -68,8 +72,3 @@ def python(tmp_path):
         return done.stdout
 
     return python
-
-
-def kept(store: Path) -> list[Path]:
-    """The envelopes in a store, and what was left of some."""
-    return [path for path in store.rglob("*") if path.is_file() and ".sqlite" not in path.name]

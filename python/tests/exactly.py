@@ -17,9 +17,14 @@ def look(value):
     return f"{library}.{kind} {value!r}"
 
 
+def dtype(found):
+    """pandas keeps text in Arrow's layout where pyarrow is installed; that is no other type."""
+    return f"{found} {found.na_value}" if hasattr(found, "storage") else repr(found)
+
+
 LOOKS = {
     "pandas.DataFrame": lambda frame: [(name, look(frame[name])) for name in frame.columns],
-    "pandas.Series": lambda series: f" {series.dtype!r} {look(series.tolist())}",
+    "pandas.Series": lambda series: f" {dtype(series.dtype)} {look(series.tolist())}",
     "numpy.ndarray": lambda array: f" {array.dtype} {array.shape} {look(array.tolist())}",
     "polars.DataFrame": lambda frame: f" {frame.schema} {frame.rows()!r}",
     "polars.Series": lambda series: f" {series.dtype} {series.to_list()!r}",

@@ -7,10 +7,11 @@ import json
 import sys
 import textwrap
 
-import model_envelope as me
 import numpy as np
 import pandas as pd
 import pytest
+
+import model_envelope as me
 
 FRAME = pd.DataFrame({"a": [1.0, 2.5, -3.0], "b": [0.5, 0.0, 2.0]})
 WEIGHTS = pd.DataFrame({"a": [2.0], "b": [-1.0]})

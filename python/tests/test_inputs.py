@@ -3,13 +3,14 @@
 import datetime as dt
 import zoneinfo
 
-import model_envelope as me
 import numpy as np
 import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
 from exactly import look
+
+import model_envelope as me
 
 MOMENT = dt.datetime(2026, 7, 1, 12, 30, 15, 123456)
 LONDON = zoneinfo.ZoneInfo("Europe/London")
@@ -176,7 +177,7 @@ def test_other_tables_are_taken_as_the_samples_kind(total):
     [
         ({"a": [1.5], "b": [1]}, "no column `c`; it has `a`, `b`"),
         ({"a": ["1"], "b": [1], "c": ["x"]}, "`a` is utf8, the signature says float64"),
-        ({"a": [2**53 + 1], "b": [1], "c": ["x"]}, "`a` holds a int64 that is no float64 exactly"),
+        ({"a": [2**53 + 1], "b": [1], "c": ["x"]}, "`a` has int64 values that float64 does not hold exactly"),
         ({"a": [1.5], "b": [1.0], "c": ["x"]}, "`b` is float64, the signature says int64"),
         ({"a": [None], "b": [1], "c": ["x"]}, "column `a` has no value in row 0"),
         (pd.DataFrame({"a": [1.5]}, index=["x"]), "the index holds data"),
@@ -205,6 +206,9 @@ def test_no_rows_have_the_types_of_some():
         if rows["shape"] in ("scalar", "keywords"):
             continue
         nothing = conversions.decode(batch.slice(0, 0), rows)
+        if isinstance(nothing, list):
+            assert nothing == []
+            continue
         again, _ = conversions.describe(nothing, "x")
         assert again["shape"] == rows["shape"]
         if rows["shape"].startswith(("pandas", "polars", "pyarrow", "numpy")):

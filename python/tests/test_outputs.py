@@ -2,7 +2,6 @@
 
 import datetime as dt
 
-import model_envelope as me
 import numpy as np
 import pandas as pd
 import polars as pl
@@ -10,6 +9,8 @@ import pyarrow as pa
 import pytest
 from exactly import look
 from test_inputs import output_of_proof
+
+import model_envelope as me
 
 MOMENT = dt.datetime(2026, 7, 1, 12, 30, 15, 123456)
 ROWS = [1.0, 2.0, 4.0]
@@ -102,6 +103,15 @@ def test_outputs_without_a_counterpart_are_refused(kind, save, store):
         save(function, ROWS)
     assert reason in refused.value.message
     assert not store.exists()
+
+
+def test_no_rows_of_any_kind_are_given(save):
+    def chosen(rows):
+        return [{"a": row, "b": "x"} for row in rows if row > 0]
+
+    envelope = save(chosen, ROWS)
+    assert envelope.predict([-1.0]) == envelope.predict([]) == []
+    assert envelope.predict([2.0]) == [{"a": 2.0, "b": "x"}]
 
 
 def test_another_output_than_the_samples_is_refused(save):

@@ -9,8 +9,9 @@ import time
 import zipfile
 from pathlib import Path
 
-import model_envelope as me
 import pytest
+
+import model_envelope as me
 
 # The source post's, but for the data and a body.
 BEFORE = """
@@ -86,6 +87,7 @@ class Model:
 
     def __init__(self):
         self.table = list(range(10))
+        self.seen = {"r", "s", "t", "u"}
 
     @functools.cache
     def one(self):
@@ -171,7 +173,7 @@ PARALLEL = """
 import sys
 import model_envelope as me
 
-me.save_model(query_function=lambda values: [value * {factor} for value in values], name="model", api_input=[1.0, 2.0])
+me.save_model(query_function=lambda value: value * {factor}, name="model", api_input=1.0)
 """
 
 

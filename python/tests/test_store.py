@@ -4,9 +4,10 @@ import json
 import multiprocessing
 import zipfile
 
-import model_envelope as me
 import pandas as pd
 import pytest
+
+import model_envelope as me
 
 SAMPLE = [1.0, 2.0]
 

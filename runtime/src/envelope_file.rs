@@ -24,7 +24,7 @@ impl EnvelopeFile {
         let path = path.into();
         let file = open(&path)?;
         let length = file.length().map_err(|source| reading(&path, source))?;
-        Self::from_section(path, file, 0, length)
+        Self::from_section(&path, file, 0, length)
     }
 
     /// Opens the envelope in the `length` bytes of `path` from `offset` on.
@@ -34,14 +34,20 @@ impl EnvelopeFile {
     pub fn open_section(path: impl Into<PathBuf>, offset: u64, length: u64) -> Result<Self, Error> {
         let path = path.into();
         let file = open(&path)?;
-        Self::from_section(path, file, offset, length)
+        Self::from_section(&path, file, offset, length)
     }
 
     /// Workers run in another folder and open the file again: its path must not depend on ours.
-    fn from_section(path: PathBuf, file: File, offset: u64, length: u64) -> Result<Self, Error> {
-        let path = path.canonicalize().map_err(|source| reading(&path, source))?;
+    fn from_section(path: &Path, file: File, offset: u64, length: u64) -> Result<Self, Error> {
+        let path = path
+            .canonicalize()
+            .map_err(|source| reading(path, source))?;
         match Envelope::open(Section::new(file, offset, length)) {
-            Ok(envelope) => Ok(Self { path, offset, envelope }),
+            Ok(envelope) => Ok(Self {
+                path,
+                offset,
+                envelope,
+            }),
             Err(source) => Err(Error::Envelope { path, source }),
         }
     }
@@ -69,7 +75,9 @@ impl EnvelopeFile {
     /// # Errors
     /// [`Error::NoSuchFunction`].
     pub fn function(&self, name: Option<&str>) -> Result<&Function, Error> {
-        self.manifest().function(name).map_err(Error::NoSuchFunction)
+        self.manifest()
+            .function(name)
+            .map_err(Error::NoSuchFunction)
     }
 
     /// Reads a member and checks its digest.
@@ -77,7 +85,9 @@ impl EnvelopeFile {
     /// # Errors
     /// [`Error::Envelope`].
     pub fn read(&self, name: &MemberName) -> Result<Vec<u8>, Error> {
-        self.envelope.read(name).map_err(|source| self.broken(source))
+        self.envelope
+            .read(name)
+            .map_err(|source| self.broken(source))
     }
 
     /// Checks every member.
@@ -90,12 +100,18 @@ impl EnvelopeFile {
 
     /// First byte in the file, and length, of a mapped member.
     pub(crate) fn range(&self, name: &MemberName) -> Result<Option<(u64, u64)>, Error> {
-        let range = self.envelope.range(name).map_err(|source| self.broken(source))?;
+        let range = self
+            .envelope
+            .range(name)
+            .map_err(|source| self.broken(source))?;
         Ok(range.map(|range| (self.offset + range.offset, range.length)))
     }
 
     fn broken(&self, source: envelope_format::Error) -> Error {
-        Error::Envelope { path: self.path.clone(), source }
+        Error::Envelope {
+            path: self.path.clone(),
+            source,
+        }
     }
 }
 
@@ -104,5 +120,8 @@ fn open(path: &Path) -> Result<File, Error> {
 }
 
 fn reading(path: &Path, source: std::io::Error) -> Error {
-    Error::Io { doing: format!("cannot read `{}`", path.display()), source }
+    Error::Io {
+        doing: format!("cannot read `{}`", path.display()),
+        source,
+    }
 }

@@ -83,7 +83,10 @@ impl Environments {
     ) -> Result<Environment, Error> {
         let manifest = envelope.manifest();
         let lock = envelope.read(&manifest.environment.lock)?;
-        let folder = self.cache.join("environments").join(&Digest::of(&lock).hex()[..32]);
+        let folder = self
+            .cache
+            .join("environments")
+            .join(&Digest::of(&lock).hex()[..32]);
         if let Some(found) = self.find(&folder, manifest) {
             return Ok(found);
         }
@@ -93,20 +96,31 @@ impl Environments {
         if let Some(found) = self.complete(&folder, manifest) {
             return Ok(found); // somebody else made it while we waited
         }
-        progress(&format!("realising the environment of `{}` (once on this machine)", manifest.name));
+        progress(&format!(
+            "realising the environment of `{}` (once on this machine)",
+            manifest.name
+        ));
         self.build(&folder, &interpreter, &lock).await?;
-        self.complete(&folder, manifest).ok_or_else(|| Error::Environment {
-            reason: format!("`{}` is not usable after it was made", folder.display()),
-            hint: "remove that folder and try again".into(),
-        })
+        self.complete(&folder, manifest)
+            .ok_or_else(|| Error::Environment {
+                reason: format!("`{}` is not usable after it was made", folder.display()),
+                hint: "remove that folder and try again".into(),
+            })
     }
 
     /// A complete environment for this lock and an interpreter that fits; the exact version first.
     fn find(&self, folder: &Path, manifest: &Manifest) -> Option<Environment> {
-        let folders = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-        let mut found: Vec<_> = folders.filter_map(|folder| self.complete(&folder, manifest)).collect();
+        let folders = fs::read_dir(folder)
+            .ok()?
+            .flatten()
+            .map(|entry| entry.path());
+        let mut found: Vec<_> = folders
+            .filter_map(|folder| self.complete(&folder, manifest))
+            .collect();
         let exact = &manifest.environment.python.version;
-        found.sort_by_key(|environment| (environment.version != *exact, environment.version.clone()));
+        found.sort_by_key(|environment| {
+            (environment.version != *exact, environment.version.clone())
+        });
         found.into_iter().next()
     }
 
@@ -135,17 +149,26 @@ impl Environments {
         }
         let mut seen = vec![];
         for candidate in candidates {
-            let Some(probed) = probe(&candidate).await else { continue };
+            let Some(probed) = probe(&candidate).await else {
+                continue;
+            };
             if probed.cache_tag == wanted.python.cache_tag && probed.platform == wanted.platform {
                 return Ok(probed);
             }
-            seen.push(format!("{} {} on {}", probed.implementation, probed.version, probed.platform));
+            seen.push(format!(
+                "{} {} on {}",
+                probed.implementation, probed.version, probed.platform
+            ));
         }
         seen.sort();
         seen.dedup();
         Err(Error::WrongInterpreter {
             needs: described(&wanted.python, &wanted.platform),
-            found: if seen.is_empty() { "no interpreter".into() } else { seen.join(", ") },
+            found: if seen.is_empty() {
+                "no interpreter".into()
+            } else {
+                seen.join(", ")
+            },
         })
     }
 
@@ -157,32 +180,60 @@ impl Environments {
         // What a builder that was killed has left is not complete: begin again.
         remove(folder)?;
         // uv takes a lock by its file name.
-        let lock_file = beside(folder, |name| format!("pylock.{}.toml", name.replace('.', "-")));
+        let lock_file = beside(folder, |name| {
+            format!("pylock.{}.toml", name.replace('.', "-"))
+        });
         write(&lock_file, lock)?;
         let made = self.uv_makes(uv, folder, interpreter, &lock_file).await;
         let _ = fs::remove_file(&lock_file);
         made.inspect_err(|_| {
             let _ = fs::remove_dir_all(folder);
         })?;
-        let marker = serde_json::to_vec_pretty(interpreter)
-            .map_err(|error| Error::Io { doing: "cannot describe the environment".into(), source: error.into() })?;
+        let marker = serde_json::to_vec_pretty(interpreter).map_err(|error| Error::Io {
+            doing: "cannot describe the environment".into(),
+            source: error.into(),
+        })?;
         let temporary = folder.join(format!("{MARKER}.new"));
         write(&temporary, &marker)?;
         fs::rename(&temporary, folder.join(MARKER)).map_err(|source| writing(folder, source))
     }
 
-    async fn uv_makes(&self, uv: &Path, folder: &Path, interpreter: &Probed, lock: &Path) -> Result<(), Error> {
+    async fn uv_makes(
+        &self,
+        uv: &Path,
+        folder: &Path,
+        interpreter: &Probed,
+        lock: &Path,
+    ) -> Result<(), Error> {
         let mut venv = Command::new(uv);
-        venv.args(["venv", "--quiet", "--no-project", "--no-config", "--no-python-downloads", "--python"]);
+        venv.args([
+            "venv",
+            "--quiet",
+            "--no-project",
+            "--no-config",
+            "--no-python-downloads",
+            "--python",
+        ]);
         run(venv.arg(&interpreter.python).arg(folder)).await?;
         let mut sync = Command::new(uv);
-        sync.args(["pip", "sync", "--quiet", "--compile-bytecode", "--allow-empty-requirements"]);
+        sync.args([
+            "pip",
+            "sync",
+            "--quiet",
+            "--compile-bytecode",
+            "--allow-empty-requirements",
+        ]);
         if self.offline {
             sync.arg("--offline");
         }
         // An index that the lock was not made from is of no use: the lock names every file.
-        sync.env_remove("VIRTUAL_ENV").env_remove("PYTHONDONTWRITEBYTECODE");
-        run(sync.arg("--python").arg(folder.join("bin/python")).arg(lock)).await
+        sync.env_remove("VIRTUAL_ENV")
+            .env_remove("PYTHONDONTWRITEBYTECODE");
+        run(sync
+            .arg("--python")
+            .arg(folder.join("bin/python"))
+            .arg(lock))
+        .await
     }
 }
 
@@ -209,7 +260,10 @@ impl Environment {
     /// could be loaded.
     #[must_use]
     pub fn without_library(self) -> Self {
-        Self { library: None, ..self }
+        Self {
+            library: None,
+            ..self
+        }
     }
 
     /// Whether workers load the interpreter's shared library instead of executing it.
@@ -225,8 +279,16 @@ fn described(python: &Interpreter, platform: &str) -> String {
 
 /// Never two environments under one name: the build of the interpreter counts.
 fn folder_name(interpreter: &Probed) -> String {
-    let identity = format!("{}\0{}\0{:?}", interpreter.base, interpreter.platform, interpreter.library);
-    format!("{}-{}-{}", interpreter.implementation, interpreter.version, &Digest::of(identity.as_bytes()).hex()[..8])
+    let identity = format!(
+        "{}\0{}\0{:?}",
+        interpreter.base, interpreter.platform, interpreter.library
+    );
+    format!(
+        "{}-{}-{}",
+        interpreter.implementation,
+        interpreter.version,
+        &Digest::of(identity.as_bytes()).hex()[..8]
+    )
 }
 
 /// A file next to `folder`.
@@ -237,27 +299,58 @@ fn beside(folder: &Path, rename: impl Fn(&str) -> String) -> PathBuf {
 
 async fn uv_finds(uv: &Path, version: &str) -> Option<PathBuf> {
     let mut command = Command::new(uv);
-    command.args(["python", "find", "--no-project", "--no-config", "--no-python-downloads", "--system", version]);
-    let found = command.stdin(Stdio::null()).output().await.ok().filter(|output| output.status.success())?;
+    command.args([
+        "python",
+        "find",
+        "--no-project",
+        "--no-config",
+        "--no-python-downloads",
+        "--system",
+        version,
+    ]);
+    let found = command
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .ok()
+        .filter(|output| output.status.success())?;
     Some(PathBuf::from(String::from_utf8(found.stdout).ok()?.trim()))
 }
 
 async fn probe(python: &Path) -> Option<Probed> {
     let mut command = Command::new(python);
-    command.args(["-I", "-c", PROBE]).stdin(Stdio::null()).kill_on_drop(true);
-    let output = command.output().await.ok().filter(|output| output.status.success())?;
+    command
+        .args(["-I", "-c", PROBE])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = command
+        .output()
+        .await
+        .ok()
+        .filter(|output| output.status.success())?;
     serde_json::from_slice(&output.stdout).ok()
 }
 
 /// Runs a step; its standard error explains a failure.
 async fn run(command: &mut Command) -> Result<(), Error> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.map_err(|source| Error::Io { doing: "cannot run `uv`".into(), source })?;
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let output = output.map_err(|source| Error::Io {
+        doing: "cannot run `uv`".into(),
+        source,
+    })?;
     if output.status.success() {
         return Ok(());
     }
     let text = String::from_utf8_lossy(&output.stderr);
-    let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let lines: Vec<_> = text
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect();
     Err(Error::Environment {
         reason: lines.join("; ").chars().take(1000).collect(),
         hint: "check the network and the package index, then try again".into(),
@@ -276,7 +369,10 @@ async fn exclusive(folder: &Path) -> Result<File, Error> {
         flock(&file, FlockOperation::LockExclusive)?;
         Ok(file)
     };
-    let locked = tokio::task::spawn_blocking(wait).await.map_err(io::Error::other).flatten();
+    let locked = tokio::task::spawn_blocking(wait)
+        .await
+        .map_err(io::Error::other)
+        .flatten();
     locked.map_err(|source| writing(folder, source))
 }
 
@@ -292,5 +388,8 @@ fn write(path: &Path, content: &[u8]) -> Result<(), Error> {
 }
 
 fn writing(path: &Path, source: io::Error) -> Error {
-    Error::Io { doing: format!("cannot write `{}`", path.display()), source }
+    Error::Io {
+        doing: format!("cannot write `{}`", path.display()),
+        source,
+    }
 }

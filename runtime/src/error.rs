@@ -114,6 +114,9 @@ impl Error {
     /// Whether the same call may succeed when it is tried again.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Crashed { .. } | Self::Deadline { .. } | Self::Stopped | Self::Io { .. })
+        matches!(
+            self,
+            Self::Crashed { .. } | Self::Deadline { .. } | Self::Stopped | Self::Io { .. }
+        )
     }
 }

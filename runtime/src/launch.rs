@@ -42,18 +42,35 @@ pub(crate) struct Launch {
 }
 
 impl Launch {
-    pub(crate) fn prepare(envelope: &EnvelopeFile, environment: Environment, threads: usize) -> Result<Self, Error> {
-        let failed = |source| Error::Io { doing: "cannot prepare the worker's files".into(), source };
+    pub(crate) fn prepare(
+        envelope: &EnvelopeFile,
+        environment: Environment,
+        threads: usize,
+    ) -> Result<Self, Error> {
+        let failed = |source| Error::Io {
+            doing: "cannot prepare the worker's files".into(),
+            source,
+        };
         let (core, launcher) = install(&environment.cache).map_err(failed)?;
-        let scratch = tempfile::Builder::new().prefix("model-envelope-").tempdir().map_err(failed)?;
-        let launch = Self { environment, launcher, core, threads, scratch };
+        let scratch = tempfile::Builder::new()
+            .prefix("model-envelope-")
+            .tempdir()
+            .map_err(failed)?;
+        let launch = Self {
+            environment,
+            launcher,
+            core,
+            threads,
+            scratch,
+        };
         launch.unpack_modules(envelope)?;
         Ok(launch)
     }
 
     /// Where the envelope's custom modules are imported from, if it has any.
     pub(crate) fn modules(&self, envelope: &EnvelopeFile) -> Option<PathBuf> {
-        (!envelope.manifest().source.modules.is_empty()).then(|| self.scratch.path().join("modules"))
+        (!envelope.manifest().source.modules.is_empty())
+            .then(|| self.scratch.path().join("modules"))
     }
 
     /// Member names are relative and leave no folder (rule 3 of the format), so they can be paths.
@@ -61,8 +78,14 @@ impl Launch {
         for name in &envelope.manifest().source.modules {
             let content = envelope.read(name)?;
             let path = self.scratch.path().join(name.as_str());
-            let made = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(&path, content));
-            made.map_err(|source| Error::Io { doing: format!("cannot unpack `{name}`"), source })?;
+            let made = path
+                .parent()
+                .map_or(Ok(()), fs::create_dir_all)
+                .and_then(|()| fs::write(&path, content));
+            made.map_err(|source| Error::Io {
+                doing: format!("cannot unpack `{name}`"),
+                source,
+            })?;
         }
         Ok(())
     }
@@ -72,25 +95,45 @@ impl Launch {
         let environment = &self.environment;
         let library = environment.library.as_deref().unwrap_or(Path::new("-"));
         let mut command = Command::new(&self.launcher);
-        command.arg(&environment.python).arg(library).arg(&environment.version).arg(&self.core);
+        command
+            .arg(&environment.python)
+            .arg(library)
+            .arg(&environment.version)
+            .arg(&self.core);
         command.env_clear().envs(self.variables());
         command.current_dir(self.scratch.path());
-        command.stdin(Stdio::from(socket)).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .stdin(Stdio::from(socket))
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         // A group of its own: what the function starts ends with it, and Ctrl-C does not reach it.
         command.process_group(0).kill_on_drop(true).spawn()
     }
 
     fn variables(&self) -> Vec<(String, String)> {
-        let bin = self.environment.python.parent().unwrap_or(Path::new("/usr/bin"));
+        let bin = self
+            .environment
+            .python
+            .parent()
+            .unwrap_or(Path::new("/usr/bin"));
         let home = self.scratch.path().display().to_string();
         let mut variables = vec![
-            ("PATH".into(), format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display())),
+            (
+                "PATH".into(),
+                format!("{}:/usr/local/bin:/usr/bin:/bin", bin.display()),
+            ),
             ("HOME".into(), home.clone()),
             ("TMPDIR".into(), home),
             ("LANG".into(), "C.UTF-8".into()),
         ];
-        let inherited = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        variables.extend(inherited.filter(|(name, _)| INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))));
+        let inherited = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        variables.extend(inherited.filter(|(name, _)| {
+            INHERITED_PREFIXES
+                .iter()
+                .any(|prefix| name.starts_with(prefix))
+        }));
         variables.extend(THREADS.map(|name| (name.into(), self.threads.to_string())));
         variables
     }

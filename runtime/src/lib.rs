@@ -17,14 +17,14 @@
 //! disk; a [`Runtime`] lends workers to calls.
 
 mod envelope_file;
-mod schema;
-mod fit;
 mod environment;
-mod protocol;
-mod launch;
-mod process;
-mod pool;
 mod error;
+mod fit;
+mod launch;
+mod pool;
+mod process;
+mod protocol;
+mod schema;
 
 pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};

@@ -84,7 +84,9 @@ impl Builder {
     pub async fn start(self) -> Result<Runtime, Error> {
         // Code of one minor crashes another: refuse before a byte is unpickled.
         self.environment.check(self.envelope.manifest())?;
-        let threads = self.threads.unwrap_or_else(|| (cores() / self.workers.end()).max(1));
+        let threads = self
+            .threads
+            .unwrap_or_else(|| (cores() / self.workers.end()).max(1));
         let launch = Launch::prepare(&self.envelope, self.environment, threads)?;
         let (least, most) = self.workers.into_inner();
         let pool = Arc::new(Pool {
@@ -107,7 +109,12 @@ impl Runtime {
     /// Begins a runtime for `envelope` in `environment`.
     pub fn builder(envelope: Arc<EnvelopeFile>, environment: Environment) -> Builder {
         let cores = cores();
-        Builder { envelope, environment, workers: cores..=cores, threads: None }
+        Builder {
+            envelope,
+            environment,
+            workers: cores..=cores,
+            threads: None,
+        }
     }
 
     /// The envelope.
@@ -155,9 +162,13 @@ impl Runtime {
         let function = self.envelope().function(function)?;
         let each_row = function.signature.output.shape.is_one_row();
         if each_row && rows.num_rows() == 0 {
-            return Ok(RecordBatch::new_empty(crate::arrow_schema(&function.signature.output)));
+            return Ok(RecordBatch::new_empty(crate::arrow_schema(
+                &function.signature.output,
+            )));
         }
-        let output = self.lend_and_call(function, each_row, &rows, deadline).await?;
+        let output = self
+            .lend_and_call(function, each_row, &rows, deadline)
+            .await?;
         if output.num_rows() == rows.num_rows() {
             return Ok(output);
         }
@@ -177,7 +188,15 @@ impl Runtime {
         let rows = fit(function, rows)?;
         let answered = async {
             let mut worker = self.pool.lend().await?;
-            let answer = worker.call(Call { function: &function.name, each_row }, &rows).await;
+            let answer = worker
+                .call(
+                    Call {
+                        function: &function.name,
+                        each_row,
+                    },
+                    &rows,
+                )
+                .await;
             // A worker that answered is healthy, whatever the answer; any other end of the loan
             // (a crash, the deadline, a dropped call) replaces it.
             if !matches!(answer, Err(Error::Crashed { .. } | Error::Io { .. })) {
@@ -185,7 +204,9 @@ impl Runtime {
             }
             answer
         };
-        timeout(deadline, answered).await.unwrap_or(Err(Error::Deadline { after: deadline }))
+        timeout(deadline, answered)
+            .await
+            .unwrap_or(Err(Error::Deadline { after: deadline }))
     }
 
     /// How busy it is.
@@ -276,9 +297,16 @@ impl Pool {
         if state.stopped {
             return Err(Error::Stopped);
         }
-        if let Some((process, _)) = state.idle.pop() {
-            state.lent += 1;
-            return Ok(Some(LentWorker { pool: Arc::clone(self), process: Some(process) }));
+        // One that died while it had nothing to do must not cost a call.
+        while let Some((mut process, _)) = state.idle.pop() {
+            if process.is_alive() {
+                state.lent += 1;
+                return Ok(Some(LentWorker {
+                    pool: Arc::clone(self),
+                    process: Some(process),
+                }));
+            }
+            state.replaced += 1;
         }
         if let Some((reason, stderr)) = state.broken.take() {
             return Err(Error::Start { reason, stderr });
@@ -336,10 +364,10 @@ impl Pool {
 }
 
 fn broken(error: Error) -> (String, String) {
-    match error {
-        Error::Start { reason, stderr } => (reason, stderr),
-        other => (other.to_string(), String::new()),
+    if let Error::Start { reason, stderr } = error {
+        return (reason, stderr);
     }
+    (error.to_string(), String::new())
 }
 
 /// Ends workers that have had nothing to do, down to the least number.

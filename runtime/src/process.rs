@@ -56,17 +56,24 @@ impl Process {
     /// Starts a process and loads the envelope's functions into it.
     pub(crate) async fn start(launch: &Launch, envelope: &EnvelopeFile) -> Result<Self, Error> {
         let (request, pickles) = load_request(launch, envelope)?;
-        let mut process = Self::spawn(launch)
-            .map_err(|source| Error::Io { doing: "cannot start a worker process".into(), source })?;
+        let mut process = Self::spawn(launch).map_err(|source| Error::Io {
+            doing: "cannot start a worker process".into(),
+            source,
+        })?;
         match tokio::time::timeout(START_DEADLINE, process.load(&request, &pickles)).await {
             Ok(Ok(Answer::Ready { .. })) => Ok(process),
-            Ok(Ok(Answer::NotLoaded { exception })) => Err(process.not_started(explain(&exception))),
+            Ok(Ok(Answer::NotLoaded { exception })) => {
+                Err(process.not_started(explain(&exception)))
+            }
             Ok(Ok(_)) => Err(process.not_started("it answered out of turn".into())),
             Ok(Err(_)) => {
                 let reason = process.death().await;
                 Err(process.not_started(reason))
             }
-            Err(_) => Err(process.not_started(format!("it was not ready after {} s", START_DEADLINE.as_secs()))),
+            Err(_) => Err(process.not_started(format!(
+                "it was not ready after {} s",
+                START_DEADLINE.as_secs()
+            ))),
         }
     }
 
@@ -78,8 +85,17 @@ impl Process {
         if let Some(pipe) = child.stderr.take() {
             tokio::spawn(stderr.clone().follow(pipe));
         }
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        Ok(Self { child, group, socket: UnixStream::from_std(ours)?, stderr, next_call: 0 })
+        let group = child
+            .id()
+            .and_then(|id| i32::try_from(id).ok())
+            .and_then(Pid::from_raw);
+        Ok(Self {
+            child,
+            group,
+            socket: UnixStream::from_std(ours)?,
+            stderr,
+            next_call: 0,
+        })
     }
 
     async fn load(&mut self, request: &Request, pickles: &[u8]) -> io::Result<Answer> {
@@ -88,13 +104,23 @@ impl Process {
     }
 
     /// Calls a function. After [`Error::Crashed`] the process is of no more use.
-    pub(crate) async fn call(&mut self, call: Call<'_>, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    pub(crate) async fn call(
+        &mut self,
+        call: Call<'_>,
+        rows: &RecordBatch,
+    ) -> Result<RecordBatch, Error> {
         self.next_call += 1;
         let id = self.next_call;
         let mut body = Vec::new();
-        protocol::write_rows(rows, &mut body)
-            .map_err(|error| Error::RowsDoNotFit { function: call.function.into(), reason: error.to_string() })?;
-        let request = Request::Call { id, function: call.function.into(), each_row: call.each_row };
+        protocol::write_rows(rows, &mut body).map_err(|error| Error::RowsDoNotFit {
+            function: call.function.into(),
+            reason: error.to_string(),
+        })?;
+        let request = Request::Call {
+            id,
+            function: call.function.into(),
+            each_row: call.each_row,
+        };
         let answered = async {
             send(&mut self.socket, &request, &body).await?;
             receive::<Answer>(&mut self.socket).await
@@ -106,9 +132,14 @@ impl Process {
                     reason: format!("its rows cannot be read: {error}"),
                 })
             }
-            Ok((Answer::Failed { id: answered, fault, exception }, _)) if answered == id => {
-                Err(failure(call.function, fault, exception))
-            }
+            Ok((
+                Answer::Failed {
+                    id: answered,
+                    fault,
+                    exception,
+                },
+                _,
+            )) if answered == id => Err(failure(call.function, fault, exception)),
             Ok(_) => Err(self.crashed("it answered another call".into())),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 Err(self.crashed("something else wrote to its socket".into()))
@@ -118,6 +149,11 @@ impl Process {
                 Err(self.crashed(reason))
             }
         }
+    }
+
+    /// Whether the process has not ended yet.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
     }
 
     /// How the process ended, in words.
@@ -137,11 +173,17 @@ impl Process {
     }
 
     fn crashed(&self, reason: String) -> Error {
-        Error::Crashed { reason, stderr: self.stderr.text() }
+        Error::Crashed {
+            reason,
+            stderr: self.stderr.text(),
+        }
     }
 
     fn not_started(&self, reason: String) -> Error {
-        Error::Start { reason, stderr: self.stderr.text() }
+        Error::Start {
+            reason,
+            stderr: self.stderr.text(),
+        }
     }
 }
 
@@ -162,7 +204,11 @@ impl StderrTail {
         loop {
             line.clear();
             // Bounded: a model that floods standard error without a line end must not fill our memory.
-            match (&mut reader).take(STDERR_LINE_BYTES as u64).read_until(b'\n', &mut line).await {
+            match (&mut reader)
+                .take(STDERR_LINE_BYTES as u64)
+                .read_until(b'\n', &mut line)
+                .await
+            {
                 Ok(0) | Err(_) => return,
                 Ok(_) => self.push(String::from_utf8_lossy(&line).trim_end().to_owned()),
             }
@@ -180,7 +226,11 @@ impl StderrTail {
 
     fn text(&self) -> String {
         let lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().map(String::as_str).collect::<Vec<_>>().join("\n")
+        lines
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 }
 
@@ -190,7 +240,11 @@ fn load_request(launch: &Launch, envelope: &EnvelopeFile) -> Result<(Request, Ve
     let mut functions = vec![];
     for function in &envelope.manifest().functions {
         let pickle = envelope.read(&function.pickle)?;
-        let ranges: Result<Vec<_>, Error> = function.buffers.iter().map(|name| envelope.range(name)).collect();
+        let ranges: Result<Vec<_>, Error> = function
+            .buffers
+            .iter()
+            .map(|name| envelope.range(name))
+            .collect();
         functions.push(FunctionToLoad {
             name: function.name.clone(),
             input: function.signature.input.clone(),
@@ -202,7 +256,14 @@ fn load_request(launch: &Launch, envelope: &EnvelopeFile) -> Result<(Request, Ve
     }
     let text = |path: &std::path::Path| path.display().to_string();
     let modules = launch.modules(envelope).map(|path| text(&path));
-    Ok((Request::Load { modules, file: text(envelope.path()), functions }, pickles))
+    Ok((
+        Request::Load {
+            modules,
+            file: text(envelope.path()),
+            functions,
+        },
+        pickles,
+    ))
 }
 
 fn explain(exception: &Exception) -> String {
@@ -212,11 +273,28 @@ fn explain(exception: &Exception) -> String {
 fn failure(function: &str, fault: Fault, exception: Exception) -> Error {
     let function = function.to_owned();
     match fault {
-        Fault::Input => Error::RowsDoNotFit { function, reason: exception.message },
-        Fault::Output => Error::Output { function, reason: exception.message },
+        Fault::Input => Error::RowsDoNotFit {
+            function,
+            reason: exception.message,
+        },
+        Fault::Output => Error::Output {
+            function,
+            reason: exception.message,
+        },
         Fault::Function => {
-            let Exception { kind, message, traceback } = exception;
-            Error::Function { function, exception: PythonError { kind, message, traceback } }
+            let Exception {
+                kind,
+                message,
+                traceback,
+            } = exception;
+            Error::Function {
+                function,
+                exception: PythonError {
+                    kind,
+                    message,
+                    traceback,
+                },
+            }
         }
     }
 }
@@ -235,6 +313,7 @@ async fn receive<T: DeserializeOwned>(socket: &mut UnixStream) -> io::Result<(T,
     socket.read_exact(&mut header).await?;
     let mut body = vec![0; body_bytes];
     socket.read_exact(&mut body).await?;
-    let header = serde_json::from_slice(&header).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    let header = serde_json::from_slice(&header)
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
     Ok((header, body))
 }

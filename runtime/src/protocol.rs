@@ -116,7 +116,11 @@ pub(crate) fn head(header: &impl Serialize, body_bytes: usize) -> io::Result<Vec
     let header = serde_json::to_vec(header)?;
     let mut out = Vec::with_capacity(PREFIX_BYTES + header.len());
     out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&u32::try_from(header.len()).map_err(io::Error::other)?.to_le_bytes());
+    out.extend_from_slice(
+        &u32::try_from(header.len())
+            .map_err(io::Error::other)?
+            .to_le_bytes(),
+    );
     out.extend_from_slice(&(body_bytes as u64).to_le_bytes());
     out.extend_from_slice(&header);
     Ok(out)
@@ -124,7 +128,12 @@ pub(crate) fn head(header: &impl Serialize, body_bytes: usize) -> io::Result<Vec
 
 /// The lengths of header and body that a prefix announces, in bytes.
 pub(crate) fn lengths(prefix: &[u8; PREFIX_BYTES]) -> io::Result<(usize, usize)> {
-    let garbled = |what: &str| io::Error::new(io::ErrorKind::InvalidData, format!("a message with a wrong {what}"));
+    let garbled = |what: &str| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("a message with a wrong {what}"),
+        )
+    };
     if prefix[..4] != MAGIC {
         return Err(garbled("beginning"));
     }
@@ -148,5 +157,7 @@ pub(crate) fn write_rows(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Ar
 /// Reads an Arrow IPC stream of one batch.
 pub(crate) fn read_rows(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
     let mut reader = StreamReader::try_new(bytes, None)?;
-    reader.next().unwrap_or_else(|| Err(ArrowError::IpcError("a stream without a batch".into())))
+    reader
+        .next()
+        .unwrap_or_else(|| Err(ArrowError::IpcError("a stream without a batch".into())))
 }

@@ -15,7 +15,9 @@ pub fn arrow_schema(rows: &Rows) -> SchemaRef {
     let field = |field: &envelope_format::Field| {
         arrow::Field::new(&field.name, arrow_type(&field.data_type), field.nullable)
     };
-    Arc::new(arrow::Schema::new(rows.fields.iter().map(field).collect::<Vec<_>>()))
+    Arc::new(arrow::Schema::new(
+        rows.fields.iter().map(field).collect::<Vec<_>>(),
+    ))
 }
 
 /// The Arrow type of a column's values.
@@ -60,7 +62,10 @@ fn time_unit(unit: TimeUnit) -> arrow::TimeUnit {
 /// The type that a signature gives to an Arrow type, if it is one that signatures have.
 #[must_use]
 pub fn signature_type(arrow: &arrow::DataType) -> Option<DataType> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has many types that no signature has")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Arrow has many types that no signature has"
+    )]
     let found = match arrow {
         arrow::DataType::Null => DataType::Null,
         arrow::DataType::Boolean => DataType::Bool,

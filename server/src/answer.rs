@@ -15,11 +15,14 @@ use crate::stages::Stages;
 use crate::telemetry::Timer;
 
 /// Answers one request. Each stage takes a value and gives the next one.
-pub(crate) async fn answer<B: Body<Data = Bytes>>(
+pub(crate) async fn answer<B>(
     stages: &Stages,
     request: Request<B>,
     timer: &mut Timer,
-) -> Result<Response<Full<Bytes>>, Refusal> {
+) -> Result<Response<Full<Bytes>>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
     let (head, body) = request.into_parts();
     let function = match stages.routes.find(&head.method, head.uri.path())? {
         Target::Page(page) => return Ok(stages.pages.show(page)),
@@ -40,14 +43,20 @@ pub(crate) async fn answer<B: Body<Data = Bytes>>(
         .batcher
         .call(rows, Instant::now() + patience)
         .await?;
-    let size = output.get_array_memory_size();
-    let predictions = apart(size, move || function.encoder.predictions(&output)).await??;
+    // Not the size of its buffers: other calls of the same batch share them.
+    let bytes = output
+        .num_rows()
+        .saturating_mul(output.num_columns() * CELL_BYTES);
+    let predictions = apart(bytes, move || function.encoder.predictions(&output)).await??;
     Ok(json(predictions.into()))
 }
 
 /// Above so many bytes the work is done on a thread of its own, so that health checks and short
 /// calls need not wait for it. Below, a millisecond of it costs less than the change of thread.
 const APART_BYTES: usize = 256 << 10;
+
+/// What a cell takes as text, roughly.
+const CELL_BYTES: usize = 16;
 
 async fn apart<T: Send + 'static>(
     bytes: usize,

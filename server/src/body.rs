@@ -1,11 +1,12 @@
 //! The body of a call: read whole, within a length and a time, before anything else is spent on it.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap};
 use tokio::time::timeout;
 
 use crate::Settings;
@@ -14,30 +15,38 @@ use crate::error::Refusal;
 /// Room that is made for a body before any of it has come: its stated length costs a liar nothing.
 const FIRST_BYTES: u64 = 256 << 10;
 
+/// How long a body that was refused is read on and thrown away.
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
 /// Reads the body of a call.
-pub(crate) async fn read<B: Body<Data = Bytes>>(
+pub(crate) async fn read<B>(
     headers: &HeaderMap,
     body: B,
     settings: &Settings,
-) -> Result<Bytes, Refusal> {
+) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+{
     check_media_type(headers)?;
-    let stated = body.size_hint().lower();
-    if stated > settings.max_body_bytes {
-        return Err(Refusal::BodyTooLarge {
-            limit: settings.max_body_bytes,
-        });
+    let mut body = Box::pin(body);
+    let (limit, after) = (settings.max_body_bytes, settings.body_timeout);
+    let collected = timeout(after, collect(&mut body, limit)).await;
+    let collected = collected.unwrap_or(Err(Refusal::SlowBody { after }));
+    // Who expects to be told to go on has not begun to send.
+    if matches!(collected, Err(Refusal::BodyTooLarge { .. })) && !headers.contains_key(EXPECT) {
+        tokio::spawn(timeout(DISCARD_TIME, discard(body)));
     }
-    let after = settings.body_timeout;
-    let collected = timeout(after, collect(body, stated, settings.max_body_bytes)).await;
-    collected.unwrap_or(Err(Refusal::SlowBody { after }))
+    collected
 }
 
 async fn collect<B: Body<Data = Bytes>>(
-    body: B,
-    stated: u64,
+    body: &mut Pin<Box<B>>,
     limit: u64,
 ) -> Result<Bytes, Refusal> {
-    let mut body = std::pin::pin!(body);
+    let stated = body.size_hint().lower();
+    if stated > limit {
+        return Err(Refusal::BodyTooLarge { limit });
+    }
     let mut first: Option<Bytes> = None;
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -65,6 +74,12 @@ async fn collect<B: Body<Data = Bytes>>(
     } else {
         rest.freeze()
     })
+}
+
+/// A client that looks for the answer only after it has sent everything would find a broken
+/// connection instead of it, if nobody read on.
+async fn discard<B: Body>(mut body: Pin<Box<B>>) {
+    while let Some(Ok(_)) = body.frame().await {}
 }
 
 /// JSON, in UTF-8, not compressed.
@@ -137,7 +152,7 @@ mod tests {
         }
     }
 
-    fn pieces(pieces: Vec<&'static str>) -> impl Body<Data = Bytes> {
+    fn pieces(pieces: Vec<&'static str>) -> impl Body<Data = Bytes> + Send + 'static {
         let frames = pieces
             .into_iter()
             .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::from(piece))));

@@ -1,6 +1,6 @@
 //! One envelope as an HTTP service.
 //!
-//! [`run`] makes a service of an envelope file, [`serve`] of a runtime that is there already, and
+//! [`run`](fn@run) makes a service of an envelope file, [`serve`] of a runtime that is there already, and
 //! [`build`] writes one executable that carries its envelope. Read in this order: [`Settings`] say
 //! how a service behaves and [`Components`] what it is made of; `service` is its life, `answer` the
 //! whole path of a request, and each stage of that path a file.
@@ -9,6 +9,15 @@
 //!           ┌────────── answer ───────────────────────────────────────────────┐
 //! request ─►│ route ─► admit ─► body ─► decode ─► batcher ─► Calls ─► encode  │─► reply
 //!           └─────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! ```no_run
+//! # async fn example(runtime: runtime::Runtime) -> Result<(), server::Error> {
+//! let settings = server::Settings { listen: ([127, 0, 0, 1], 0).into(), ..Default::default() };
+//! let components = server::Components::new(runtime)?;
+//! let shutdown = async { drop(tokio::signal::ctrl_c().await) };
+//! server::serve(settings, components, shutdown, |address| println!("http://{address}")).await
+//! # }
 //! ```
 //!
 //! The core knows rows as Arrow and nothing else; JSON is one pair of files, `decode` and `encode`.

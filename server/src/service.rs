@@ -12,6 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use http_body_util::Full;
+use hyper::body::Body;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -276,7 +277,7 @@ pub(crate) async fn respond<B>(
     request: Request<B>,
 ) -> Response<Full<Bytes>>
 where
-    B: hyper::body::Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + 'static,
 {
     let mut timer = Timer::start();
     let reply = replies.begin(&request);

@@ -10,7 +10,7 @@ use std::time::Duration;
 pub struct Settings {
     /// Where to listen. Port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Workers from the beginning, and the most under load; for [`run`](crate::run), which starts them.
+    /// Workers from the beginning, and the most under load; for [`run`](fn@crate::run), which starts them.
     pub workers: RangeInclusive<usize>,
     /// Calls that are read, wait or run; further ones are answered with 503.
     pub max_calls_in_flight: usize,

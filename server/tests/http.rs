@@ -468,6 +468,25 @@ fn a_body_that_states_too_much_is_refused_before_it_is_sent() {
 }
 
 #[test]
+fn a_caller_that_sends_everything_before_it_listens_is_told_too() {
+    let service = Service::start(Settings {
+        max_body_bytes: 100,
+        ..Settings::default()
+    });
+    let body = vec![b' '; 64 << 20];
+    let head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+    let stated = format!("{head}content-length: {}\r\n\r\n", body.len());
+    let chunked = format!(
+        "{head}transfer-encoding: chunked\r\n\r\n{:x}\r\n",
+        body.len()
+    );
+    for (head, end) in [(stated, ""), (chunked, "\r\n0\r\n\r\n")] {
+        let request = [head.as_bytes(), &body, end.as_bytes()].concat();
+        service.send(&request).is_problem(413, "body_too_large");
+    }
+}
+
+#[test]
 fn a_body_in_chunks_is_read_up_to_the_limit() {
     let service = Service::start(Settings {
         max_body_bytes: 100,

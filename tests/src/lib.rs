@@ -31,13 +31,17 @@ pub fn scratch() -> PathBuf {
 #[must_use]
 pub fn envelope_path(name: &str) -> PathBuf {
     let path = scratch().join(format!("{name}.envelope"));
-    let makers = [root().join("tests/envelopes.py"), root().join("python/model_envelope/_native.abi3.so")];
+    let makers = [
+        root().join("tests/envelopes.py"),
+        root().join("python/model_envelope/_native.abi3.so"),
+    ];
     if makers.iter().all(|maker| is_newer(&path, maker)) {
         return path;
     }
     std::fs::create_dir_all(scratch()).expect("the scratch folder can be made");
     // Tests run in several processes: one makes it, the others wait.
-    let guard = File::create(path.with_extension("lock")).expect("the scratch folder can be written");
+    let guard =
+        File::create(path.with_extension("lock")).expect("the scratch folder can be written");
     flock(&guard, FlockOperation::LockExclusive).expect("a file of ours can be locked");
     if makers.iter().all(|maker| is_newer(&path, maker)) {
         return path;
@@ -55,7 +59,11 @@ pub fn envelope_path(name: &str) -> PathBuf {
 }
 
 fn is_newer(path: &Path, other: &Path) -> bool {
-    let modified = |path: &Path| path.metadata().and_then(|metadata| metadata.modified()).ok();
+    let modified = |path: &Path| {
+        path.metadata()
+            .and_then(|metadata| metadata.modified())
+            .ok()
+    };
     modified(path).is_some_and(|time| modified(other).is_none_or(|other| time >= other))
 }
 
@@ -85,6 +93,13 @@ pub fn environments() -> Environments {
 /// When they do not start.
 pub async fn start(name: &str, workers: std::ops::RangeInclusive<usize>) -> Runtime {
     let envelope = envelope(name);
-    let environment = environments().realise(&envelope, &|_| ()).await.expect("the environment can be realised");
-    Runtime::builder(envelope, environment).workers(workers).start().await.expect("the workers start")
+    let environment = environments()
+        .realise(&envelope, &|_| ())
+        .await
+        .expect("the environment can be realised");
+    Runtime::builder(envelope, environment)
+        .workers(workers)
+        .start()
+        .await
+        .expect("the workers start")
 }

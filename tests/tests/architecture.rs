@@ -10,9 +10,18 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("registry", &["envelope-format"]),
     ("server", &["envelope-format", "runtime"]),
     ("batch", &["envelope-format", "runtime"]),
-    ("cli", &["envelope-format", "runtime", "registry", "server", "batch"]),
-    ("model-envelope-python", &["envelope-format", "runtime", "registry", "worker"]),
-    ("acceptance", &["envelope-format", "runtime", "registry", "server", "batch"]),
+    (
+        "cli",
+        &["envelope-format", "runtime", "registry", "server", "batch"],
+    ),
+    (
+        "model-envelope-python",
+        &["envelope-format", "runtime", "registry", "worker"],
+    ),
+    (
+        "acceptance",
+        &["envelope-format", "runtime", "registry", "server", "batch"],
+    ),
 ];
 
 #[test]
@@ -37,7 +46,15 @@ fn arrows_go_only_where_the_picture_says() {
 #[test]
 fn only_the_worker_and_the_package_know_python() {
     for room in ["cli", "server", "batch", "registry", "runtime"] {
-        let tree = cargo(&["tree", "--package", room, "--edges", "normal", "--prefix", "none"]);
+        let tree = cargo(&[
+            "tree",
+            "--package",
+            room,
+            "--edges",
+            "normal",
+            "--prefix",
+            "none",
+        ]);
         assert!(!tree.contains("pyo3"), "`{room}` has pyo3 below it");
     }
 }
@@ -54,6 +71,10 @@ fn cargo(arguments: &[&str]) -> String {
         .current_dir(acceptance::root())
         .output()
         .expect("cargo runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).expect("cargo prints UTF-8")
 }

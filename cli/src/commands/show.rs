@@ -228,7 +228,11 @@ fn remarks(field: &Field) -> String {
             String::new()
         };
         remarks.push(format!("one of {}{more}", some.join(", ")));
-    } else if let Some(dtype) = &field.dtype {
+    } else if let Some(dtype) = field
+        .dtype
+        .as_ref()
+        .filter(|dtype| **dtype != field.data_type.to_string())
+    {
         remarks.push(harmless(dtype));
     }
     if field.nullable {

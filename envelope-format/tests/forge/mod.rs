@@ -40,7 +40,9 @@ pub(crate) struct Entry {
 impl Entry {
     pub(crate) fn deflated(name: &str, content: &[u8]) -> Self {
         let mut stored = Vec::new();
-        DeflateEncoder::new(content, Compression::default()).read_to_end(&mut stored).unwrap();
+        DeflateEncoder::new(content, Compression::default())
+            .read_to_end(&mut stored)
+            .unwrap();
         Self::new(name, 8, stored, content)
     }
 
@@ -76,7 +78,11 @@ impl Entry {
 
     fn local(&self, offset: u64) -> Vec<u8> {
         let bare = usize::try_from(offset).unwrap() + 30 + self.name.len() + 28;
-        let padding = if self.method == 0 { bare.next_multiple_of(4096) - bare } else { 0 };
+        let padding = if self.method == 0 {
+            bare.next_multiple_of(4096) - bare
+        } else {
+            0
+        };
         let mut out = b"PK\x03\x04".to_vec();
         out.extend(self.common(28 + padding));
         out.extend(&self.name);
@@ -131,7 +137,14 @@ impl Forge {
     pub(crate) fn with(manifest: &str, members: Vec<Entry>) -> Self {
         let mut entries = vec![Entry::deflated("manifest.json", manifest.as_bytes())];
         entries.extend(members);
-        Self { entries, before: vec![], hole: vec![], after: vec![], count: None, comment: [0, 0] }
+        Self {
+            entries,
+            before: vec![],
+            hole: vec![],
+            after: vec![],
+            count: None,
+            comment: [0, 0],
+        }
     }
 
     pub(crate) fn bytes(&self) -> Vec<u8> {
@@ -175,7 +188,10 @@ pub(crate) const PICKLE: &[u8] = b"not a pickle, and never unpickled here";
 
 /// The members of [`Forge::good`].
 pub(crate) fn members() -> Vec<Entry> {
-    vec![Entry::deflated("environment/pylock.toml", LOCK), Entry::mapped("functions/double/function.pkl", PICKLE)]
+    vec![
+        Entry::deflated("environment/pylock.toml", LOCK),
+        Entry::mapped("functions/double/function.pkl", PICKLE),
+    ]
 }
 
 /// The manifest of [`Forge::good`], as text.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arrow_array::builder::{BinaryBuilder, BooleanBuilder, StringBuilder};
 use arrow_array::types::{Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
 use arrow_array::types::{UInt8Type, UInt16Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, ArrowPrimitiveType, ListArray, NullArray, PrimitiveArray, make_array};
+use arrow_array::{
+    Array, ArrayRef, ArrowPrimitiveType, ListArray, NullArray, PrimitiveArray, make_array,
+};
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_data::ArrayData;
 use arrow_schema::{DataType, Field};
@@ -24,10 +26,9 @@ pub(crate) fn column(
     values: &Bound<'_, PyAny>,
     mask: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<ArrayRef> {
-    let data_type = kind
-        .parse()
-        .map(|parsed| arrow_type(&parsed))
-        .map_err(|error: envelope_format::InvalidDataType| PyTypeError::new_err(error.to_string()))?;
+    let data_type = kind.parse().map(|parsed| arrow_type(&parsed)).map_err(
+        |error: envelope_format::InvalidDataType| PyTypeError::new_err(error.to_string()),
+    )?;
     let made = if let Ok(bytes) = values.cast::<PyBytes>() {
         from_bytes(&data_type, bytes.as_bytes(), mask)
     } else if let Ok(batch) = values.cast::<Batch>() {
@@ -38,14 +39,25 @@ pub(crate) fn column(
     made.map_err(|error| PyTypeError::new_err(format!("column `{name}`: {error}")))
 }
 
-fn from_bytes(data_type: &DataType, bytes: &[u8], mask: Option<&Bound<'_, PyAny>>) -> PyResult<ArrayRef> {
+fn from_bytes(
+    data_type: &DataType,
+    bytes: &[u8],
+    mask: Option<&Bound<'_, PyAny>>,
+) -> PyResult<ArrayRef> {
     let mask = mask.map(|mask| mask.cast::<PyBytes>()).transpose()?;
-    let nulls = mask.map(|mask| mask.as_bytes().iter().map(|byte| *byte == 0).collect::<NullBuffer>());
+    let nulls = mask.map(|mask| {
+        mask.as_bytes()
+            .iter()
+            .map(|byte| *byte == 0)
+            .collect::<NullBuffer>()
+    });
     if *data_type == DataType::Boolean {
         let values: BooleanBuffer = bytes.iter().map(|byte| *byte != 0).collect();
         return Ok(Arc::new(arrow_array::BooleanArray::new(values, nulls)));
     }
-    let width = data_type.primitive_width().ok_or_else(|| PyValueError::new_err("not a fixed-width type"))?;
+    let width = data_type
+        .primitive_width()
+        .ok_or_else(|| PyValueError::new_err("not a fixed-width type"))?;
     let data = ArrayData::builder(data_type.clone())
         .len(bytes.len() / width)
         .add_buffer(Buffer::from(bytes))
@@ -56,7 +68,10 @@ fn from_bytes(data_type: &DataType, bytes: &[u8], mask: Option<&Bound<'_, PyAny>
 }
 
 fn from_list(data_type: &DataType, values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has many types that no signature has")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Arrow has many types that no signature has"
+    )]
     match data_type {
         DataType::Null => Ok(Arc::new(NullArray::new(values.len()))),
         DataType::Boolean => booleans(values),
@@ -71,11 +86,15 @@ fn from_list(data_type: &DataType, values: &Bound<'_, PyList>) -> PyResult<Array
         DataType::Float32 => numbers::<Float32Type>(values),
         DataType::Float64 => numbers::<Float64Type>(values),
         DataType::Date32 => counted(&numbers::<Int32Type>(values)?, data_type),
-        DataType::Timestamp(..) | DataType::Duration(..) => counted(&numbers::<Int64Type>(values)?, data_type),
+        DataType::Timestamp(..) | DataType::Duration(..) => {
+            counted(&numbers::<Int64Type>(values)?, data_type)
+        }
         DataType::Utf8 => texts(values),
         DataType::Binary => binaries(values),
         DataType::List(item) => lists(item, values),
-        other => Err(PyTypeError::new_err(format!("{other} is not a type of a signature"))),
+        other => Err(PyTypeError::new_err(format!(
+            "{other} is not a type of a signature"
+        ))),
     }
 }
 
@@ -84,13 +103,20 @@ where
     T: ArrowPrimitiveType,
     T::Native: for<'a> FromPyObject<'a, 'py, Error = PyErr>,
 {
-    let numbers: Vec<Option<T::Native>> = values.iter().map(|value| value.extract()).collect::<PyResult<_>>()?;
+    let numbers: Vec<Option<T::Native>> = values
+        .iter()
+        .map(|value| value.extract())
+        .collect::<PyResult<_>>()?;
     Ok(Arc::new(PrimitiveArray::<T>::from_iter(numbers)))
 }
 
 /// Integers that count days or moments.
 fn counted(integers: &ArrayRef, data_type: &DataType) -> PyResult<ArrayRef> {
-    let data = integers.to_data().into_builder().data_type(data_type.clone()).build();
+    let data = integers
+        .to_data()
+        .into_builder()
+        .data_type(data_type.clone())
+        .build();
     data.map(make_array).map_err(arrow_error)
 }
 
@@ -131,7 +157,11 @@ fn lists(item: &Arc<Field>, values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
     let mut lengths = Vec::with_capacity(values.len());
     let mut valid = Vec::with_capacity(values.len());
     for value in values {
-        let inner = if value.is_none() { None } else { Some(value.cast_into::<PyList>()?) };
+        let inner = if value.is_none() {
+            None
+        } else {
+            Some(value.cast_into::<PyList>()?)
+        };
         valid.push(inner.is_some());
         lengths.push(inner.as_ref().map_or(0, |inner| inner.len()));
         for value in inner.iter().flatten() {

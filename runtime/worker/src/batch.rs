@@ -32,12 +32,21 @@ impl Batch {
     }
 
     pub(crate) fn column(&self, index: usize) -> PyResult<&ArrayRef> {
-        self.0.columns().get(index).ok_or_else(|| PyIndexError::new_err("no such column"))
+        self.0
+            .columns()
+            .get(index)
+            .ok_or_else(|| PyIndexError::new_err("no such column"))
     }
 }
 
 /// What assembles a column: name, type, whether values may be missing, values, mask.
-type Parts<'py> = (String, String, bool, Bound<'py, PyAny>, Option<Bound<'py, PyAny>>);
+type Parts<'py> = (
+    String,
+    String,
+    bool,
+    Bound<'py, PyAny>,
+    Option<Bound<'py, PyAny>>,
+);
 
 #[pymethods]
 impl Batch {
@@ -49,18 +58,31 @@ impl Batch {
 
     /// Names of the columns.
     fn names(&self) -> Vec<String> {
-        self.0.schema().fields().iter().map(|field| field.name().clone()).collect()
+        self.0
+            .schema()
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect()
     }
 
     /// Types of the columns, as a signature writes them.
     fn types(&self) -> PyResult<Vec<String>> {
         let schema = self.0.schema();
-        schema.fields().iter().map(|field| capsule::type_name(field.data_type())).collect()
+        schema
+            .fields()
+            .iter()
+            .map(|field| capsule::type_name(field.data_type()))
+            .collect()
     }
 
     /// How many values of each column are missing.
     fn null_counts(&self) -> Vec<usize> {
-        self.0.columns().iter().map(|column| column.null_count()).collect()
+        self.0
+            .columns()
+            .iter()
+            .map(|column| column.null_count())
+            .collect()
     }
 
     /// Whether a value is missing.
@@ -109,9 +131,17 @@ impl Batch {
         let mut renamed = Vec::with_capacity(fields.len());
         for (field, column) in fields.iter().zip(self.0.columns()) {
             let name: String = get(field, "name")?.extract()?;
-            renamed.push(Field::new(name, column.data_type().clone(), get(field, "nullable")?.extract()?));
+            renamed.push(Field::new(
+                name,
+                column.data_type().clone(),
+                get(field, "nullable")?.extract()?,
+            ));
         }
-        Self::assembled(Schema::new(renamed), self.0.columns().to_vec(), self.0.num_rows())
+        Self::assembled(
+            Schema::new(renamed),
+            self.0.columns().to_vec(),
+            self.0.num_rows(),
+        )
     }
 
     /// The columns that `fields` name, in that order, with the same values in the types that they
@@ -122,8 +152,9 @@ impl Batch {
         for field in &fields {
             let name: String = get(field, "name")?.extract()?;
             let kind: String = get(field, "type")?.extract()?;
-            let kind: envelope_format::DataType =
-                kind.parse().map_err(|error: InvalidDataType| PyTypeError::new_err(error.to_string()))?;
+            let kind: envelope_format::DataType = kind
+                .parse()
+                .map_err(|error: InvalidDataType| PyTypeError::new_err(error.to_string()))?;
             let wanted = arrow_type(&kind);
             columns.push(exact::column(&self.0, &name, &wanted).map_err(PyTypeError::new_err)?);
             fitted.push(Field::new(name, wanted, true));
@@ -133,7 +164,10 @@ impl Batch {
 
     /// `length` rows from `offset` on.
     fn slice(&self, offset: usize, length: usize) -> PyResult<Self> {
-        if offset.checked_add(length).is_none_or(|end| end > self.0.num_rows()) {
+        if offset
+            .checked_add(length)
+            .is_none_or(|end| end > self.0.num_rows())
+        {
             return Err(PyIndexError::new_err("the slice reaches beyond the rows"));
         }
         Ok(Self(self.0.slice(offset, length)))
@@ -148,15 +182,22 @@ impl Batch {
             .iter()
             .map(|column| arrow_select::take::take(column, &indices, None))
             .collect();
-        Self::assembled(self.0.schema().as_ref().clone(), columns.map_err(arrow_error)?, indices.len())
+        Self::assembled(
+            self.0.schema().as_ref().clone(),
+            columns.map_err(arrow_error)?,
+            indices.len(),
+        )
     }
 
     /// The rows of `batches`, one after the other.
     #[staticmethod]
     fn concat(batches: Vec<PyRef<'_, Self>>) -> PyResult<Self> {
-        let first = batches.first().ok_or_else(|| PyValueError::new_err("no batches"))?;
+        let first = batches
+            .first()
+            .ok_or_else(|| PyValueError::new_err("no batches"))?;
         let schema = first.0.schema();
-        let rows = arrow_select::concat::concat_batches(&schema, batches.iter().map(|batch| &batch.0));
+        let rows =
+            arrow_select::concat::concat_batches(&schema, batches.iter().map(|batch| &batch.0));
         rows.map(Self).map_err(arrow_error)
     }
 
@@ -177,7 +218,9 @@ impl Batch {
     /// Reads an Arrow IPC stream of one batch.
     #[staticmethod]
     fn from_bytes(bytes: &[u8]) -> PyResult<Self> {
-        crate::protocol::read_rows(bytes).map(Self).map_err(arrow_error)
+        crate::protocol::read_rows(bytes)
+            .map(Self)
+            .map_err(arrow_error)
     }
 
     #[pyo3(signature = (requested_schema=None))]
@@ -195,7 +238,11 @@ impl Batch {
     }
 
     fn __repr__(&self) -> String {
-        format!("<Batch of {} rows, {} columns>", self.0.num_rows(), self.0.num_columns())
+        format!(
+            "<Batch of {} rows, {} columns>",
+            self.0.num_rows(),
+            self.0.num_columns()
+        )
     }
 }
 
@@ -209,7 +256,9 @@ impl Batch {
 
 /// An entry of a field's description.
 fn get<'py>(field: &Bound<'py, PyDict>, key: &str) -> PyResult<Bound<'py, PyAny>> {
-    field.get_item(key)?.ok_or_else(|| PyValueError::new_err(format!("a field has no `{key}`")))
+    field
+        .get_item(key)?
+        .ok_or_else(|| PyValueError::new_err(format!("a field has no `{key}`")))
 }
 
 /// An Arrow error as a Python one.

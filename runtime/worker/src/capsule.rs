@@ -2,7 +2,10 @@
 //! to other libraries, without copying), and the descriptor of the socket.
 //!
 //! All `unsafe` code of the worker core is here.
-#![expect(unsafe_code, reason = "the C data interface passes ownership through raw pointers")]
+#![expect(
+    unsafe_code,
+    reason = "the C data interface passes ownership through raw pointers"
+)]
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -21,8 +24,12 @@ const STREAM: &std::ffi::CStr = c"arrow_array_stream";
 
 /// Takes over the rows of `object`, as columns of types that signatures have.
 pub(crate) fn import(object: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
-    let capsule = object.call_method0("__arrow_c_stream__")?.cast_into::<PyCapsule>()?;
-    let pointer = capsule.pointer_checked(Some(STREAM))?.cast::<FFI_ArrowArrayStream>();
+    let capsule = object
+        .call_method0("__arrow_c_stream__")?
+        .cast_into::<PyCapsule>()?;
+    let pointer = capsule
+        .pointer_checked(Some(STREAM))?
+        .cast::<FFI_ArrowArrayStream>();
     // SAFETY: a capsule of this name holds a valid `ArrowArrayStream` (Arrow PyCapsule interface);
     // we hold a reference to the capsule for as long as we read the pointer, and `from_raw` moves
     // the structure out, leaving a released one, so that the capsule's destructor does nothing.
@@ -37,7 +44,8 @@ pub(crate) fn import(object: &Bound<'_, PyAny>) -> PyResult<RecordBatch> {
 /// Offers the rows to another library.
 pub(crate) fn export<'py>(py: Python<'py>, rows: &RecordBatch) -> PyResult<Bound<'py, PyCapsule>> {
     let batches = std::iter::once(Ok::<_, ArrowError>(rows.clone()));
-    let stream = FFI_ArrowArrayStream::new(Box::new(RecordBatchIterator::new(batches, rows.schema())));
+    let stream =
+        FFI_ArrowArrayStream::new(Box::new(RecordBatchIterator::new(batches, rows.schema())));
     PyCapsule::new_with_value(py, stream, STREAM)
 }
 
@@ -45,7 +53,11 @@ pub(crate) fn export<'py>(py: Python<'py>, rows: &RecordBatch) -> PyResult<Bound
 pub(crate) fn type_name(data_type: &DataType) -> PyResult<String> {
     signature_type(data_type)
         .map(|found| found.to_string())
-        .ok_or_else(|| PyTypeError::new_err(format!("columns of type {data_type} are not carried; cast them first")))
+        .ok_or_else(|| {
+            PyTypeError::new_err(format!(
+                "columns of type {data_type} are not carried; cast them first"
+            ))
+        })
 }
 
 /// Views, large and dictionary-encoded columns as the plain types that mean the same.
@@ -58,17 +70,24 @@ fn plain(rows: &RecordBatch) -> PyResult<RecordBatch> {
         fields.push(Field::new(field.name(), wanted, field.is_nullable()));
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options).map_err(arrow_error)
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(arrow_error)
 }
 
 fn plain_type(data_type: &DataType) -> DataType {
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other type stays as it is")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "every other type stays as it is"
+    )]
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
         DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
         DataType::Dictionary(_, values) => plain_type(values),
         DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => {
-            DataType::List(Arc::new(Field::new_list_field(plain_type(item.data_type()), true)))
+            DataType::List(Arc::new(Field::new_list_field(
+                plain_type(item.data_type()),
+                true,
+            )))
         }
         other => signature_type(other).map_or_else(|| other.clone(), |known| arrow_type(&known)),
     }
@@ -77,7 +96,9 @@ fn plain_type(data_type: &DataType) -> DataType {
 /// Takes the socket that the launcher left open under the number `descriptor`. Programs that the
 /// function starts must not inherit it: they would hide our end from the host.
 pub(crate) fn own_descriptor(py: Python<'_>, descriptor: i32) -> PyResult<OwnedFd> {
-    py.import("os")?.getattr("set_inheritable")?.call1((descriptor, false))?;
+    py.import("os")?
+        .getattr("set_inheritable")?
+        .call1((descriptor, false))?;
     // SAFETY: `set_inheritable` has just succeeded, so it is open; the launcher made it for the
     // worker core alone, whose `main` runs once and calls this once.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })

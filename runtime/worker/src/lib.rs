@@ -1,4 +1,4 @@
-//! The part of Model Envelope that runs inside CPython: one build for every minor from 3.10 on.
+//! The part of Model Envelope that runs inside `CPython`: one build for every minor from 3.10 on.
 //!
 //! As a cdylib it is the core of a worker process: the launcher starts an interpreter, which loads
 //! this library by path and calls `main`. As an rlib it gives the Python package the same
@@ -7,21 +7,30 @@
 //! Read in this order: [`serve`] is the worker's loop; `python/rows.py` and `python/columns.py`
 //! convert between Python objects and [`Batch`]es; [`read`] and [`assemble`] do it value by value,
 //! [`exact`] changes types where that changes no value.
+#![allow(
+    clippy::needless_pass_by_value,
+    clippy::too_many_arguments,
+    reason = "arguments come from Python by value, and the interpreter's token is one of them"
+)]
 
-mod batch;
-mod read;
 mod assemble;
-mod exact;
+mod batch;
 mod capsule;
-mod serve;
+mod exact;
 mod load;
-mod python;
 #[path = "../../src/protocol.rs"]
 #[allow(dead_code, reason = "the host's half of a shared file")]
 mod protocol;
+mod python;
+mod read;
 #[path = "../../src/schema.rs"]
-#[allow(dead_code, unreachable_pub, reason = "the host's half of a shared file")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the host's half of a shared file"
+)]
 mod schema;
+mod serve;
 
 pub use batch::Batch;
 pub use python::conversions;

@@ -17,7 +17,10 @@ pub(crate) struct Loaded {
 
 /// Makes custom modules importable.
 pub(crate) fn add_modules(py: Python<'_>, folder: &str) -> PyResult<()> {
-    py.import("sys")?.getattr("path")?.call_method1("insert", (0, folder)).map(drop)
+    py.import("sys")?
+        .getattr("path")?
+        .call_method1("insert", (0, folder))
+        .map(drop)
 }
 
 /// Unpickles a function, its large arrays mapped copy-on-write from `file`.
@@ -33,7 +36,11 @@ pub(crate) fn function(
     let callable = loads.call((PyBytes::new(py, pickle),), Some(&arguments))?;
     let object = |rows| -> PyResult<Py<PyAny>> {
         let text = serde_json::to_string(rows).map_err(std::io::Error::from)?;
-        Ok(py.import("json")?.getattr("loads")?.call1((text,))?.unbind())
+        Ok(py
+            .import("json")?
+            .getattr("loads")?
+            .call1((text,))?
+            .unbind())
     };
     Ok(Loaded {
         name: function.name.clone(),
@@ -45,7 +52,11 @@ pub(crate) fn function(
 
 /// Copy-on-write, because some estimators write through arrays that say they are read-only; the
 /// pages stay shared between workers until one does.
-fn buffers<'py>(py: Python<'py>, file: &str, ranges: &[(u64, u64)]) -> PyResult<Bound<'py, PyList>> {
+fn buffers<'py>(
+    py: Python<'py>,
+    file: &str,
+    ranges: &[(u64, u64)],
+) -> PyResult<Bound<'py, PyList>> {
     let list = PyList::empty(py);
     if ranges.is_empty() {
         return Ok(list);
@@ -53,9 +64,13 @@ fn buffers<'py>(py: Python<'py>, file: &str, ranges: &[(u64, u64)]) -> PyResult<
     let mmap = py.import("mmap")?;
     let options = PyDict::new(py);
     options.set_item("flags", mmap.getattr("MAP_PRIVATE")?)?;
-    let protection: i32 = mmap.getattr("PROT_READ")?.extract::<i32>()? | mmap.getattr("PROT_WRITE")?.extract::<i32>()?;
+    let protection: i32 = mmap.getattr("PROT_READ")?.extract::<i32>()?
+        | mmap.getattr("PROT_WRITE")?.extract::<i32>()?;
     options.set_item("prot", protection)?;
-    let opened = py.import("builtins")?.getattr("open")?.call1((file, "rb"))?;
+    let opened = py
+        .import("builtins")?
+        .getattr("open")?
+        .call1((file, "rb"))?;
     let descriptor = opened.call_method0("fileno")?;
     for (offset, length) in ranges {
         if *length == 0 {
@@ -63,8 +78,14 @@ fn buffers<'py>(py: Python<'py>, file: &str, ranges: &[(u64, u64)]) -> PyResult<
             continue;
         }
         options.set_item("offset", offset)?;
-        let mapped = mmap.getattr("mmap")?.call((&descriptor, length), Some(&options))?;
-        list.append(py.import("builtins")?.getattr("memoryview")?.call1((mapped,))?)?;
+        let mapped = mmap
+            .getattr("mmap")?
+            .call((&descriptor, length), Some(&options))?;
+        list.append(
+            py.import("builtins")?
+                .getattr("memoryview")?
+                .call1((mapped,))?,
+        )?;
     }
     opened.call_method0("close")?;
     Ok(list)

@@ -25,10 +25,17 @@ pub fn conversions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
 /// Makes a module from source and registers it, as an import would.
 fn define<'py>(py: Python<'py>, source: &str, name: &str) -> PyResult<Bound<'py, PyModule>> {
     let types = py.import("types")?;
-    let module = types.getattr("ModuleType")?.call1((name,))?.cast_into::<PyModule>()?;
-    py.import("sys")?.getattr("modules")?.set_item(name, &module)?;
+    let module = types
+        .getattr("ModuleType")?
+        .call1((name,))?
+        .cast_into::<PyModule>()?;
+    py.import("sys")?
+        .getattr("modules")?
+        .set_item(name, &module)?;
     let code = py.import("builtins")?.getattr("compile")?;
     let code = code.call1((source, format!("<{name}>"), "exec"))?;
-    py.import("builtins")?.getattr("exec")?.call1((code, module.dict()))?;
+    py.import("builtins")?
+        .getattr("exec")?
+        .call1((code, module.dict()))?;
     Ok(module)
 }

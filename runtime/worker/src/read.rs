@@ -1,7 +1,9 @@
 //! Arrow → Python, value by value.
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type};
+use arrow_array::types::{
+    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+};
 use arrow_array::types::{UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
@@ -35,10 +37,16 @@ fn value_bytes<'py>(py: Python<'py>, column: &ArrayRef) -> PyResult<Bound<'py, P
         });
     }
     let data = column.to_data();
-    let width = column.data_type().primitive_width().ok_or_else(|| unreadable(column.data_type()))?;
+    let width = column
+        .data_type()
+        .primitive_width()
+        .ok_or_else(|| unreadable(column.data_type()))?;
     let start = data.offset() * width;
     let bytes = data.buffers()[0].as_slice();
-    Ok(PyByteArray::new(py, &bytes[start..start + column.len() * width]))
+    Ok(PyByteArray::new(
+        py,
+        &bytes[start..start + column.len() * width],
+    ))
 }
 
 fn mask<'py>(py: Python<'py>, column: &ArrayRef) -> PyResult<Option<Bound<'py, PyByteArray>>> {
@@ -58,10 +66,16 @@ fn mask<'py>(py: Python<'py>, column: &ArrayRef) -> PyResult<Option<Bound<'py, P
 pub(crate) fn list<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'py, PyList>> {
     macro_rules! numbers {
         ($kind:ty, $array:expr) => {
-            PyList::new(py, $array.as_primitive::<$kind>().iter().collect::<Vec<_>>())
+            PyList::new(
+                py,
+                $array.as_primitive::<$kind>().iter().collect::<Vec<_>>(),
+            )
         };
     }
-    #[expect(clippy::wildcard_enum_match_arm, reason = "Arrow has many types that no signature has")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Arrow has many types that no signature has"
+    )]
     match column.data_type() {
         DataType::Null => PyList::new(py, vec![None::<bool>; column.len()]),
         DataType::Boolean => PyList::new(py, column.as_boolean().iter().collect::<Vec<_>>()),
@@ -77,15 +91,28 @@ pub(crate) fn list<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'
         DataType::Float64 => numbers!(Float64Type, column),
         DataType::Date32 => numbers!(Date32Type, column),
         DataType::Timestamp(..) | DataType::Duration(..) => integers(py, column),
-        DataType::Utf8 => {
-            PyList::new(py, column.as_string::<i32>().iter().map(|text| text.map(|text| PyString::new(py, text))).collect::<Vec<_>>())
-        }
-        DataType::Binary => {
-            PyList::new(py, column.as_binary::<i32>().iter().map(|bytes| bytes.map(|bytes| PyBytes::new(py, bytes))).collect::<Vec<_>>())
-        }
+        DataType::Utf8 => PyList::new(
+            py,
+            column
+                .as_string::<i32>()
+                .iter()
+                .map(|text| text.map(|text| PyString::new(py, text)))
+                .collect::<Vec<_>>(),
+        ),
+        DataType::Binary => PyList::new(
+            py,
+            column
+                .as_binary::<i32>()
+                .iter()
+                .map(|bytes| bytes.map(|bytes| PyBytes::new(py, bytes)))
+                .collect::<Vec<_>>(),
+        ),
         DataType::List(_) => {
-            let items: PyResult<Vec<_>> =
-                column.as_list::<i32>().iter().map(|item| item.map(|item| list(py, &item)).transpose()).collect();
+            let items: PyResult<Vec<_>> = column
+                .as_list::<i32>()
+                .iter()
+                .map(|item| item.map(|item| list(py, &item)).transpose())
+                .collect();
             PyList::new(py, items?)
         }
         other => Err(unreadable(other)),
@@ -94,7 +121,11 @@ pub(crate) fn list<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'
 
 /// Times as what they count.
 fn integers<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'py, PyList>> {
-    let data = column.to_data().into_builder().data_type(DataType::Int64).build();
+    let data = column
+        .to_data()
+        .into_builder()
+        .data_type(DataType::Int64)
+        .build();
     let data = data.map_err(crate::batch::arrow_error)?;
     list(py, &arrow_array::Int64Array::from(data))
 }
@@ -106,16 +137,27 @@ fn unreadable(data_type: &DataType) -> PyErr {
 /// See `Batch.difference`.
 pub(crate) fn difference(one: &RecordBatch, other: &RecordBatch, tolerance: f64) -> Option<String> {
     if one.num_rows() != other.num_rows() {
-        return Some(format!("{} rows instead of {}", other.num_rows(), one.num_rows()));
+        return Some(format!(
+            "{} rows instead of {}",
+            other.num_rows(),
+            one.num_rows()
+        ));
     }
     if one.num_columns() != other.num_columns() {
-        return Some(format!("{} columns instead of {}", other.num_columns(), one.num_columns()));
+        return Some(format!(
+            "{} columns instead of {}",
+            other.num_columns(),
+            one.num_columns()
+        ));
     }
     let schema = one.schema();
     let pairs = one.columns().iter().zip(other.columns());
-    pairs.zip(schema.fields()).find_map(|((one, other), field)| {
-        first_difference(one, other, tolerance).map(|row| format!("column `{}` differs in row {row}", field.name()))
-    })
+    pairs
+        .zip(schema.fields())
+        .find_map(|((one, other), field)| {
+            first_difference(one, other, tolerance)
+                .map(|row| format!("column `{}` differs in row {row}", field.name()))
+        })
 }
 
 /// The first row in which the two differ.
@@ -123,20 +165,36 @@ pub(crate) fn first_difference(one: &ArrayRef, other: &ArrayRef, tolerance: f64)
     if one.data_type() != other.data_type() {
         return Some(0);
     }
-    if let (Some(one), Some(other)) = (one.as_primitive_opt::<Float64Type>(), other.as_primitive_opt::<Float64Type>()) {
-        return one.iter().zip(other).position(|(a, b)| !same_float(a, b, tolerance));
+    if let (Some(one), Some(other)) = (
+        one.as_primitive_opt::<Float64Type>(),
+        other.as_primitive_opt::<Float64Type>(),
+    ) {
+        return one
+            .iter()
+            .zip(other)
+            .position(|(a, b)| !same_float(a, b, tolerance));
     }
-    if let (Some(one), Some(other)) = (one.as_primitive_opt::<Float32Type>(), other.as_primitive_opt::<Float32Type>()) {
+    if let (Some(one), Some(other)) = (
+        one.as_primitive_opt::<Float32Type>(),
+        other.as_primitive_opt::<Float32Type>(),
+    ) {
         let wide = |value: Option<f32>| value.map(f64::from);
-        return one.iter().zip(other).position(|(a, b)| !same_float(wide(a), wide(b), tolerance));
+        return one
+            .iter()
+            .zip(other)
+            .position(|(a, b)| !same_float(wide(a), wide(b), tolerance));
     }
-    if let (Some(one_list), Some(other_list)) = (one.as_list_opt::<i32>(), other.as_list_opt::<i32>()) {
-        return (0..one.len()).find(|row| match (one_list.is_null(*row), other_list.is_null(*row)) {
-            (false, false) => {
-                let (a, b) = (one_list.value(*row), other_list.value(*row));
-                a.len() != b.len() || first_difference(&a, &b, tolerance).is_some()
+    if let (Some(one_list), Some(other_list)) =
+        (one.as_list_opt::<i32>(), other.as_list_opt::<i32>())
+    {
+        return (0..one.len()).find(|row| {
+            match (one_list.is_null(*row), other_list.is_null(*row)) {
+                (false, false) => {
+                    let (a, b) = (one_list.value(*row), other_list.value(*row));
+                    a.len() != b.len() || first_difference(&a, &b, tolerance).is_some()
+                }
+                (a, b) => a != b,
             }
-            (a, b) => a != b,
         });
     }
     (0..one.len()).find(|row| one.slice(*row, 1).to_data() != other.slice(*row, 1).to_data())
@@ -148,7 +206,9 @@ fn same_float(one: Option<f64>, other: Option<f64>, tolerance: f64) -> bool {
         (Some(one), Some(other)) => {
             let scale = one.abs().max(other.abs());
             let near = (one - other).abs() <= (tolerance * scale).max(ROUNDING);
-            one.to_bits() == other.to_bits() || (one.is_nan() && other.is_nan()) || (tolerance > 0.0 && near)
+            one.to_bits() == other.to_bits()
+                || (one.is_nan() && other.is_nan())
+                || (tolerance > 0.0 && near)
         }
         _ => false,
     }

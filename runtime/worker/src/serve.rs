@@ -19,14 +19,27 @@ use crate::{Batch, capsule, conversions};
 pub(crate) fn main(py: Python<'_>, descriptor: i32) -> PyResult<()> {
     let socket = UnixStream::from(capsule::own_descriptor(py, descriptor)?);
     die_with_host(socket.try_clone()?)?;
-    let mut worker = Worker { socket, functions: vec![] };
+    let mut worker = Worker {
+        socket,
+        functions: vec![],
+    };
     while let Some((request, body)) = py.detach(|| receive(&mut worker.socket))? {
         match request {
-            Request::Load { modules, file, functions } => {
-                worker.load(py, modules.as_deref(), &file, &functions, &body)?;
+            Request::Load {
+                modules,
+                file,
+                functions,
+            } => {
+                let loaded = load_all(py, modules.as_deref(), &file, &functions, &body);
+                worker.loaded(py, loaded)?;
             }
-            Request::Call { id, function, each_row } => {
-                worker.answer(py, id, &function, each_row, &body)?;
+            Request::Call {
+                id,
+                function,
+                each_row,
+            } => {
+                let name = &function;
+                worker.answer(py, &Asked { id, name, each_row }, &body)?;
             }
         }
     }
@@ -38,32 +51,57 @@ struct Worker {
     functions: Vec<Loaded>,
 }
 
+/// One call.
+struct Asked<'m> {
+    id: u64,
+    name: &'m str,
+    each_row: bool,
+}
+
 impl Worker {
-    fn load(
-        &mut self,
-        py: Python<'_>,
-        modules: Option<&str>,
-        file: &str,
-        functions: &[FunctionToLoad],
-        pickles: &[u8],
-    ) -> PyResult<()> {
-        match load_all(py, modules, file, functions, pickles) {
+    fn loaded(&mut self, py: Python<'_>, loaded: PyResult<Vec<Loaded>>) -> PyResult<()> {
+        match loaded {
             Ok(loaded) => {
                 self.functions = loaded;
-                let python = Python::version_str().split(' ').next().unwrap_or_default().to_owned();
+                let python = Python::version_str()
+                    .split(' ')
+                    .next()
+                    .unwrap_or_default()
+                    .to_owned();
                 self.send(&Answer::Ready { python }, &[])
             }
-            Err(error) => self.send(&Answer::NotLoaded { exception: exception(py, &error) }, &[]),
+            Err(error) => self.send(
+                &Answer::NotLoaded {
+                    exception: exception(py, &error),
+                },
+                &[],
+            ),
         }
     }
 
-    fn answer(&mut self, py: Python<'_>, id: u64, name: &str, each_row: bool, body: &[u8]) -> PyResult<()> {
+    fn answer(&mut self, py: Python<'_>, asked: &Asked<'_>, body: &[u8]) -> PyResult<()> {
+        let &Asked { id, name, each_row } = asked;
         let Some(function) = self.functions.iter().find(|function| function.name == name) else {
-            let exception = Exception { kind: "LookupError".into(), message: name.into(), traceback: String::new() };
-            return self.send(&Answer::Failed { id, fault: Fault::Input, exception }, &[]);
+            let exception = Exception {
+                kind: "LookupError".into(),
+                message: name.into(),
+                traceback: String::new(),
+            };
+            return self.send(
+                &Answer::Failed {
+                    id,
+                    fault: Fault::Input,
+                    exception,
+                },
+                &[],
+            );
         };
         let rows = protocol::read_rows(body).map_err(crate::batch::arrow_error)?;
-        let called = if each_row { call_each(py, function, &rows) } else { call(py, function, rows) };
+        let called = if each_row {
+            call_each(py, function, &rows)
+        } else {
+            call(py, function, rows)
+        };
         match called {
             Ok(rows) => {
                 let mut body = Vec::new();
@@ -72,7 +110,14 @@ impl Worker {
             }
             Err((fault, error)) => {
                 let exception = exception(py, &error);
-                self.send(&Answer::Failed { id, fault, exception }, &[])
+                self.send(
+                    &Answer::Failed {
+                        id,
+                        fault,
+                        exception,
+                    },
+                    &[],
+                )
             }
         }
     }
@@ -100,7 +145,12 @@ fn load_all(
     for function in functions {
         let (pickle, tail) = rest
             .split_at_checked(function.pickle_bytes)
-            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "pickles are shorter than announced"))?;
+            .ok_or_else(|| {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "pickles are shorter than announced",
+                )
+            })?;
         loaded.push(load::function(py, file, function, pickle)?);
         rest = tail;
     }
@@ -125,14 +175,22 @@ fn call(py: Python<'_>, function: &Loaded, rows: RecordBatch) -> Result<Batch, (
 }
 
 /// Calls a function that gives one row per call for each row.
-fn call_each(py: Python<'_>, function: &Loaded, rows: &RecordBatch) -> Result<Batch, (Fault, PyErr)> {
+fn call_each(
+    py: Python<'_>,
+    function: &Loaded,
+    rows: &RecordBatch,
+) -> Result<Batch, (Fault, PyErr)> {
     let answers = PyList::empty(py);
     for row in 0..rows.num_rows() {
         let answer = call(py, function, rows.slice(row, 1))?;
-        answers.append(answer).map_err(|error| (Fault::Output, error))?;
+        answers
+            .append(answer)
+            .map_err(|error| (Fault::Output, error))?;
     }
     let joined = py.get_type::<Batch>().call_method1("concat", (answers,));
-    joined.and_then(|joined| unwrapped(&joined)).map_err(|error| (Fault::Output, error))
+    joined
+        .and_then(|joined| unwrapped(&joined))
+        .map_err(|error| (Fault::Output, error))
 }
 
 fn unwrapped(object: &Bound<'_, PyAny>) -> PyResult<Batch> {
@@ -145,10 +203,17 @@ fn exception(py: Python<'_>, error: &PyErr) -> Exception {
     if let Some(frames) = error.traceback(py) {
         let _ = value.setattr("__traceback__", frames);
     }
-    let text = |object: PyResult<Bound<'_, PyAny>>| object.map(|text| text.to_string()).unwrap_or_default();
+    let text = |object: PyResult<Bound<'_, PyAny>>| {
+        object.map(|text| text.to_string()).unwrap_or_default()
+    };
     let kind = text(value.get_type().qualname().map(Bound::into_any));
-    let traceback = conversions(py).and_then(|module| module.call_method1("traceback_text", (value,)));
-    Exception { kind, message: text(value.str().map(Bound::into_any)), traceback: text(traceback) }
+    let traceback =
+        conversions(py).and_then(|module| module.call_method1("traceback_text", (value,)));
+    Exception {
+        kind,
+        message: text(value.str().map(Bound::into_any)),
+        traceback: text(traceback),
+    }
 }
 
 fn receive(socket: &mut UnixStream) -> io::Result<Option<(Request, Vec<u8>)>> {
@@ -175,5 +240,8 @@ fn die_with_host(socket: UnixStream) -> io::Result<()> {
         // We lead our process group: the launcher made it.
         let _ = kill_process_group(getpgrp(), Signal::KILL);
     };
-    std::thread::Builder::new().name("die-with-host".into()).spawn(watch).map(drop)
+    std::thread::Builder::new()
+        .name("die-with-host".into())
+        .spawn(watch)
+        .map(drop)
 }

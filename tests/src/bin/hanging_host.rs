@@ -13,10 +13,17 @@ const LONG: Duration = Duration::from_secs(60);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let path = std::env::args_os().nth(1).ok_or("usage: hanging_host FILE.envelope")?;
+    let path = std::env::args_os()
+        .nth(1)
+        .ok_or("usage: hanging_host FILE.envelope")?;
     let envelope = Arc::new(EnvelopeFile::open(path)?);
-    let environment = acceptance::environments().realise(&envelope, &|_| ()).await?;
-    let runtime = Runtime::builder(envelope, environment).workers(1..=1).start().await?;
+    let environment = acceptance::environments()
+        .realise(&envelope, &|_| ())
+        .await?;
+    let runtime = Runtime::builder(envelope, environment)
+        .workers(1..=1)
+        .start()
+        .await?;
     let pid = runtime.call(None, act("pid")?, LONG).await?;
     println!("{}", pid.column(0).as_primitive::<Float64Type>().value(0));
     runtime.call(None, act("hang")?, LONG).await?;

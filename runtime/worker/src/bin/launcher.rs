@@ -5,7 +5,10 @@
 //! Where the environment's Python has a shared library of the same version, this process loads it
 //! and becomes the interpreter itself; otherwise it executes the environment's Python. Both ways
 //! run the same core, found by path: nothing is installed into the environment.
-#![expect(unsafe_code, reason = "an interpreter that is not linked is entered through dlopen")]
+#![expect(
+    unsafe_code,
+    reason = "an interpreter that is not linked is entered through dlopen"
+)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
@@ -40,7 +43,10 @@ fn main() -> ExitCode {
     let line = [python.as_str(), "-I", "-c", BOOT, core, &descriptor];
     match Interpreter::load(library, version) {
         Some(interpreter) => interpreter.run(&line),
-        None => fail(&format!("cannot run `{python}`: {}", Command::new(python).args(&line[1..]).exec())),
+        None => fail(&format!(
+            "cannot run `{python}`: {}",
+            Command::new(python).args(&line[1..]).exec()
+        )),
     }
 }
 
@@ -80,24 +86,31 @@ impl Interpreter {
         let main = symbol(handle, c"Py_BytesMain")?;
         // SAFETY: `Py_GetVersion` takes nothing, gives a static C string, and may be called before
         // the interpreter is initialised (CPython documentation, "Before Python Initialization").
-        let get_version: unsafe extern "C" fn() -> *const c_char = unsafe { std::mem::transmute(get_version) };
+        let get_version: unsafe extern "C" fn() -> *const c_char =
+            unsafe { std::mem::transmute(get_version) };
         // SAFETY: as above.
         let found = unsafe { get_version() };
         // SAFETY: as above: a static C string.
         let found = unsafe { CStr::from_ptr(found) }.to_str().ok()?;
         // SAFETY: `Py_BytesMain(int, char **) -> int` is in the stable ABI since 3.8.
-        let main = unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, *mut *mut c_char) -> c_int>(main) };
+        let main = unsafe {
+            std::mem::transmute::<*mut c_void, unsafe extern "C" fn(c_int, *mut *mut c_char) -> c_int>(
+                main,
+            )
+        };
         (found.split(' ').next() == Some(version)).then_some(Self { main })
     }
 
     /// Runs `python arguments…` in this process. `arguments[0]` decides `sys.prefix` and
     /// `sys.executable`.
     fn run(&self, arguments: &[&str]) -> ExitCode {
-        let owned: Result<Vec<CString>, _> = arguments.iter().map(|text| CString::new(*text)).collect();
+        let owned: Result<Vec<CString>, _> =
+            arguments.iter().map(|text| CString::new(*text)).collect();
         let Ok(owned) = owned else {
             return fail("an argument holds a zero byte");
         };
-        let mut pointers: Vec<*mut c_char> = owned.iter().map(|text| text.as_ptr().cast_mut()).collect();
+        let mut pointers: Vec<*mut c_char> =
+            owned.iter().map(|text| text.as_ptr().cast_mut()).collect();
         let count = c_int::try_from(pointers.len()).unwrap_or(0);
         pointers.push(std::ptr::null_mut());
         // SAFETY: `pointers` holds `count` C strings that outlive the call, then a null pointer;

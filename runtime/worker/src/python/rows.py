@@ -43,6 +43,8 @@ def describe(value, name, *, output=False):
 
 def encode(value, rows, name):
     """The batch of an output; raises `BadOutput` unless it is what `rows` says."""
+    if isinstance(value, list) and not value and rows["shape"] == "records":
+        return _nothing(rows["fields"])
     shape, found = _columns(value, name, True)
     if shape != rows["shape"]:
         raise BadOutput(f"it is a {shape}, the signature says {rows['shape']}")
@@ -71,6 +73,8 @@ def _check_same_columns(found, fields):
 
 def encode_input(value, rows, name):
     """The batch of an input given in any shape, with the columns that `rows` says."""
+    if isinstance(value, list) and not value:
+        return _nothing(rows["fields"])
     shape, found = _columns(value, name, False)
     known = [field["name"] for field in rows["fields"]]
     batch = _batch(shape, value, found)
@@ -87,6 +91,11 @@ def encode_input(value, rows, name):
         return batch.fitted(rows["fields"])
     except TypeError as error:
         raise Unsupported(str(error)) from None
+
+
+def _nothing(fields):
+    """No rows: an empty list does not say of what."""
+    return Batch.from_columns(0, [(field["name"], "null", True, [], None) for field in fields]).fitted(fields)
 
 
 def decode(batch, rows):
