@@ -185,7 +185,8 @@ async fn gather(
         .with_biggest_coalesce_batch_size(large_enough);
     let mut open = true;
     while open {
-        match input.next().await.transpose()? {
+        let batch = input.next().await.transpose();
+        match batch.map_err(|source| caller.unreadable(source).into_engine())? {
             Some(batch) => coalescer.push_batch(batch)?,
             None => {
                 coalescer.finish_buffered_batch()?;
@@ -341,7 +342,7 @@ impl Caller {
         })
     }
 
-    fn unreadable(&self, source: arrow_schema::ArrowError) -> Error {
+    fn unreadable(&self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
         Error::Read {
             table: self.spec.table.clone(),
             file: None,

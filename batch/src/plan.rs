@@ -115,31 +115,35 @@ pub(crate) fn session(
     session
 }
 
-/// `source` → map → sink.
-pub(crate) fn logical(
-    source: Arc<Source>,
-    scanned: Vec<usize>,
-    map: (MapSpec, SchemaRef),
-    sink: (SinkSpec, SchemaRef),
-) -> Result<LogicalPlan> {
+/// Reads the columns `scanned` of `source`.
+pub(crate) fn scan(source: Arc<Source>, scanned: Vec<usize>) -> Result<LogicalPlan> {
     let table = provider_as_source(Arc::new(SnapshotTable::new(source)));
-    let input = LogicalPlanBuilder::scan("source", table, Some(scanned))?.build()?;
-    let map = MapNode {
-        spec: map.0,
-        schema: unqualified(&map.1)?,
-        input,
-    };
-    let input = LogicalPlan::Extension(Extension {
-        node: Arc::new(map),
-    });
-    let sink = SinkNode {
-        spec: sink.0,
-        written: sink.1,
-        schema: unqualified(&SinkExec::rows_schema())?,
+    LogicalPlanBuilder::scan("source", table, Some(scanned))?.build()
+}
+
+/// Maps a function over `input`, which gives rows with the columns `mapped`.
+pub(crate) fn map(spec: MapSpec, mapped: &Schema, input: LogicalPlan) -> Result<LogicalPlan> {
+    let node = MapNode {
+        spec,
+        schema: unqualified(mapped)?,
         input,
     };
     Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(sink),
+        node: Arc::new(node),
+    }))
+}
+
+/// Writes the rows of `input` to files with the columns `written`.
+pub(crate) fn sink(spec: SinkSpec, written: &SchemaRef, input: LogicalPlan) -> Result<LogicalPlan> {
+    let schema = unqualified(&SinkExec::rows_schema())?;
+    let node = SinkNode {
+        spec,
+        written: Arc::clone(written),
+        schema,
+        input,
+    };
+    Ok(LogicalPlan::Extension(Extension {
+        node: Arc::new(node),
     }))
 }
 

@@ -60,6 +60,17 @@ pub struct Summary {
     pub version: Option<i64>,
 }
 
+impl Summary {
+    fn of(parts: &[Part], version: Option<i64>) -> Self {
+        let rows = parts.iter().map(|part| part.rows).sum();
+        Self {
+            rows,
+            files: parts.len() as u64,
+            version,
+        }
+    }
+}
+
 /// Applies a query function to every row of a table.
 ///
 /// All that can be refused is refused before any work. The results become visible all at once; a
@@ -84,51 +95,45 @@ pub struct Summary {
 /// # Errors
 /// See [`Error`].
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
-    let function = components
-        .rows
-        .manifest()
-        .function(job.function.as_deref())
-        .map_err(Error::NoSuchFunction)?;
-    check_row_wise(function)?;
+    let function = splittable(job, components)?;
     let source = Arc::new(Source::open(&Location::parse(&job.input)?).await?);
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
     let target = Target::check(job, &columns.mapped).await?;
-    let attempt = Attempt::begin(&target, components.id)?;
-    let planned = plan(
+    let decided = Decided {
         job,
         components,
-        Parts {
-            function,
-            source: &source,
-            columns,
-            target: &target,
-            attempt: &attempt,
-        },
-    )
-    .await?;
-    let parts = execute(&planned, components, source.rows()).await?;
-    check_complete(&source, &parts)?;
-    let version = commit(
-        &target,
-        attempt,
-        &parts,
-        facts(components, function, &source),
-    )
-    .await?;
-    Ok(Summary {
-        rows: parts.iter().map(|part| part.rows).sum(),
-        files: parts.len() as u64,
-        version,
-    })
+        function,
+        source,
+        columns,
+        target,
+    };
+
+    let attempt = Attempt::begin(&decided.target, components.id)?;
+    let planned = plan(&decided, &attempt).await?;
+    let parts = execute(&planned, &decided).await?;
+    check_complete(&decided.source, &parts)?;
+    let version = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
+    Ok(Summary::of(&parts, version))
 }
 
-/// What has been decided about a job before it is planned.
-struct Parts<'j> {
+/// Everything about a job that is settled before any work.
+struct Decided<'j> {
+    job: &'j Job,
+    components: &'j Components,
     function: &'j Function,
-    source: &'j Arc<Source>,
+    source: Arc<Source>,
     columns: Columns,
-    target: &'j Target,
-    attempt: &'j Attempt,
+    target: Target,
+}
+
+/// The function, if a table may be split for it.
+fn splittable<'j>(job: &Job, components: &'j Components) -> Result<&'j Function, Error> {
+    let manifest = components.rows.manifest();
+    let function = manifest
+        .function(job.function.as_deref())
+        .map_err(Error::NoSuchFunction)?;
+    check_row_wise(function)?;
+    Ok(function)
 }
 
 /// A physical plan and the session that it was made in.
@@ -137,14 +142,15 @@ struct Planned {
     session: SessionState,
 }
 
-async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Planned, Error> {
-    let Parts {
+async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error> {
+    let Decided {
+        job,
+        components,
         function,
         source,
         columns,
         target,
-        attempt,
-    } = parts;
+    } = decided;
     let settings = &job.settings;
     let tile = function.certificate.tile;
     let batch_rows = rows_of_a_call(settings.batch_rows, tile);
@@ -164,34 +170,28 @@ async fn plan(job: &Job, components: &Components, parts: Parts<'_>) -> Result<Pl
         file_rows: settings.file_rows.get(),
         statistics: matches!(target.change, Change::Delta(_)),
     };
-    let partitions = settings
-        .partitions
-        .or_else(|| std::thread::available_parallelism().ok());
-    let partitions = partitions.unwrap_or(NonZeroUsize::MIN);
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let partitions = settings.partitions.unwrap_or_else(cores);
     let callable = Callable::new(Arc::clone(&components.rows), partitions);
-    let planned = async {
-        let files = Arc::new(attempt.store());
-        let session = plan::session(callable, files, partitions, batch_rows);
-        let map = (map, columns.mapped);
-        let logical = plan::logical(
-            Arc::clone(source),
-            columns.scanned,
-            map,
-            (sink, Arc::clone(&target.written)),
-        )?;
-        let plan = session.create_physical_plan(&logical).await?;
-        EngineResult::Ok(Planned { plan, session })
-    };
-    planned.await.map_err(Error::from_engine)
+    let session = plan::session(callable, Arc::new(attempt.store()), partitions, batch_rows);
+    let input =
+        plan::scan(Arc::clone(source), columns.scanned.clone()).map_err(Error::from_engine)?;
+    let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;
+    let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
+    let plan = session
+        .create_physical_plan(&sunk)
+        .await
+        .map_err(Error::from_engine)?;
+    Ok(Planned { plan, session })
 }
 
 /// Carries the plan out, all partitions at once.
-async fn execute(
-    planned: &Planned,
-    components: &Components,
-    rows_total: Option<u64>,
-) -> Result<Vec<Part>, Error> {
+async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Part>, Error> {
     let Planned { plan, session } = planned;
+    let Decided {
+        components, source, ..
+    } = decided;
+    let rows_total = source.rows();
     let streams = execute_stream_partitioned(Arc::clone(plan), session.task_ctx())
         .map_err(Error::from_engine)?;
     let mut partitions = JoinSet::new();
@@ -249,7 +249,13 @@ fn check_complete(source: &Source, parts: &[Part]) -> Result<(), Error> {
 }
 
 /// What the log of a Delta table keeps about the job.
-fn facts(components: &Components, function: &Function, source: &Source) -> Facts {
+fn facts(decided: &Decided<'_>) -> Facts {
+    let Decided {
+        components,
+        function,
+        source,
+        ..
+    } = decided;
     let mut facts = Facts::from([
         (
             "envelopeDigest".into(),

@@ -258,24 +258,27 @@ async fn many_batches_fit_through_few_partitions() {
 }
 
 async fn planned(bench: &Bench) -> String {
-    let Components { rows, id, .. } = &bench.components;
-    let function = rows.manifest().function(None).unwrap();
+    let Bench {
+        job, components, ..
+    } = bench;
+    let function = splittable(job, components).unwrap();
     let source = Arc::new(
-        Source::open(&Location::parse(&bench.job.input).unwrap())
+        Source::open(&Location::parse(&job.input).unwrap())
             .await
             .unwrap(),
     );
-    let columns = Columns::decide(&source, &function.signature, &bench.job.keep).unwrap();
-    let target = Target::check(&bench.job, &columns.mapped).await.unwrap();
-    let attempt = Attempt::begin(&target, *id).unwrap();
-    let parts = Parts {
+    let columns = Columns::decide(&source, &function.signature, &job.keep).unwrap();
+    let target = Target::check(job, &columns.mapped).await.unwrap();
+    let decided = Decided {
+        job,
+        components,
         function,
-        source: &source,
+        source,
         columns,
-        target: &target,
-        attempt: &attempt,
+        target,
     };
-    let planned = plan(&bench.job, &bench.components, parts).await.unwrap();
+    let attempt = Attempt::begin(&decided.target, components.id).unwrap();
+    let planned = plan(&decided, &attempt).await.unwrap();
     displayable(planned.plan.as_ref()).indent(false).to_string()
 }
 

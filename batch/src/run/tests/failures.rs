@@ -200,3 +200,18 @@ async fn a_column_that_is_not_there_is_named_with_the_nearest() {
         Some("the columns are `id`, `unused`, `x`")
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_damaged_inside_fails_the_job_and_leaves_nothing() {
+    let bench = Bench::new(Fake::new(), 1, 5_000);
+    let path = bench.path("in/0.parquet");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[4..middle].fill(0xff);
+    std::fs::write(&path, bytes).unwrap();
+    let error = fails_and_leaves_nothing(bench, Format::Delta).await;
+    assert!(
+        matches!(&error, Error::Read { table, .. } if table.ends_with("/in")),
+        "{error:?}"
+    );
+}
