@@ -1,6 +1,4 @@
-//! Rows in files: Arrow streams, Parquet, JSON.
-
-pub(crate) mod json;
+//! Rows in files: Arrow streams and Parquet.
 
 use std::fs::File;
 use std::path::Path;

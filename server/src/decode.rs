@@ -48,10 +48,25 @@ impl Decoder {
     /// Reads `{"data": [row, ...]}`.
     pub(crate) fn rows(&self, body: &[u8]) -> Result<RecordBatch, Refusal> {
         let mut table = Table::new(self);
-        let mut deserializer = serde_json::Deserializer::from_slice(body);
-        let parsed = Document(&mut table)
-            .deserialize(&mut deserializer)
-            .and_then(|()| deserializer.end());
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let parsed = Document(&mut table).deserialize(&mut json);
+        self.finish(body, table, parsed.and_then(|()| json.end()))
+    }
+
+    /// Reads `[row, ...]`.
+    pub(crate) fn list(&self, body: &[u8]) -> Result<RecordBatch, Refusal> {
+        let mut table = Table::new(self);
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let parsed = List(&mut table).deserialize(&mut json);
+        self.finish(body, table, parsed.and_then(|()| json.end()))
+    }
+
+    fn finish(
+        &self,
+        body: &[u8],
+        table: Table<'_>,
+        parsed: serde_json::Result<()>,
+    ) -> Result<RecordBatch, Refusal> {
         match parsed {
             _ if table.too_long => Err(Refusal::TooManyRows {
                 limit: self.max_rows,

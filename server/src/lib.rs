@@ -35,6 +35,7 @@ mod error;
 mod executable;
 mod fault;
 mod function;
+pub mod json;
 mod moment;
 mod openapi;
 mod options;

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use envelope_format::{Function, Rows};
+use envelope_format::{DataType, Function, Rows};
 use serde_json::{Map, Value};
+use server::json::{self, JsonError};
 
 use crate::args::Predict;
 use crate::error::Error;
 use crate::progress::Waiting;
-use crate::rows::{self, json};
+use crate::rows;
 use crate::wiring::Wiring;
 
 /// Nobody waits for a prompt longer than this.
@@ -76,7 +77,9 @@ fn source(inputs: &[String]) -> Result<Source, Error> {
 fn read(source: Source, takes: &Rows) -> Result<RecordBatch, Error> {
     let (text, place) = match source {
         Source::Parquet(path) => return rows::from_parquet(&path),
-        Source::Values(values) => return fit(takes, one_row(takes, values), "the input"),
+        Source::Values(values) => {
+            return fit(takes, one_row(takes, values).as_bytes(), "the input");
+        }
         Source::StandardInput => {
             let mut text = String::new();
             let failed = Error::io("read", Path::new("standard input"));
@@ -88,34 +91,49 @@ fn read(source: Source, takes: &Rows) -> Result<RecordBatch, Error> {
             (text, format!("`{}`", path.display()))
         }
     };
-    let document = serde_json::from_str(&text).map_err(|error| Error::Input {
-        reason: format!("{place} is not JSON: {error}"),
-        hint: text
-            .contains("NaN")
-            .then(|| "JSON has no NaN: write null".to_owned()),
-    })?;
-    fit(takes, document, &place)
+    fit(takes, text.as_bytes(), &place)
 }
 
-fn one_row(takes: &Rows, values: Vec<(String, String)>) -> Value {
+/// One row of what was given column by column.
+fn one_row(takes: &Rows, values: Vec<(String, String)>) -> String {
     let value = |(column, text): (String, String)| {
         let field = takes.fields.iter().find(|field| field.name == column);
         let value = field.map_or_else(
             || Value::String(text.clone()),
-            |field| json::value_of_text(field, &text),
+            |field| value_of_text(&field.data_type, &text),
         );
         (column, value)
     };
-    Value::Array(vec![Value::Object(
-        values.into_iter().map(value).collect::<Map<_, _>>(),
-    )])
+    let row = values.into_iter().map(value).collect::<Map<_, _>>();
+    Value::Array(vec![Value::Object(row)]).to_string()
 }
 
-fn fit(takes: &Rows, document: Value, place: &str) -> Result<RecordBatch, Error> {
-    json::read(takes, document).map_err(|reason| Error::Input {
-        reason: format!("{place} does not fit the function: {reason}"),
-        hint: Some("`envelope show` lists the columns that it takes".to_owned()),
+/// The value that a text of a command line means in a column.
+fn value_of_text(data_type: &DataType, text: &str) -> Value {
+    let is_text = matches!(
+        data_type,
+        DataType::Utf8 | DataType::Binary | DataType::Date | DataType::Timestamp(..)
+    );
+    match serde_json::from_str(text) {
+        Ok(value) if !is_text => value,
+        _ if text.is_empty() && !is_text => Value::Null,
+        _ => Value::String(text.to_owned()),
+    }
+}
+
+fn fit(takes: &Rows, text: &[u8], place: &str) -> Result<RecordBatch, Error> {
+    json::read(takes, text).map_err(|error| Error::Input {
+        reason: format!("{place} does not fit the function: {error}"),
+        hint: Some(hint(&error)),
     })
+}
+
+/// The service speaks of its routes; here there are commands.
+fn hint(error: &JsonError) -> String {
+    match error.hint() {
+        Some(hint) if !hint.contains("GET ") => hint.to_owned(),
+        _ => "`envelope show` lists the columns that it takes".to_owned(),
+    }
 }
 
 fn write(
@@ -127,11 +145,12 @@ fn write(
     if let Some(path) = path.filter(|path| path.extension().is_some_and(|kind| kind == "parquet")) {
         return rows::to_parquet(path, predictions);
     }
-    let document =
-        json::write(&function.signature.output, predictions).map_err(|error| Error::Input {
-            reason: format!("the predictions cannot be written as JSON: {error}"),
-            hint: Some("write them as Parquet: `-o predictions.parquet`".to_owned()),
-        })?;
+    let written = json::write(&function.signature.output, predictions);
+    let mut document = written.map_err(|error| Error::Input {
+        reason: format!("the predictions cannot be written as JSON: {error}"),
+        hint: Some("write them as Parquet: `-o predictions.parquet`".to_owned()),
+    })?;
+    document.push(b'\n');
     match path {
         Some(path) => rows::to_file(path, |file| Ok(std::io::Write::write_all(file, &document)?)),
         None => wiring.terminal.print(&String::from_utf8_lossy(&document)),
@@ -176,5 +195,16 @@ mod tests {
         assert_eq!(parsed(&["@a.txt"]).unwrap(), Source::Json("a.txt".into()));
         assert!(parsed(&["a"]).is_err());
         assert!(parsed(&["@a.json", "b=1"]).is_err());
+    }
+
+    #[test]
+    fn texts_of_a_command_line_become_what_the_column_holds() {
+        let value = |kind: &str, text: &str| value_of_text(&kind.parse().unwrap(), text);
+        assert_eq!(value("int64", "41"), 41);
+        assert_eq!(value("utf8", "41"), "41");
+        assert_eq!(value("utf8", ""), "");
+        assert_eq!(value("float64", ""), Value::Null);
+        assert_eq!(value("bool", "true"), true);
+        assert_eq!(value("int64", "x"), "x");
     }
 }
