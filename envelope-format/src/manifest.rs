@@ -53,6 +53,29 @@ pub struct Function {
     pub statistics: Option<MemberName>,
     /// What was tested.
     pub certificate: Certificate,
+    /// Member with what was seen while it was proved (JSON).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<MemberName>,
+    /// Where it was proved.
+    #[serde(default, skip_serializing_if = "Proof::is_full")]
+    pub proof: Proof,
+}
+
+/// Where a function gave the output of its sample again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// In an environment that was realised from the lock.
+    #[default]
+    Full,
+    /// In the environment that it was saved from. That the lock is complete was not tried.
+    Quick,
+}
+
+impl Proof {
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
 }
 
 /// Members with input rows and the output that a clean process gave for them (Arrow IPC streams).
@@ -108,6 +131,9 @@ pub struct Environment {
     pub libc: String,
     /// Member with the PEP 751 lock.
     pub lock: MemberName,
+    /// Wheels that no index has. The lock names each by its path from the lock's own folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wheels: Vec<MemberName>,
 }
 
 /// The interpreter that code objects were compiled by.
@@ -248,10 +274,12 @@ impl Manifest {
                 .into_iter()
                 .chain(&function.buffers)
                 .chain(&function.statistics)
+                .chain(&function.transcript)
                 .chain(sample)
         });
         functions
             .chain([&self.environment.lock])
+            .chain(&self.environment.wheels)
             .chain(&self.source.modules)
     }
 
@@ -291,6 +319,8 @@ impl Manifest {
                     seed: 0,
                     reason: None,
                 },
+                transcript: None,
+                proof: Proof::Full,
             }],
             environment: Environment {
                 python: Interpreter {
@@ -301,6 +331,7 @@ impl Manifest {
                 platform: "linux_x86_64".into(),
                 libc: "glibc 2.36".into(),
                 lock: name("environment/pylock.toml"),
+                wheels: vec![],
             },
             source: SourceCode::default(),
             members: vec![],
