@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ._errors import InvalidInput, NotServable
-from ._lock import Installed
+from ._installed import Installed
 
 MAX_MODULE_BYTES = 64 * 2**20
 """More than this is data, which belongs in the function's state or in storage."""
@@ -52,7 +52,7 @@ def capture(
     """
     from ._pickling import pickled
 
-    with _by_value(function) as names:
+    with _by_value(function, installed) as names:
         found = pickled(function, names)
     captured = Captured(found.pickle, found.buffers)
     pending = _top_levels(found.modules)
@@ -67,11 +67,11 @@ def capture(
 
 
 @contextmanager
-def _by_value(function: Callable[..., Any]) -> Iterator[set[str]]:
+def _by_value(function: Callable[..., Any], installed: Installed) -> Iterator[set[str]]:
     """Makes cloudpickle carry the modules that define the function by value; gives their names."""
     import cloudpickle
 
-    names = {name for name in _definers(function) if _is_custom(name)}
+    names = {name for name in _definers(function) if _is_custom(name, installed)}
     already = set(cloudpickle.list_registry_pickle_by_value())
     registered = [sys.modules[name] for name in sorted(names - already)]
     for module in registered:
@@ -97,9 +97,12 @@ def _definers(function: Any) -> Iterator[str]:
     yield named.__module__ or ""
 
 
-def _is_custom(name: str) -> bool:
+def _is_custom(name: str, installed: Installed) -> bool:
+    """Whether no package installs that module."""
     file = getattr(sys.modules.get(name), "__file__", None)
-    return name != "__main__" and file is not None and not is_installed(Path(file))
+    if name == "__main__" or file is None or is_installed(Path(file)):
+        return False
+    return not installed.editable(name.partition(".")[0], Path(file))
 
 
 # === modules
@@ -111,7 +114,10 @@ def _top_levels(names: Iterable[str]) -> set[str]:
 
 def _take(name: str, captured: Captured, installed: Installed) -> set[str]:
     """Carries a module, or names its package; gives the modules that it imports in turn."""
-    if name in sys.stdlib_module_names or name in {"__main__", "__mp_main__"} or name.startswith("_envelope"):
+    if name in {"__main__", "__mp_main__"} or name.startswith("_envelope"):
+        return set()
+    if name in sys.stdlib_module_names:
+        _check_not_hiding(name)
         return set()
     if name == "model_envelope":
         raise NotServable(
@@ -121,12 +127,25 @@ def _take(name: str, captured: Captured, installed: Installed) -> set[str]:
     imported: set[str] = set()
     for origin in origins(name):
         if not is_installed(origin):
-            imported |= _carry(origin, captured)
+            if installed.editable(name, origin):
+                captured.installed.add(name)
+            else:
+                imported |= _carry(origin, captured)
         elif installed.distributions([name]):
             captured.installed.add(name)
         elif _is_third_party(origin):
             imported |= _carry(origin, captured)  # no index has it
     return imported
+
+
+def _check_not_hiding(name: str) -> None:
+    """Other code of a clean process needs the standard library's module of that name."""
+    for origin in origins(name):
+        if not is_installed(origin):
+            raise NotServable(
+                f"the function uses `{origin}`, which hides the standard library's module `{name}`",
+                hint=f"give it another name than `{name}`, and import it by that",
+            )
 
 
 def origins(name: str) -> list[Path]:

@@ -61,13 +61,20 @@ impl Runner {
 #[pymethods]
 impl Runner {
     /// Realises the environment and starts `workers` workers. `progress` is called with text.
+    ///
+    /// `observed` workers note what they do and can open only what the envelope needs, and these
+    /// paths. With `current`, they run in the environment of that interpreter, as it is.
     #[staticmethod]
+    #[pyo3(signature = (path, places, workers, progress, observed=None, current=None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn start(
         py: Python<'_>,
         path: PathBuf,
         places: (PathBuf, Option<PathBuf>, Vec<PathBuf>, bool),
         workers: usize,
         progress: Option<Py<PyAny>>,
+        observed: Option<Vec<PathBuf>>,
+        current: Option<PathBuf>,
     ) -> PyResult<Self> {
         let (cache, uv, interpreters, offline) = places;
         let environments = Environments {
@@ -84,12 +91,16 @@ impl Runner {
         };
         let started = async move {
             let envelope = Arc::new(EnvelopeFile::open(path)?);
-            let environment = environments.realise(&envelope, &tell).await?;
+            let environment = match current {
+                Some(python) => environments.current(&python).await?,
+                None => environments.realise(&envelope, &tell).await?,
+            };
             let python = environment.python().display().to_string();
-            let runtime = Runtime::builder(envelope, environment)
-                .workers(workers..=workers)
-                .start()
-                .await?;
+            let mut builder = Runtime::builder(envelope, environment).workers(workers..=workers);
+            if let Some(also) = observed {
+                builder = builder.observed(also);
+            }
+            let runtime = builder.start().await?;
             Ok(Self {
                 runtime: Mutex::new(Some(runtime)),
                 python,
@@ -114,6 +125,13 @@ impl Runner {
         wait(py, answered)?
             .map(Batch::new)
             .map_err(|error| fault::runtime(py, &error))
+    }
+
+    /// What an observed worker has noted, as JSON.
+    fn observed(&self, py: Python<'_>) -> PyResult<String> {
+        let runtime = self.runtime()?;
+        let seen = wait(py, runtime.observed())?.map_err(|error| fault::runtime(py, &error))?;
+        Ok(seen.to_string())
     }
 
     /// Interpreter of the realised environment.

@@ -25,6 +25,7 @@ mod pool;
 mod process;
 mod protocol;
 mod schema;
+mod view;
 
 pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};

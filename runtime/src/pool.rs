@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub struct Builder {
     environment: Environment,
     workers: RangeInclusive<usize>,
     threads: Option<usize>,
+    observed: Option<Vec<PathBuf>>,
 }
 
 /// How busy a runtime is.
@@ -77,6 +79,14 @@ impl Builder {
         self
     }
 
+    /// Workers note what they do, see [`Runtime::observed`], and can open only what the envelope, its
+    /// environment and any operating system have, and `also`. Where the kernel has no Landlock they
+    /// can open everything; what they note says so.
+    pub fn observed(mut self, also: Vec<PathBuf>) -> Self {
+        self.observed = Some(also);
+        self
+    }
+
     /// Starts the first workers; returns when each has loaded the envelope.
     ///
     /// # Errors
@@ -87,7 +97,8 @@ impl Builder {
         let threads = self
             .threads
             .unwrap_or_else(|| (cores() / self.workers.end()).max(1));
-        let launch = Launch::prepare(&self.envelope, self.environment, threads)?;
+        let observed = self.observed.as_deref();
+        let launch = Launch::prepare(&self.envelope, self.environment, threads, observed)?;
         let (least, most) = self.workers.into_inner();
         let pool = Arc::new(Pool {
             envelope: self.envelope,
@@ -114,6 +125,7 @@ impl Runtime {
             environment,
             workers: cores..=cores,
             threads: None,
+            observed: None,
         }
     }
 
@@ -176,6 +188,18 @@ impl Runtime {
             function: function.name.clone(),
             reason: format!("it gave {} rows for {}", output.num_rows(), rows.num_rows()),
         })
+    }
+
+    /// What a worker has noted since it started: durations, versions, files, warnings. `null` unless
+    /// [`Builder::observed`] was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Crashed`], [`Error::Start`], [`Error::Stopped`].
+    pub async fn observed(&self) -> Result<serde_json::Value, Error> {
+        let mut worker = self.pool.lend().await?;
+        let seen = worker.observed().await?;
+        worker.returned();
+        Ok(seen)
     }
 
     async fn lend_and_call(
@@ -400,6 +424,13 @@ impl LentWorker {
     async fn call(&mut self, call: Call<'_>, rows: &RecordBatch) -> Result<RecordBatch, Error> {
         match &mut self.process {
             Some(process) => process.call(call, rows).await,
+            None => Err(Error::Stopped),
+        }
+    }
+
+    async fn observed(&mut self) -> Result<serde_json::Value, Error> {
+        match &mut self.process {
+            Some(process) => process.observed().await,
             None => Err(Error::Stopped),
         }
     }
