@@ -24,6 +24,8 @@ pub struct Manifest {
     pub tags: BTreeMap<String, String>,
     /// The query functions; the first is the default one.
     pub functions: Vec<Function>,
+    /// The functions themselves.
+    pub state: State,
     /// What the functions need to run.
     pub environment: Environment,
     /// Where the code came from, and which modules are carried.
@@ -43,10 +45,6 @@ pub struct Function {
     pub doc: String,
     /// Input and output.
     pub signature: Signature,
-    /// Member with the pickled function.
-    pub pickle: MemberName,
-    /// Members with the pickle's out-of-band buffers, in order.
-    pub buffers: Vec<MemberName>,
     /// The rows on which it was proved.
     pub sample: Option<Sample>,
     /// Member with the statistics of input and output (JSON).
@@ -76,6 +74,17 @@ impl Proof {
     fn is_full(&self) -> bool {
         *self == Self::Full
     }
+}
+
+/// The functions as one pickle, so that they share what they all reach: a model is carried and
+/// loaded once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Member with the pickle of a `dict` from the names of the functions to the functions.
+    pub pickle: MemberName,
+    /// Members with the pickle's out-of-band buffers, in order.
+    pub buffers: Vec<MemberName>,
 }
 
 /// Members with input rows and the output that a clean process gave for them (Arrow IPC streams).
@@ -270,14 +279,13 @@ impl Manifest {
                 .sample
                 .iter()
                 .flat_map(|sample| [&sample.input, &sample.output]);
-            [&function.pickle]
-                .into_iter()
-                .chain(&function.buffers)
+            sample
                 .chain(&function.statistics)
                 .chain(&function.transcript)
-                .chain(sample)
         });
         functions
+            .chain([&self.state.pickle])
+            .chain(&self.state.buffers)
             .chain([&self.environment.lock])
             .chain(&self.environment.wheels)
             .chain(&self.source.modules)
@@ -307,8 +315,6 @@ impl Manifest {
                     input: column("x"),
                     output: column("prediction"),
                 },
-                pickle: name("functions/double/function.pkl"),
-                buffers: vec![],
                 sample: None,
                 statistics: None,
                 certificate: Certificate {
@@ -322,6 +328,10 @@ impl Manifest {
                 transcript: None,
                 proof: Proof::Full,
             }],
+            state: State {
+                pickle: name("state/functions.pkl"),
+                buffers: vec![],
+            },
             environment: Environment {
                 python: Interpreter {
                     implementation: "cpython".into(),

@@ -139,3 +139,21 @@ def _paths(text: str) -> Iterator[re.Match[str]]:
     for match in re.finditer(r'\b(?P<kind>path|url) = "(?P<at>[^"]+)"', text):
         if match["kind"] == "path" or match["at"].startswith("file:"):
             yield match
+
+
+def pins(lock: str) -> list[str]:
+    """What a lock pins, as requirements. (`tomllib` is not in Python 3.10.)"""
+    return [f"{name}=={version}" for name, version in packages(lock)]
+
+
+def packages(lock: str) -> Iterator[tuple[str, str]]:
+    """Names and versions of the packages of a lock."""
+    name = ""
+    for line in lock.splitlines():
+        key, _, value = line.partition(" = ")
+        if line.startswith("[[packages]]"):
+            name = ""
+        elif key == "name":
+            name = value.strip('"')
+        elif key == "version" and name:
+            yield name, value.strip('"')

@@ -60,12 +60,13 @@ impl Runner {
 
 #[pymethods]
 impl Runner {
-    /// Realises the environment and starts `workers` workers. `progress` is called with text.
+    /// Realises the environment and starts `workers` workers. `progress` is called with text. A file
+    /// that is `trusted` was written a moment ago: its large arrays are not checked.
     ///
     /// `observed` workers note what they do and can open only what the envelope needs, and these
     /// paths. With `current`, they run in the environment of that interpreter, as it is.
     #[staticmethod]
-    #[pyo3(signature = (path, places, workers, progress, observed=None, current=None))]
+    #[pyo3(signature = (path, places, workers, progress, *, trusted = false, observed = None, current = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn start(
         py: Python<'_>,
@@ -73,6 +74,7 @@ impl Runner {
         places: (PathBuf, Option<PathBuf>, Vec<PathBuf>, bool),
         workers: usize,
         progress: Option<Py<PyAny>>,
+        trusted: bool,
         observed: Option<Vec<PathBuf>>,
         current: Option<PathBuf>,
     ) -> PyResult<Self> {
@@ -99,6 +101,9 @@ impl Runner {
             let mut builder = Runtime::builder(envelope, environment).workers(workers..=workers);
             if let Some(also) = observed {
                 builder = builder.observed(also);
+            }
+            if trusted {
+                builder = builder.trust_file();
             }
             let runtime = builder.start().await?;
             Ok(Self {
