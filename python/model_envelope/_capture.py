@@ -40,6 +40,8 @@ class Captured:
     """Content of each file of the custom modules, by path below `modules/`."""
     installed: set[str] = field(default_factory=set)
     """Top-level names of installed modules that it imports."""
+    by_value: set[str] = field(default_factory=set)
+    """Names of modules that are in the pickle."""
 
 
 def capture(
@@ -56,16 +58,31 @@ def capture(
 
     with _by_value(functions.values(), installed) as names:
         found = pickled(functions, names)
-    captured = Captured(found.pickle, found.buffers)
+    captured = Captured(found.pickle, found.buffers, by_value=names)
     pending = _top_levels(found.modules)
     for module in modules:
         pending |= _carry_given(module, captured, installed)
+    _take_all(pending, captured, installed)
+    return captured
+
+
+def capture_more(modules: Iterable[str], captured: Captured, installed: Installed) -> bool:
+    """Adds modules that only a run has shown; gives whether there is something new."""
+    files, known = len(captured.files), set(captured.installed)
+    ours = {"model_envelope", "envelope_worker"}
+    hooks = {type(finder).__module__ for finder in sys.meta_path}
+    names = _top_levels(set(modules) - captured.by_value) - ours - _top_levels(hooks)
+    _take_all(names, captured, installed)
+    needed = installed.with_dependencies(installed.distributions(known))
+    return len(captured.files) > files or not installed.distributions(captured.installed) <= needed
+
+
+def _take_all(pending: set[str], captured: Captured, installed: Installed) -> None:
     seen: set[str] = set()
     while pending - seen:
         name = min(pending - seen)
         seen.add(name)
-        pending |= _take(name, captured, installed)
-    return captured
+        pending = pending | _take(name, captured, installed)
 
 
 @contextmanager

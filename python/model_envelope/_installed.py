@@ -115,7 +115,7 @@ def _is_editable(source: dict[str, Any]) -> bool:
 
 def _path(source: dict[str, Any]) -> Path:
     folder = Path(unquote(urlparse(source["url"]).path))
-    return (folder / source.get("subdirectory", "")).resolve()
+    return Path(folder, source.get("subdirectory", "")).resolve()
 
 
 def _portable_url(source: dict[str, Any]) -> str:

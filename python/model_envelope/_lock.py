@@ -79,7 +79,11 @@ def _local(line: str, settings: Settings) -> str | Wheel:
     if not re.match(r"[./~]|file://", text) or not path.expanduser().exists():
         return line
     path = path.expanduser().resolve()
-    return Wheel(path.name, path.read_bytes()) if path.suffix == ".whl" else built(path.name, path, None, settings)
+    return (
+        Wheel(path.name, path.read_bytes())
+        if path.suffix == ".whl"
+        else built(path.name, path, None, settings)
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -142,8 +146,11 @@ def _paths(text: str) -> Iterator[re.Match[str]]:
 
 
 def pins(lock: str) -> list[str]:
-    """What a lock pins, as requirements. (`tomllib` is not in Python 3.10.)"""
-    return [f"{name}=={version}" for name, version in packages(lock)]
+    """What a lock takes from an index, as requirements. (`tomllib` is not in Python 3.10.)"""
+    sections = re.split(r"^\[\[packages\]\]$", lock, flags=re.MULTILINE)
+    indexed = [part for part in sections if not re.search(r"^(archive|vcs|directory) = ", part, re.MULTILINE)]
+    text = "[[packages]]".join(indexed)
+    return [f"{name}=={version}" for name, version in packages(text)]
 
 
 def packages(lock: str) -> Iterator[tuple[str, str]]:

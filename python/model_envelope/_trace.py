@@ -26,5 +26,5 @@ def modules_run(call: Callable[[], Any]) -> set[str]:
         pass  # it has run before: what matters here is what it reached
     finally:
         sys.setprofile(before)
-        threading.setprofile(None)  # type: ignore[arg-type]
+        threading.setprofile(None)
     return found - {"", __name__}

@@ -46,7 +46,9 @@ class Wheel:
     def modules(self) -> set[str]:
         """The top-level modules that it installs."""
         names = zipfile.ZipFile(io.BytesIO(self.content)).namelist()
-        tops = {name.split("/")[0] for name in names if not name.split("/")[0].endswith((".dist-info", ".data"))}
+        tops = {
+            name.split("/")[0] for name in names if not name.split("/")[0].endswith((".dist-info", ".data"))
+        }
         return {top.split(".")[0] for top in tops}
 
 
@@ -100,7 +102,9 @@ def _not_packable(name: str, reason: str) -> NotServable:
 
 def _tag(wheel: str) -> str:
     """The tag of the file's name, which has all tags of the wheel: `py2.py3-none-any`."""
-    tags = [line.partition(":")[2].strip().split("-") for line in wheel.splitlines() if line.startswith("Tag:")]
+    tags = [
+        line.partition(":")[2].strip().split("-") for line in wheel.splitlines() if line.startswith("Tag:")
+    ]
     return "-".join(".".join(dict.fromkeys(parts)) for parts in zip(*tags, strict=True)) or "py3-none-any"
 
 

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -22,6 +22,7 @@ pub(crate) struct Runner {
     /// There until it is closed.
     runtime: Mutex<Option<Runtime>>,
     python: String,
+    realise_seconds: f64,
     /// Id of the process that made it.
     owner: u32,
 }
@@ -93,10 +94,12 @@ impl Runner {
         };
         let started = async move {
             let envelope = Arc::new(EnvelopeFile::open(path)?);
+            let began = Instant::now();
             let environment = match current {
                 Some(python) => environments.current(&python).await?,
                 None => environments.realise(&envelope, &tell).await?,
             };
+            let realise_seconds = began.elapsed().as_secs_f64();
             let python = environment.python().display().to_string();
             let mut builder = Runtime::builder(envelope, environment).workers(workers..=workers);
             if let Some(also) = observed {
@@ -109,6 +112,7 @@ impl Runner {
             Ok(Self {
                 runtime: Mutex::new(Some(runtime)),
                 python,
+                realise_seconds,
                 owner: std::process::id(),
             })
         };
@@ -143,6 +147,12 @@ impl Runner {
     #[getter]
     fn python(&self) -> &str {
         &self.python
+    }
+
+    /// How long it took to find or make the environment.
+    #[getter]
+    fn realise_seconds(&self) -> f64 {
+        self.realise_seconds
     }
 
     /// Ends the workers, and removes their folder.

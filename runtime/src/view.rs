@@ -81,6 +81,9 @@ fn of_environment(environment: &Environment) -> Vec<PathBuf> {
         paths.extend(["bin", "lib", "lib64", "ssl"].map(|folder| prefix.join(folder)));
     }
     paths.extend(environment.library.clone());
+    // Where Debian keeps `sitecustomize.py` and the zones of the interpreter of its own.
+    let minor: Vec<_> = environment.version.splitn(3, '.').take(2).collect();
+    paths.push(format!("/etc/python{}", minor.join(".")).into());
     paths
 }
 

@@ -22,6 +22,8 @@ _own = ()
 _seconds = {}
 _calls = {}
 _read, _written, _programs, _hosts, _warnings = {}, {}, {}, {}, {}
+NOTED = (_read, _written, _programs, _hosts, _warnings, _seconds, _calls)
+_loaded = []
 
 
 def begin(view):
@@ -29,7 +31,11 @@ def begin(view):
     global _view, _home, _own
     _view, _home = view, os.getcwd()
     paths = sysconfig.get_paths()
-    own = {sys.prefix, sys.exec_prefix, *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib"))}
+    own = {
+        sys.prefix,
+        sys.exec_prefix,
+        *(paths[key] for key in ("stdlib", "platstdlib", "purelib", "platlib")),
+    }
     _own = tuple(os.path.join(folder, "") for folder in own if folder not in ("/", "/usr", "/usr/local"))
     sys.addaudithook(_audited)
     warnings.showwarning = _warned
@@ -39,10 +45,20 @@ def took(step, seconds):
     """Adds to the time that a step took."""
     _seconds[step] = _seconds.get(step, 0.0) + seconds
     _calls[step] = _calls.get(step, 0) + 1
+    if step == "load":
+        _loaded.extend(dict(notes) for notes in NOTED)
 
 
 def seen():
-    """All that was noted, as JSON."""
+    """What was noted when the functions were loaded and since this was last asked, as JSON."""
+    told = _told()
+    for notes, loaded in zip(NOTED, _loaded, strict=False):
+        notes.clear()
+        notes.update(loaded)
+    return told
+
+
+def _told():
     files = {path: _state(path) for path in sorted(set(_read) - set(_written))}
     return json.dumps(
         {
@@ -131,7 +147,11 @@ def _state(path):
 def _modules():
     """Top-level modules that were imported and are not the interpreter's."""
     names = {name.partition(".")[0] for name, module in list(sys.modules.items()) if module is not None}
-    return {name for name in names - sys.stdlib_module_names if not name.startswith(("_envelope", "envelope_", "__"))}
+    return {
+        name
+        for name in names - sys.stdlib_module_names
+        if not name.startswith(("_envelope", "envelope_", "__"))
+    }
 
 
 def _packages():
