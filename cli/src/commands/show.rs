@@ -4,7 +4,7 @@ mod statistics;
 
 use std::collections::BTreeMap;
 
-use envelope_format::{Certificate, Digest, Equality, Field, Function, Rows};
+use envelope_format::{Certificate, Digest, Equality, Field, Function, Proof, Rows};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -39,6 +39,7 @@ struct ShownFunction<'e> {
     input: &'e Rows,
     output: &'e Rows,
     certificate: &'e Certificate,
+    proof: Proof,
     #[serde(skip_serializing_if = "Option::is_none")]
     statistics: Option<Value>,
 }
@@ -113,6 +114,7 @@ impl<'e> ShownFunction<'e> {
             doc,
             signature,
             certificate,
+            proof,
             ..
         } = function;
         Self {
@@ -121,6 +123,7 @@ impl<'e> ShownFunction<'e> {
             input: &signature.input,
             output: &signature.output,
             certificate,
+            proof: *proof,
             statistics,
         }
     }
@@ -182,8 +185,9 @@ fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> 
     lines.extend(columns(terminal, "input", function.input));
     lines.extend(columns(terminal, "output", function.output));
     lines.extend(indent([format!(
-        "proved  {}",
-        certificate(function.certificate)
+        "proved  {}{}",
+        certificate(function.certificate),
+        place(function.proof)
     )]));
     if let Some(statistics) = &function.statistics {
         lines.extend(indent(statistics::lines(terminal, statistics)));
@@ -261,6 +265,16 @@ fn certificate(certificate: &Certificate) -> String {
         .map(|rows| format!(", padded to multiples of {rows} rows"))
         .unwrap_or_default();
     format!("row-wise, {equality}{tile} ({trials} trials)")
+}
+
+/// A proof in a realised environment is what there should be, and needs no word.
+fn place(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Full => "",
+        Proof::Quick => {
+            "; quick proof: in the environment it was saved from, not in that of its lock"
+        }
+    }
 }
 
 fn paragraph(text: &str) -> Vec<String> {

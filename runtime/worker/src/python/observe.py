@@ -150,7 +150,7 @@ def _modules():
     return {
         name
         for name in names - sys.stdlib_module_names
-        if not name.startswith(("_envelope", "envelope_", "__"))
+        if not name.startswith(("_envelope", "envelope_", "_sysconfigdata", "__"))
     }
 
 
