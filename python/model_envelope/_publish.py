@@ -240,6 +240,8 @@ class _Proof:
             return True
         if found:
             top = found[1].partition(".")[0]
+            if top == "model_envelope":
+                raise _capture.uses_ourselves() from None
             raise NotServable(
                 f"the function imports `{found[1]}`, which was not captured",
                 hint=f'pass it as modules=["{top}"] if it is your own, else as requirements=["{top}"]',

@@ -61,9 +61,7 @@ PACKAGES = {
         """,
         gives=[10.0, 20.0, 30.0],
     ),
-    "function defined in an editable package": Case(
-        "from editpack import predict", gives=[11.0, 21.0, 31.0]
-    ),
+    "function defined in an editable package": Case("from editpack import predict", gives=[11.0, 21.0, 31.0]),
     "directory": Case(
         """
         import dirpack
@@ -116,11 +114,13 @@ PACKAGES = {
     ),
     "editable package without its folder": Case(
         """
+        import shutil
         import gonepack
+        shutil.rmtree("{sources}/gone")
         def predict(values):
             return [value + gonepack.ONE for value in values]
         """,
-        says=("`gone-pack`", "is gone", "install `gone-pack` again"),
+        says=("the function imports `gonepack`, which was not captured",),
     ),
     "editable package that does not build": Case(
         """
@@ -317,7 +317,8 @@ FILES = {
         """
         def predict(values):
             with open("data.txt") as file:
-                return [value + float(file.read()) for value in values]
+                one = float(file.read())
+            return [value + one for value in values]
         """,
         {"data.txt": "1"},
         says=("it opens `data.txt`, which is not in the envelope", "load what is in `data.txt`"),
@@ -326,7 +327,8 @@ FILES = {
         """
         def predict(values):
             with open("{here}/data.txt") as file:
-                return [value + float(file.read()) for value in values]
+                one = float(file.read())
+            return [value + one for value in values]
         """,
         {"data.txt": "1"},
         says=("it opens `{here}/data.txt`, which is not in the envelope", "modules="),
@@ -383,7 +385,8 @@ FILES = {
         import json, os
         def predict(values):
             with open(os.path.expanduser("~/.settings.json")) as file:
-                return [value + json.load(file)["one"] for value in values]
+                one = json.load(file)["one"]
+            return [value + one for value in values]
         """,
         says=("it opens `.settings.json`",),
     ),
@@ -420,8 +423,8 @@ FILES = {
         import sqlite3
         sqlite3.connect("{here}/one.db").execute("create table if not exists one (one)").connection.commit()
         def predict(values):
-            found = sqlite3.connect("file:{here}/one.db?mode=ro", uri=True).execute("select count(*) from one")
-            return [value + found.fetchone()[0] for value in values]
+            count = sqlite3.connect("{here}/one.db").execute("select count(*) from one").fetchone()[0]
+            return [value + count for value in values]
         """,
         says=("one.db", "which is not in the envelope"),
     ),
@@ -868,15 +871,27 @@ def site(tmp_path_factory):
     wheel = build(sources / "wheel", root / "wheels")
     commit(sources / "vcs")
     given = ["-e", "edit", "-e", "gone", "-e", "broken", "./dir", "./plug", "./conflict", str(wheel)]
-    uv("pip", "install", "--no-deps", "--target", folder, *given, f"git+file://{sources / 'vcs'}", cwd=sources)
-    shutil.rmtree(sources / "gone")
-    (sources / "broken" / "pyproject.toml").write_text(project("broken-pack", backend='"no-such-backend-of-us"'))
+    uv(
+        "pip",
+        "install",
+        "--no-deps",
+        "--target",
+        folder,
+        *given,
+        f"git+file://{sources / 'vcs'}",
+        cwd=sources,
+    )
+    (sources / "broken" / "pyproject.toml").write_text(
+        project("broken-pack", backend='"no-such-backend-of-us"')
+    )
     return Site(folder, sources, wheel)
 
 
 def uv(*arguments, cwd=None):
     program = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    subprocess.run([program, *map(str, arguments), "--python", sys.executable, "--quiet"], cwd=cwd, check=True)
+    subprocess.run(
+        [program, *map(str, arguments), "--python", sys.executable, "--quiet"], cwd=cwd, check=True
+    )
 
 
 def build(source, out):
@@ -900,7 +915,9 @@ def native(tmp_path_factory):
     (folder / "native.c").write_text(NATIVE)
     library = folder / f"native{sysconfig.get_config_var('EXT_SUFFIX')}"
     include = sysconfig.get_paths()["include"]
-    subprocess.run([compiler, "-shared", "-fPIC", f"-I{include}", folder / "native.c", "-o", library], check=True)
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", f"-I{include}", folder / "native.c", "-o", library], check=True
+    )
     return library
 
 
@@ -912,7 +929,12 @@ def attempt(site, tmp_path, request):
         here, home = tmp_path / "here", tmp_path / "home"
         home.mkdir()
         (home / ".settings.json").write_text('{"one": 1}')
-        known = {"{here}": str(here), "{home}": str(home), "{wheel}": str(site.wheel)}
+        known = {
+            "{here}": str(here),
+            "{home}": str(home),
+            "{wheel}": str(site.wheel),
+            "{sources}": str(site.sources),
+        }
         main = f"{case.module.replace('.', '/')}.py" if case.module else "main.py"
         for file, text in {**case.files, main: case.main}.items():
             for word, value in known.items():
@@ -926,7 +948,11 @@ def attempt(site, tmp_path, request):
         start = f"import runpy, site, sys; sys.path.insert(0, {str(here)!r}); site.addsitedir({str(site.folder)!r}); "
         run = f"runpy.run_module({case.module!r}" if case.module else f"runpy.run_path({str(here / main)!r}"
         # A name that is imported is not `__main__`: programs are.
-        command = [sys.executable, "-c", f"{start}{run}, run_name='__main__', alter_sys=True)" if case.module else ""]
+        command = [
+            sys.executable,
+            "-c",
+            f"{start}{run}, run_name='__main__', alter_sys=True)" if case.module else "",
+        ]
         if not case.module:
             (here / "sitecustomize.py").write_text(f"import site; site.addsitedir({str(site.folder)!r})")
             command = [sys.executable, str(here / main)]
