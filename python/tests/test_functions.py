@@ -53,7 +53,8 @@ def test_a_function_is_added_to_what_another_process_saved(python, store):
     python(
         "import model_envelope as me, numpy as np\n"
         "weights = np.arange(40_000.0)\n"
-        "me.save_model(query_function=lambda v: [x * weights[2] for x in v], name='other', api_input=[1.0, 2.0])"
+        "fn = lambda values: [x * weights[2] for x in values]\n"
+        "me.save_model(query_function=fn, name='other', api_input=[1.0, 2.0])"
     )
     fetched = me.get("other")
     first = fetched.load()
