@@ -11,6 +11,7 @@ use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::certify::{Certified, Trials, certify, is_called_for_each_row};
 use crate::fit::fit;
 use crate::launch::Launch;
 use crate::process::{Call, Process};
@@ -148,8 +149,8 @@ impl Runtime {
         self.lend_and_call(function, false, &rows, deadline).await
     }
 
-    /// Gives one row of output for each row of `rows`: a function that gives a single row for each
-    /// call is called for each row, any other once.
+    /// Gives one row of output for each row of `rows`: a function that takes or gives a single row
+    /// is called for each row, any other once.
     ///
     /// # Errors
     /// As [`Runtime::call`]; [`Error::Output`] when there are more or fewer rows than in `rows`.
@@ -160,7 +161,7 @@ impl Runtime {
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
         let function = self.envelope().function(function)?;
-        let each_row = function.signature.output.shape.is_one_row();
+        let each_row = is_called_for_each_row(function);
         if each_row && rows.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(crate::arrow_schema(
                 &function.signature.output,
@@ -209,6 +210,25 @@ impl Runtime {
             .unwrap_or(Err(Error::Deadline { after: deadline }))
     }
 
+    /// Tests whether the output of a function for a row of `sample` depends on the rows around it.
+    ///
+    /// Takes a worker for as long as it lasts, and starts another. `tell` hears how many of how many
+    /// trials are done.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`] when the sample does not fit,
+    /// [`Error::Start`], [`Error::Stopped`]. What the function does is not an error here.
+    pub async fn certify(
+        &self,
+        function: Option<&str>,
+        sample: &RecordBatch,
+        trials: Trials,
+        tell: &(dyn Fn(u32, u32) + Sync),
+    ) -> Result<Certified, Error> {
+        let function = self.envelope().function(function)?;
+        certify(&self.pool, function, sample, trials, tell).await
+    }
+
     /// How busy it is.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -240,7 +260,7 @@ impl Runtime {
 }
 
 #[derive(Debug)]
-struct Pool {
+pub(crate) struct Pool {
     envelope: Arc<EnvelopeFile>,
     launch: Launch,
     least: usize,
@@ -278,8 +298,13 @@ impl Pool {
         Ok(())
     }
 
+    /// A worker that is not one of the pool's.
+    pub(crate) async fn start_process(&self) -> Result<Process, Error> {
+        Process::start(&self.launch, &self.envelope).await
+    }
+
     /// Waits for an idle worker; starts another when there are none and more are allowed.
-    async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
+    pub(crate) async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
         let _waiting = Waiting::begin(self);
         loop {
             let changed = self.changed.notified();
@@ -390,14 +415,18 @@ async fn end_idle(pool: std::sync::Weak<Pool>) {
 /// A worker that is ours until the loan ends.
 #[derive(Debug)]
 #[must_use = "a loan that is dropped without `returned` costs the worker"]
-struct LentWorker {
+pub(crate) struct LentWorker {
     pool: Arc<Pool>,
     /// `None` once the loan has ended.
     process: Option<Process>,
 }
 
 impl LentWorker {
-    async fn call(&mut self, call: Call<'_>, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    pub(crate) async fn call(
+        &mut self,
+        call: Call<'_>,
+        rows: &RecordBatch,
+    ) -> Result<RecordBatch, Error> {
         match &mut self.process {
             Some(process) => process.call(call, rows).await,
             None => Err(Error::Stopped),
@@ -405,7 +434,7 @@ impl LentWorker {
     }
 
     /// The worker is healthy: another call may use it.
-    fn returned(mut self) {
+    pub(crate) fn returned(mut self) {
         let process = self.process.take();
         self.pool.give_back(process);
     }
