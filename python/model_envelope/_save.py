@@ -351,9 +351,8 @@ class _Proof:
         runner = _native.Runner.start(self.path, self.chosen.places, 1, tell)
         try:
             output = _prove.reproduce(runner, function.name, function.sample, function.output)
-            return output, _prove.certify(
-                runner, function.name, function.sample, output, function.gives["shape"]
-            )
+            certificate, output = _prove.certify(runner, function.name, function.sample, output, tell)
+            return output, certificate
         finally:
             runner.close()
 
