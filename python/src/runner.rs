@@ -136,7 +136,8 @@ impl Runner {
             if done % TOLD_TRIALS == 0
                 && let Some(progress) = &progress
             {
-                let step = format!("testing whether rows depend on each other, {done} of {planned}");
+                let step =
+                    format!("testing whether rows depend on each other, {done} of {planned}");
                 let _ = Python::attach(|py| progress.call1(py, (step,)));
             }
         };

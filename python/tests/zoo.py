@@ -168,6 +168,21 @@ def clipped_at_quantiles(frame):
 
 
 @dependent
+def outliers_cut_off(frame):
+    return frame["a"].clip(upper=frame["a"].mean() + 6 * frame["a"].std(ddof=0) + 1e-9)
+
+
+@dependent
+def format_of_the_first_text(frame):
+    return frame["n"].astype(str).str.zfill(frame["n"].astype(str).str.len().max())
+
+
+@dependent
+def type_of_the_first_value(frame):
+    return np.vectorize(lambda n, a: a if n > 4 else 0)(frame["n"], frame["a"]).astype(float)
+
+
+@dependent
 def above_the_median(frame):
     return frame["a"] > frame["a"].median()
 
@@ -362,6 +377,37 @@ def _generator():
     return lambda frame: frame["a"] + chance.normal(size=len(frame)) * 1e-3
 
 
+def _remembering_rounded():
+    seen = {}
+    return lambda frame: [seen.setdefault(round(a), a * 2) if a == a else 0.0 for a in frame["a"]]
+
+
+def _remembering_by_ends():
+    seen = {}
+
+    def remembering_by_ends(frame):
+        key = (len(frame), *frame["a"].iloc[[0, -1]]) if len(frame) else ()
+        return seen.setdefault(key, frame["a"].to_numpy() * 2)
+
+    return remembering_by_ends
+
+
+def _remembering_the_last_row():
+    state = {"a": 0.0}
+
+    def remembering(frame):
+        before = frame["a"].shift(1, fill_value=state["a"])
+        state["a"] = frame["a"].iloc[-1] if len(frame) else 0.0
+        return frame["a"] - before
+
+    return remembering
+
+
+def _rarely_random():
+    chance = random.Random()
+    return lambda frame: frame["a"] + (chance.random() < 0.02)
+
+
 def _new_texts_get_new_codes():
     codes = {}
 
@@ -379,6 +425,10 @@ MADE = {
     "remembering by text once warm": _remembering_by_text_once_warm,
     "running scale": _running_scale,
     "learning as it goes": _learning_as_it_goes,
+    "remembering rounded numbers": _remembering_rounded,
+    "remembering by first, last and length": _remembering_by_ends,
+    "remembering the last row": _remembering_the_last_row,
+    "rarely random": _rarely_random,
     "generator": _generator,
     "codes by arrival": _new_texts_get_new_codes,
 }
@@ -478,7 +528,7 @@ def standardised_with_what_was_learned(frame):
 @row_wise
 def product_with_weights(frame):
     numbers = frame[["a", "n"]].to_numpy(dtype=float)
-    return np.tanh(numbers @ np.arange(64.0).reshape(2, 32)) @ np.linspace(-1, 1, 32)
+    return np.tanh(numbers @ np.linspace(-0.1, 0.1, 64).reshape(2, 32)) @ np.linspace(-1, 3, 32)
 
 
 @row_wise

@@ -28,17 +28,20 @@ enum Bound {
     Low,
     /// Above all values of the sample, or one that it does not have.
     High,
+    /// So far above them that whatever cuts outliers off cuts it off.
+    Far,
     /// The least that the type holds, or minus infinity.
     Least,
     /// The most that the type holds, infinity, or so large that any sum with it is visibly another.
     Most,
 }
 
-const EVERYWHERE: [Bound; 6] = [
+const EVERYWHERE: [Bound; 7] = [
     Bound::Missing,
     Bound::Zero,
     Bound::Low,
     Bound::High,
+    Bound::Far,
     Bound::Least,
     Bound::Most,
 ];
@@ -52,10 +55,15 @@ const NEAR: usize = 12;
 /// Rows that are the sample's but for one column.
 const MOST_SINGLE: usize = 48;
 
+/// Rows that have a value in common with one of those, and nothing else.
+const TWINS: usize = 16;
+
 /// Rows to mix with those of the sample.
 #[derive(Debug)]
 pub(crate) struct Foreign {
     pub(crate) rows: RecordBatch,
+    /// Which value each row has in each column: equal numbers are equal values.
+    pub(crate) values: Vec<Vec<usize>>,
     /// Rows with values that no data have. What is given for them depends on rounding alone, so
     /// they are company for others, and not looked at themselves.
     pub(crate) wild: Vec<bool>,
@@ -86,7 +94,11 @@ pub(crate) fn foreign(
     let options = RecordBatchOptions::new().with_row_count(Some(picks.len()));
     let arrays = arrays.collect::<Result<Vec<_>, _>>()?;
     let rows = RecordBatch::try_new_with_options(sample.schema(), arrays, &options)?;
-    Ok(Foreign { rows, wild })
+    Ok(Foreign {
+        rows,
+        values: picks,
+        wild,
+    })
 }
 
 /// For each row, which of its values each column has; and whether it is wild.
@@ -114,7 +126,10 @@ fn picked(columns: &[Values], rng: &mut Rng) -> (Vec<Vec<usize>>, Vec<bool>) {
             rows.push((row.collect(), bound.is_wild()));
         }
     }
-    rows.extend(singles(columns, rng).into_iter().map(|(column, at, wild)| {
+    let singles = singles(columns, rng);
+    // Two rows with the same strange value: one that remembers answers by it confuses them.
+    let twins = singles.iter().filter(|(_, _, wild)| !wild).take(TWINS);
+    rows.extend(twins.chain(&singles).map(|&(column, at, wild)| {
         // All columns of one row of the sample, so that only one value is strange.
         let base = rng.usize(..columns[column].sample);
         let mut row = vec![base; columns.len()];
@@ -254,6 +269,9 @@ fn floats(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
         (Bound::Zero, 0.0),
         (Bound::Low, least - range),
         (Bound::High, most + range),
+        // Whoever remembers rounded values takes it for the one before.
+        (Bound::High, most + range * 1.001),
+        (Bound::Far, most + range * 30.0),
         (Bound::Least, f64::NEG_INFINITY),
         (Bound::Least, -HUGE),
         (Bound::Most, HUGE),

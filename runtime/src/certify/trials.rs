@@ -3,6 +3,8 @@
 //! Rows are numbers in a [`Pool`]: the sample's first, foreign ones behind them. Trials are ordered by
 //! how many functions each would give away, so that those who run out of time have tried the best.
 
+use std::collections::HashSet;
+
 use arrow_array::{RecordBatch, UInt64Array};
 use arrow_ord::sort::{SortOptions, sort_to_indices};
 use arrow_schema::ArrowError;
@@ -17,6 +19,8 @@ use super::foreign::Foreign;
 pub(crate) struct Pool {
     rows: RecordBatch,
     sample: usize,
+    /// See [`Foreign`].
+    values: Vec<Vec<usize>>,
     wild: Vec<bool>,
 }
 
@@ -69,6 +73,9 @@ const SIZES: [usize; 62] = [
     200, 201, 255, 256, 257, 300, 400, 511, 512, 513, 750, 999, 1023, 1024, 1025, 2048, 2049,
 ];
 
+/// Numbers of rows that nobody would guess.
+const ANY_SIZES: usize = 8;
+
 /// As many rows as jobs put into a call; only for functions that are quick enough.
 pub(crate) const LARGE: [usize; 3] = [5001, 10_001, 65_536];
 
@@ -79,6 +86,7 @@ impl Pool {
         Ok(Self {
             rows: concat_batches(&sample.schema(), [sample, &foreign.rows])?,
             sample: sample.num_rows(),
+            values: foreign.values.clone(),
             wild,
         })
     }
@@ -89,6 +97,18 @@ impl Pool {
 
     pub(crate) fn foreign(&self) -> std::ops::Range<usize> {
         self.sample..self.rows.num_rows()
+    }
+
+    /// The foreign ones of `rows` that were the first to have a value in some column.
+    fn firsts(&self, rows: &[usize]) -> Vec<usize> {
+        let mut seen = HashSet::new();
+        let mut is_first = |row: &usize| {
+            let values = row.checked_sub(self.sample).map(|row| &self.values[row]);
+            let news = values.into_iter().flatten().enumerate();
+            // All columns are looked at: each remembers its own values.
+            news.filter(|value| seen.insert(*value)).count() > 0
+        };
+        rows.iter().copied().filter(|row| is_first(row)).collect()
     }
 
     pub(crate) fn num_rows(&self) -> usize {
@@ -136,7 +156,7 @@ impl Trial {
             Kind::Sorted { column } => format!("with the rows sorted by `{column}`"),
             Kind::Rotated => "with the rows in other places".into(),
             Kind::Mixed => format!("among other rows, {count} together"),
-            Kind::SameBeginning => "with other rows after the same first ones".into(),
+            Kind::SameBeginning => "with other rows, but the same first ones".into(),
             Kind::Sized => format!("with {count} rows"),
             Kind::Fresh => format!("in another process, with {count} rows"),
             Kind::Tiled { tile } => format!("with {count} rows filled up to whole tiles of {tile}"),
@@ -179,17 +199,23 @@ pub(crate) fn mixtures(pool: &Pool, known: &[usize], rng: &mut Rng) -> Vec<Trial
 
 /// Rows of any size, drawn from all that are `known`.
 pub(crate) fn sized(known: &[usize], rng: &mut Rng) -> Vec<Trial> {
-    let sizes = SIZES.iter();
+    let mut sizes = SIZES.to_vec();
+    sizes.extend((0..ANY_SIZES).map(|_| rng.usize(2..2000)));
     sizes
-        .map(|size| Trial::new(Kind::Sized, drawn(known, *size, rng)))
+        .into_iter()
+        .map(|size| Trial::new(Kind::Sized, drawn(known, size, rng)))
         .collect()
 }
 
 /// What another worker is asked, in another order than the first.
 pub(crate) fn fresh(pool: &Pool, known: &[usize], rng: &mut Rng) -> Vec<Trial> {
+    // What came first now comes last: who remembers the first of a kind now remembers another.
+    let mut firsts = pool.firsts(known);
+    firsts.reverse();
     let mut backwards = known.to_vec();
     backwards.reverse();
-    let mut trials = vec![backwards.clone()];
+    let mut trials = vec![firsts, backwards.clone()];
+    trials.retain(|rows| !rows.is_empty());
     trials.extend(backwards.iter().take(8).map(|row| vec![*row]));
     let mut sample = pool.sample();
     rng.shuffle(&mut sample);
@@ -315,7 +341,9 @@ fn same_beginnings(known: &[usize], rng: &mut Rng) -> Vec<Trial> {
     for size in [2, 6, 20] {
         let mut rows = drawn(known, size, rng);
         trials.push(Trial::new(Kind::Sized, rows.clone()));
-        for row in &mut rows[size / 2..] {
+        // Not the last one either, where there are some between.
+        let end = if size > 4 { size - 1 } else { size };
+        for row in &mut rows[size / 2..end] {
             *row = known[rng.usize(..known.len())];
         }
         trials.push(Trial::new(Kind::SameBeginning, rows));
