@@ -15,7 +15,7 @@ use crate::certify::{Certified, Trials, certify, is_called_for_each_row};
 use crate::fit::fit;
 use crate::launch::Launch;
 use crate::process::{Call, Process};
-use crate::{EnvelopeFile, Environment, Error};
+use crate::{EnvelopeFile, Environment, Error, padded};
 
 /// A worker beyond the least number that had nothing to do for so long is ended.
 const IDLE_DEADLINE: Duration = Duration::from_secs(60);
@@ -134,7 +134,8 @@ impl Runtime {
     ///
     /// `function` is `None` for the envelope's default one. Columns are matched by name: those that
     /// the signature does not know are ignored, order does not matter; nothing is cast.
-    /// A call that is dropped costs its worker, which is replaced.
+    /// A call that is dropped costs its worker, which is replaced. Where the certificate has a tile,
+    /// the function is given whole tiles, so that equal rows give equal bits.
     ///
     /// # Errors
     /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`], [`Error::Function`], [`Error::Output`],
@@ -186,7 +187,8 @@ impl Runtime {
         rows: &RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
-        let rows = fit(function, rows)?;
+        let count = rows.num_rows();
+        let rows = in_whole_tiles(function, fit(function, rows)?)?;
         let answered = async {
             let mut worker = self.pool.lend().await?;
             let answer = worker
@@ -205,9 +207,15 @@ impl Runtime {
             }
             answer
         };
-        timeout(deadline, answered)
+        let output = timeout(deadline, answered)
             .await
-            .unwrap_or(Err(Error::Deadline { after: deadline }))
+            .unwrap_or(Err(Error::Deadline { after: deadline }))?;
+        let filled = rows.num_rows() > count && output.num_rows() == rows.num_rows();
+        Ok(if filled {
+            output.slice(0, count)
+        } else {
+            output
+        })
     }
 
     /// Tests whether the output of a function for a row of `sample` depends on the rows around it.
@@ -257,6 +265,16 @@ impl Runtime {
             }
         }
     }
+}
+
+/// Where the certificate says that bits are equal in whole tiles, all calls are made of these.
+fn in_whole_tiles(function: &Function, rows: RecordBatch) -> Result<RecordBatch, Error> {
+    let certificate = &function.certificate;
+    let tile = certificate.tile.filter(|_| certificate.row_wise);
+    padded(rows, tile).map_err(|error| Error::RowsDoNotFit {
+        function: function.name.clone(),
+        reason: error.to_string(),
+    })
 }
 
 #[derive(Debug)]
