@@ -109,6 +109,10 @@ pub(crate) struct Show {
 pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) envelope: Ref,
+
+    /// Only the digests and the sample, not the trials
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 /// Call a function once
@@ -283,6 +287,7 @@ Examples:
 const VERIFY_HELP: &str = "\
 Examples:
   envelope verify client_ltv_model
+  envelope verify client_ltv_model --quick
   envelope verify ./ltv.envelope --json
 
 This runs the functions on the samples they were saved with, in a new process.";

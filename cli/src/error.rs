@@ -35,11 +35,8 @@ pub(crate) enum Error {
         function: String,
         reason: String,
     },
-    #[error("`{function}` does not give its stored output again: {difference}")]
-    NotReproduced {
-        function: String,
-        difference: String,
-    },
+    #[error("it is not as it was saved: {}", differences.join("; "))]
+    NotReproduced { differences: Vec<String> },
     #[error("`{}`, the program that built services begin with, is not there", path.display())]
     NoStub { path: PathBuf },
     #[error("cannot {doing} `{}`", path.display())]
@@ -123,8 +120,11 @@ impl Error {
             Self::NoStub { .. } => {
                 Some("build it: `cargo build --release --bin envelope-service`".into())
             }
+            Self::NotReproduced { .. } => Some(
+                "another processor or library may round differently; save it again on a machine like this one"
+                    .into(),
+            ),
             Self::Stored { .. }
-            | Self::NotReproduced { .. }
             | Self::Io { .. }
             | Self::Interrupted { .. } => None,
         }

@@ -246,7 +246,7 @@ fn show_tells_people_what_they_need() {
         "  tags     region=US\n",
         "  python   3.11.7 on linux_x86_64 (glibc 2.36)\n",
         "double\n  input   pandas.Series\n    x  float64\n  output  pandas.Series\n    prediction  float64\n",
-        "  proved  row-wise, the same bits at any number of rows (8 trials)\n",
+        "  tested  row-wise, 8 trials: the same bits at any number of rows\n",
         "    column  count  nulls   min  max  mean  std  distinct  most frequent\n",
         "    x          64      0  -1.5    9  3.14             64\n",
     ] {

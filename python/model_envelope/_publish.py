@@ -186,15 +186,13 @@ class _Proof:
                     output = _prove.reproduce(runner, function.name, function.sample, function.output)
                     proved.append(replace(function, output=output))
                     seen.append(json.loads(runner.observed()))
+            certificates = []
             with self.steps.timed("trials"):
-                return (
-                    proved,
-                    [
-                        _prove.certify(runner, one.name, one.sample, one.output, one.gives["shape"])
-                        for one in proved
-                    ],
-                    seen,
-                )
+                for index, one in enumerate(proved):
+                    certificate, output = _prove.certify(runner, one.name, one.sample, one.output, tell)
+                    certificates.append(certificate)
+                    proved[index] = replace(one, output=output)
+            return proved, certificates, seen
         finally:
             runner.close()
 

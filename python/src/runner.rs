@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use runtime::{EnvelopeFile, Environments, Runtime};
+use runtime::{EnvelopeFile, Environments, Runtime, Trials};
 use tokio::runtime::Runtime as Executor;
 use worker::Batch;
 
@@ -15,6 +15,9 @@ use crate::fault;
 
 /// How often a waiting call looks whether the user has interrupted it.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Every so many trials people hear how many are done.
+const TOLD_TRIALS: u32 = 10;
 
 /// Workers of one envelope, in its own environment.
 #[pyclass(frozen, module = "model_envelope")]
@@ -141,6 +144,35 @@ impl Runner {
         let runtime = self.runtime()?;
         let seen = wait(py, runtime.observed())?.map_err(|error| fault::runtime(py, &error))?;
         Ok(seen.to_string())
+    }
+
+    /// Tests whether the output for a row of `sample` depends on the other rows: the certificate
+    /// (JSON), and the sample's output as it is given in the certified way. `progress` is called
+    /// with text.
+    fn certify(
+        &self,
+        py: Python<'_>,
+        function: &str,
+        sample: PyRef<'_, Batch>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<(String, Option<Batch>)> {
+        let sample = sample.rows().clone();
+        let runtime = self.runtime()?;
+        let tell = move |done: u32, planned: u32| {
+            // Telling takes the interpreter's lock; not for each of many short calls.
+            if done % TOLD_TRIALS == 0
+                && let Some(progress) = &progress
+            {
+                let step =
+                    format!("testing whether rows depend on each other, {done} of {planned}");
+                let _ = Python::attach(|py| progress.call1(py, (step,)));
+            }
+        };
+        let tested = runtime.certify(Some(function), &sample, Trials::default(), &tell);
+        let tested = wait(py, tested)?.map_err(|error| fault::runtime(py, &error))?;
+        let certificate = serde_json::to_string(&tested.certificate)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok((certificate, tested.output.map(Batch::new)))
     }
 
     /// Interpreter of the realised environment.

@@ -12,10 +12,11 @@ use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::certify::{Certified, Trials, certify, is_called_for_each_row};
 use crate::fit::fit;
 use crate::launch::Launch;
 use crate::process::{Call, Process};
-use crate::{EnvelopeFile, Environment, Error};
+use crate::{EnvelopeFile, Environment, Error, padded};
 
 /// A worker beyond the least number that had nothing to do for so long is ended.
 const IDLE_DEADLINE: Duration = Duration::from_secs(60);
@@ -166,7 +167,8 @@ impl Runtime {
     ///
     /// `function` is `None` for the envelope's default one. Columns are matched by name: those that
     /// the signature does not know are ignored, order does not matter; nothing is cast.
-    /// A call that is dropped costs its worker, which is replaced.
+    /// A call that is dropped costs its worker, which is replaced. Where the certificate has a tile,
+    /// the function is given whole tiles, so that equal rows give equal bits.
     ///
     /// # Errors
     /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`], [`Error::Function`], [`Error::Output`],
@@ -181,8 +183,8 @@ impl Runtime {
         self.lend_and_call(function, false, &rows, deadline).await
     }
 
-    /// Gives one row of output for each row of `rows`: a function that gives a single row for each
-    /// call is called for each row, any other once.
+    /// Gives one row of output for each row of `rows`: a function that takes or gives a single row
+    /// is called for each row, any other once.
     ///
     /// # Errors
     /// As [`Runtime::call`]; [`Error::Output`] when there are more or fewer rows than in `rows`.
@@ -193,7 +195,7 @@ impl Runtime {
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
         let function = self.envelope().function(function)?;
-        let each_row = function.signature.output.shape.is_one_row();
+        let each_row = is_called_for_each_row(function);
         if each_row && rows.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(crate::arrow_schema(
                 &function.signature.output,
@@ -230,7 +232,8 @@ impl Runtime {
         rows: &RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
-        let rows = fit(function, rows)?;
+        let count = rows.num_rows();
+        let rows = in_whole_tiles(function, fit(function, rows)?)?;
         let answered = async {
             let mut worker = self.pool.lend().await?;
             let answer = worker
@@ -249,9 +252,34 @@ impl Runtime {
             }
             answer
         };
-        timeout(deadline, answered)
+        let output = timeout(deadline, answered)
             .await
-            .unwrap_or(Err(Error::Deadline { after: deadline }))
+            .unwrap_or(Err(Error::Deadline { after: deadline }))?;
+        let filled = rows.num_rows() > count && output.num_rows() == rows.num_rows();
+        Ok(if filled {
+            output.slice(0, count)
+        } else {
+            output
+        })
+    }
+
+    /// Tests whether the output of a function for a row of `sample` depends on the rows around it.
+    ///
+    /// Takes a worker for as long as it lasts, and starts another. `tell` hears how many of how many
+    /// trials are done.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`] when the sample does not fit,
+    /// [`Error::Start`], [`Error::Stopped`]. What the function does is not an error here.
+    pub async fn certify(
+        &self,
+        function: Option<&str>,
+        sample: &RecordBatch,
+        trials: Trials,
+        tell: &(dyn Fn(u32, u32) + Sync),
+    ) -> Result<Certified, Error> {
+        let function = self.envelope().function(function)?;
+        certify(&self.pool, function, sample, trials, tell).await
     }
 
     /// How busy it is.
@@ -284,8 +312,18 @@ impl Runtime {
     }
 }
 
+/// Where the certificate says that bits are equal in whole tiles, all calls are made of these.
+fn in_whole_tiles(function: &Function, rows: RecordBatch) -> Result<RecordBatch, Error> {
+    let certificate = &function.certificate;
+    let tile = certificate.tile.filter(|_| certificate.row_wise);
+    padded(rows, tile).map_err(|error| Error::RowsDoNotFit {
+        function: function.name.clone(),
+        reason: error.to_string(),
+    })
+}
+
 #[derive(Debug)]
-struct Pool {
+pub(crate) struct Pool {
     envelope: Arc<EnvelopeFile>,
     launch: Launch,
     least: usize,
@@ -323,8 +361,13 @@ impl Pool {
         Ok(())
     }
 
+    /// A worker that is not one of the pool's.
+    pub(crate) async fn start_process(&self) -> Result<Process, Error> {
+        Process::start(&self.launch, &self.envelope).await
+    }
+
     /// Waits for an idle worker; starts another when there are none and more are allowed.
-    async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
+    pub(crate) async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
         let _waiting = Waiting::begin(self);
         loop {
             let changed = self.changed.notified();
@@ -435,14 +478,18 @@ async fn end_idle(pool: std::sync::Weak<Pool>) {
 /// A worker that is ours until the loan ends.
 #[derive(Debug)]
 #[must_use = "a loan that is dropped without `returned` costs the worker"]
-struct LentWorker {
+pub(crate) struct LentWorker {
     pool: Arc<Pool>,
     /// `None` once the loan has ended.
     process: Option<Process>,
 }
 
 impl LentWorker {
-    async fn call(&mut self, call: Call<'_>, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    pub(crate) async fn call(
+        &mut self,
+        call: Call<'_>,
+        rows: &RecordBatch,
+    ) -> Result<RecordBatch, Error> {
         match &mut self.process {
             Some(process) => process.call(call, rows).await,
             None => Err(Error::Stopped),
@@ -457,7 +504,7 @@ impl LentWorker {
     }
 
     /// The worker is healthy: another call may use it.
-    fn returned(mut self) {
+    pub(crate) fn returned(mut self) {
         let process = self.process.take();
         self.pool.give_back(process);
     }

@@ -185,7 +185,7 @@ fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> 
     lines.extend(columns(terminal, "input", function.input));
     lines.extend(columns(terminal, "output", function.output));
     lines.extend(indent([format!(
-        "proved  {}{}",
+        "tested  {}{}",
         certificate(function.certificate),
         place(function.proof)
     )]));
@@ -247,6 +247,15 @@ fn remarks(field: &Field) -> String {
 
 fn certificate(certificate: &Certificate) -> String {
     let trials = certificate.trials;
+    let planned = certificate
+        .planned
+        .map(|planned| format!(" of {planned}"))
+        .unwrap_or_default();
+    if certificate.reducer {
+        return format!(
+            "reducer, {trials}{planned} trials: online it answers each request, in a job each row"
+        );
+    }
     if !certificate.row_wise {
         let reason = certificate
             .reason
@@ -255,16 +264,16 @@ fn certificate(certificate: &Certificate) -> String {
             .unwrap_or_default();
         return format!("not row-wise: {reason}");
     }
-    let equality = match certificate.equality {
-        Equality::Bitwise => "the same bits at any number of rows",
-        Equality::Close => "equal within 1e-6 at any number of rows",
-        Equality::None => "no statement about equality",
+    let rows = match certificate.tile {
+        None => "at any number of rows".to_owned(),
+        Some(rows) => format!("when calls are filled up to multiples of {rows} rows"),
     };
-    let tile = certificate
-        .tile
-        .map(|rows| format!(", padded to multiples of {rows} rows"))
-        .unwrap_or_default();
-    format!("row-wise, {equality}{tile} ({trials} trials)")
+    let equality = match certificate.equality {
+        Equality::Bitwise => "the same bits".to_owned(),
+        Equality::Close => format!("equal within {:e}", certificate.tolerance()),
+        Equality::None => "no statement about equality".to_owned(),
+    };
+    format!("row-wise, {trials}{planned} trials: {equality} {rows}")
 }
 
 /// A proof in a realised environment is what there should be, and needs no word.
