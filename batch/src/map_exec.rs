@@ -288,11 +288,7 @@ impl Caller {
         let wanted = asked.num_rows();
         let output = {
             let _timer = self.time.timer();
-            let answer =
-                self.callable
-                    .rows
-                    .map(&self.spec.function, asked, self.spec.call_deadline);
-            answer.await.map_err(|source| self.failed(source))?
+            self.answer(asked).await?
         };
         if output.num_rows() != wanted {
             return Err(self.wrong_output(format!("{} rows for {wanted}", output.num_rows())));
@@ -300,6 +296,23 @@ impl Caller {
         let output = output.slice(0, count);
         self.rows.add(count);
         self.join(rows.kept, &output)
+    }
+
+    /// Calls the function; once more when the worker died, which may have been the worker's bad luck:
+    /// the kernel may have ended it for memory that another process took. Rows that kill their worker
+    /// kill two.
+    async fn answer(&self, asked: RecordBatch) -> Result<RecordBatch, Error> {
+        let MapSpec {
+            function,
+            call_deadline,
+            ..
+        } = &self.spec;
+        let rows = &self.callable.rows;
+        let mut answer = rows.map(function, asked.clone(), *call_deadline).await;
+        if let Err(runtime::Error::Crashed { .. }) = &answer {
+            answer = rows.map(function, asked, *call_deadline).await;
+        }
+        answer.map_err(|source| self.failed(source))
     }
 
     /// Kept columns and output columns, as the signature has them.

@@ -59,6 +59,7 @@ impl Target {
     /// Refuses an output that the results cannot go to, before any work.
     pub(crate) async fn check(job: &Job, mapped: &SchemaRef) -> Result<Self, Error> {
         let location = Location::parse(&job.output)?.resolved();
+        check_apart(&Location::parse(&job.input)?.resolved(), &location)?;
         let written = written(mapped, job.format)?;
         if location.path().is_file() {
             return Err(not_that(&location, "is a file, not a folder"));
@@ -73,6 +74,15 @@ impl Target {
             change,
         })
     }
+}
+
+/// A result that is part of its own input would be read as input the next time.
+fn check_apart(input: &Location, output: &Location) -> Result<(), Error> {
+    let (from, to) = (input.path(), output.path());
+    if from.starts_with(to) || to.starts_with(from) {
+        return Err(not_that(output, "is the input, or a part of it"));
+    }
+    Ok(())
 }
 
 async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<DeltaChange, Error> {

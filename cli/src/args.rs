@@ -1,6 +1,6 @@
 //! What can be typed.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -134,6 +134,10 @@ pub(crate) struct Predict {
     /// Write the predictions here instead of to standard output; `.parquet` or JSON
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+
+    /// Give up after so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "600", env = "ENVELOPE_TIMEOUT")]
+    pub(crate) timeout: NonZeroU64,
 }
 
 /// Serve an envelope over HTTP
@@ -193,6 +197,10 @@ pub(crate) struct Batch {
     /// Worker processes [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
+
+    /// Give up when one call of the function takes longer than so many seconds
+    #[arg(long, value_name = "SECONDS", default_value = "600", env = "ENVELOPE_TIMEOUT")]
+    pub(crate) timeout: NonZeroU64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

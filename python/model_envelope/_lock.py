@@ -103,6 +103,8 @@ def _compiled(
             Path(folder, "wheels", name).write_bytes(content)
         command = [str(uv), "pip", "compile", "requirements.in", "--constraints", "constraints.txt"]
         command += ["--format", "pylock.toml", "-o", "pylock.toml", "--python", sys.executable]
+        # Code of one minor version runs under all its patches.
+        command += ["--python-version", "{}.{}".format(*sys.version_info)]
         command += ["--no-header", "--no-annotate", "--quiet", *(["--offline"] if offline else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
         if done.returncode != 0:

@@ -258,7 +258,7 @@ def _run(function: Callable[..., Any], batch: _native.Batch, takes: dict[str, An
     argument = rows.decode(batch, takes)
     try:
         return rows.apply(function, argument, takes)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise NotServable(
             f"`{_name(function)}` fails on its own sample: {type(error).__name__}: {error}",
             hint="`api_input` is what it is called with: does it work with that here?",

@@ -1,6 +1,7 @@
 //! The SQLite file that holds the rows.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlitePool};
 
 use crate::Error;
 use crate::error::database;
+
+const FILE: &str = "registry.sqlite";
 
 /// In order; the layout of a store is the number of those that were applied to it.
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_versions.sql")];
@@ -27,9 +30,14 @@ const MAX_CONNECTIONS: u32 = 4;
 pub(crate) async fn open(root: &Path) -> Result<SqlitePool, Error> {
     // Held until the end: switching a new file to WAL is the one step in which SQLite does not
     // wait for another process that does the same.
-    let _lock = lock(root.join("lock")).await?;
+    let _lock = match lock(root.join("lock")).await {
+        Err(Error::Io { source, .. }) if is_read_only(&source) && is_there(root) => {
+            return open_to_read(root).await;
+        }
+        locked => locked?,
+    };
     let options = SqliteConnectOptions::new()
-        .filename(root.join("registry.sqlite"))
+        .filename(root.join(FILE))
         .create_if_missing(true)
         .foreign_keys(true)
         // In WAL mode anything less may lose the last commits when the power fails.
@@ -49,6 +57,32 @@ pub(crate) async fn open(root: &Path) -> Result<SqlitePool, Error> {
         .map_err(database("switch to WAL"))?;
     migrate(&pool).await?;
     Ok(pool)
+}
+
+/// Somebody else's store can be looked at.
+async fn open_to_read(root: &Path) -> Result<SqlitePool, Error> {
+    let options = SqliteConnectOptions::new()
+        .filename(root.join(FILE))
+        .read_only(true)
+        // Without a log nobody is writing, and SQLite would have to make one to read.
+        .immutable(!root.join(format!("{FILE}-wal")).exists())
+        .busy_timeout(BUSY_TIMEOUT)
+        .disable_statement_logging();
+    let pool = SqlitePoolOptions::new().max_connections(MAX_CONNECTIONS);
+    pool.connect_with(options)
+        .await
+        .map_err(database("open a connection to read"))
+}
+
+fn is_there(root: &Path) -> bool {
+    root.join(FILE).exists()
+}
+
+fn is_read_only(error: &std::io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem
+    )
 }
 
 async fn lock(path: PathBuf) -> Result<File, Error> {

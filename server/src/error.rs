@@ -75,9 +75,9 @@ pub enum Error {
         /// What is wrong.
         reason: &'static str,
     },
-    /// The executable would replace something that is not a file.
-    #[error("`{path}` is there already, and not a file")]
-    NotAFile {
+    /// The executable would replace something that is not a program.
+    #[error("`{path}` is there already, and not a program")]
+    NotAProgram {
         /// What is in the way.
         path: PathBuf,
     },
@@ -105,7 +105,7 @@ impl Error {
             Self::Stub { .. } => "bad_service_program",
             Self::NoPayload { .. } => "no_envelope",
             Self::Payload { .. } => "damaged_executable",
-            Self::NotAFile { .. } => "not_a_file",
+            Self::NotAProgram { .. } => "not_a_program",
             Self::Io { .. } => "io",
         }
     }
@@ -122,7 +122,7 @@ impl Error {
             Self::SelfTest { .. } => {
                 Some("the function worked when it was saved: look for files, services or hardware that it misses here".into())
             }
-            Self::NotAFile { .. } => Some("choose another path, or remove what is there".into()),
+            Self::NotAProgram { .. } => Some("choose another path, or remove what is there".into()),
             Self::NoPayload { .. } => Some("make an executable of an envelope with `envelope build`".into()),
             Self::Payload { .. } => Some("copy or build the executable again".into()),
             Self::Listen { .. }
@@ -139,7 +139,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 4,
-            Self::AddrInUse { .. } | Self::NotAFile { .. } => 5,
+            Self::AddrInUse { .. } | Self::NotAProgram { .. } => 5,
             Self::Interrupted => 130,
             Self::Listen { .. }
             | Self::Runtime(_)

@@ -60,21 +60,14 @@ const MAX_HINTS_BYTES: u64 = 1 << 20;
 /// Writes an executable to `out` that serves `envelope`: the program `stub` with the envelope and
 /// `hints` behind it.
 ///
-/// `out` appears complete or not at all. A file that is there is replaced, anything else is not.
+/// `out` appears complete or not at all. A program that is there is replaced, anything else is not.
 ///
 /// # Errors
-/// [`Error::Stub`], [`Error::NotAFile`], [`Error::Runtime`] when the envelope is damaged, [`Error::Io`].
+/// [`Error::Stub`], [`Error::NotAProgram`], [`Error::Runtime`] when the envelope is damaged, [`Error::Io`].
 pub fn build(stub: &Path, envelope: &Path, hints: &Hints, out: &Path) -> Result<(), Error> {
     EnvelopeFile::open(envelope)?.verify()?;
     check_stub(stub)?;
-    if out
-        .symlink_metadata()
-        .is_ok_and(|metadata| !metadata.is_file())
-    {
-        return Err(Error::NotAFile {
-            path: out.to_owned(),
-        });
-    }
+    check_free(out)?;
     let folder = match out.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -89,6 +82,25 @@ pub fn build(stub: &Path, envelope: &Path, hints: &Hints, out: &Path) -> Result<
         .map_err(|source| writing(out, source))
 }
 
+/// Building again replaces what was built before, and never somebody's notes.
+fn check_free(out: &Path) -> Result<(), Error> {
+    let Ok(found) = out.symlink_metadata() else {
+        return Ok(());
+    };
+    if found.is_file() && is_program(out).map_err(|source| reading(out, source))? {
+        return Ok(());
+    }
+    Err(Error::NotAProgram {
+        path: out.to_owned(),
+    })
+}
+
+fn is_program(path: &Path) -> io::Result<bool> {
+    let mut magic = vec![];
+    File::open(path)?.take(4).read_to_end(&mut magic)?;
+    Ok(magic == b"\x7fELF")
+}
+
 fn check_stub(stub: &Path) -> Result<(), Error> {
     let refuse = |reason| {
         Err(Error::Stub {
@@ -96,9 +108,7 @@ fn check_stub(stub: &Path) -> Result<(), Error> {
             reason,
         })
     };
-    let mut magic = [0; 4];
-    let mut file = File::open(stub).map_err(|source| reading(stub, source))?;
-    if file.read_exact(&mut magic).is_err() || magic != *b"\x7fELF" {
+    if !is_program(stub).map_err(|source| reading(stub, source))? {
         return refuse("it is not a program for Linux");
     }
     match payload(stub)? {

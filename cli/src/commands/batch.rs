@@ -58,6 +58,7 @@ fn job(args: Batch) -> Job {
         Format::Parquet => batch::Format::Parquet,
     };
     job.settings.partitions = args.workers;
+    job.settings.call_deadline = Duration::from_secs(args.timeout.get());
     job
 }
 

@@ -15,9 +15,6 @@ use crate::progress::Waiting;
 use crate::rows;
 use crate::wiring::Wiring;
 
-/// Nobody waits for a prompt longer than this.
-const CALL_DEADLINE: Duration = Duration::from_secs(600);
-
 /// Where the rows come from.
 #[derive(Debug, PartialEq, Eq)]
 enum Source {
@@ -30,6 +27,7 @@ enum Source {
 
 pub(crate) async fn predict(wiring: &Wiring, args: &Predict) -> Result<(), Error> {
     let source = source(&args.input)?;
+    let deadline = Duration::from_secs(args.timeout.get());
     let found = wiring.find(&args.envelope.reference).await?;
     let function = found.envelope.function(args.function.as_deref())?;
     let takes = function.signature.input.clone();
@@ -38,7 +36,7 @@ pub(crate) async fn predict(wiring: &Wiring, args: &Predict) -> Result<(), Error
     let runtime = wiring.start(&found.envelope, 1..=1, &waiting).await?;
     waiting.step(&format!("running `{}`", function.name));
     // The way of the service: a function that takes one row is called for each.
-    let predictions = server::Calls::call(&runtime, &function.name, rows, CALL_DEADLINE).await?;
+    let predictions = server::Calls::call(&runtime, &function.name, rows, deadline).await?;
     waiting.end();
     runtime.shutdown(Duration::ZERO).await;
     write(wiring, args.output.as_deref(), function, &predictions)
