@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import packages
 import pytest
 
 import model_envelope as me
@@ -72,3 +73,9 @@ def python(tmp_path):
         return done.stdout
 
     return python
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """Packages that only this machine has; `site.folder` is to be added to the path of a program."""
+    return packages.install(tmp_path_factory.mktemp("installed"))
