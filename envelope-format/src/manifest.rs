@@ -47,7 +47,7 @@ pub struct Function {
     pub pickle: MemberName,
     /// Members with the pickle's out-of-band buffers, in order.
     pub buffers: Vec<MemberName>,
-    /// The rows on which it was proved.
+    /// The rows on which it was run.
     pub sample: Option<Sample>,
     /// Member with the statistics of input and output (JSON).
     pub statistics: Option<MemberName>,
