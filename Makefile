@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests lint format docs bench chaos clean
+.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -37,8 +37,15 @@ test: build package $(VENV)/.test-tools ## All tests, Rust and Python; prints ho
 rust-tests: build package $(VENV)/.test-tools ## The Rust tests alone
 	$(VENV)/python tests/run_all.py rust
 
-python-tests: package $(VENV)/.test-tools ## The Python tests alone
+python-tests: build package $(VENV)/.test-tools ## The Python tests alone
 	$(VENV)/python tests/run_all.py python
+
+models: build package $(VENV)/.models-tools ## Twelve kinds of models, online and over 100,000 rows each
+	cd python && MODELS_ROWS=100000 ../$(VENV)/pytest -q -rs tests/test_models.py
+
+$(VENV)/.models-tools: requirements/models.txt $(VENV)/.test-tools
+	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/models.txt
+	touch $@
 
 lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
 	cargo fmt --all --check

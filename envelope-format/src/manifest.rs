@@ -45,7 +45,7 @@ pub struct Function {
     pub doc: String,
     /// Input and output.
     pub signature: Signature,
-    /// The rows on which it was proved.
+    /// The rows on which it was run.
     pub sample: Option<Sample>,
     /// Member with the statistics of input and output (JSON).
     pub statistics: Option<MemberName>,

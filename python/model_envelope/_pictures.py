@@ -61,7 +61,7 @@ def table(envelopes: Iterable[Envelope]) -> str:
 
 def _function(function: dict[str, Any]) -> str:
     certificate = function["certificate"]
-    tested = f"tested row-wise, {certificate['trials']} trials" if certificate["row_wise"] else "not row-wise"
+    tested = _tested(certificate)
     if function.get("proof") == "quick":
         tested += ", quick proof"
     rows = "".join(
@@ -72,3 +72,9 @@ def _function(function: dict[str, Any]) -> str:
     )
     summary = f"<code>{html.escape(line(function))}</code> · {tested}"
     return f"<details><summary>{summary}</summary><table>{rows}</table></details>"
+
+
+def _tested(certificate: dict[str, Any]) -> str:
+    if certificate["row_wise"]:
+        return f"tested row-wise, {certificate['trials']} trials"
+    return "reducer" if certificate.get("reducer") else "not row-wise"
