@@ -1,6 +1,6 @@
 //! The envelope: one file that holds a query function and the evidence about it.
 //!
-//! An envelope is a ZIP64 archive whose first entry, `manifest.json`, lists every other entry
+//! An envelope is a ZIP64 archive whose last entry, `manifest.json`, lists every other entry
 //! with its size and SHA-256. The SHA-256 of the manifest is the envelope's identity. `SPEC.md`
 //! states the format rule by rule; each rule has one [`Error`] variant and at least one vector
 //! under `vectors/`.
@@ -13,8 +13,8 @@
 //!
 //! # fn main() -> Result<(), envelope_format::Error> {
 //! let mut draft = Draft::new(Manifest::example());
-//! for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
-//!     draft.add(name.parse::<MemberName>()?, Content::Text(b"...".to_vec()))?;
+//! for name in ["environment/pylock.toml", "state/functions.pkl"] {
+//!     draft.add(name.parse::<MemberName>()?, Content::Text(b"...".to_vec()));
 //! }
 //! let mut bytes = Vec::new();
 //! let digest = draft.write(&mut bytes)?;
@@ -39,10 +39,11 @@ mod write;
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use manifest::{
-    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Sample, SourceCode,
+    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Sample,
+    SourceCode, State,
 };
 pub use member::{Encoding, MemberName};
 pub use read::{Envelope, MemberRange};
 pub use signature::{DataType, Field, InvalidDataType, Rows, Shape, Signature, TimeUnit};
-pub use source::{ReadAt, Section};
-pub use write::{Content, Draft};
+pub use source::{ReadAt, Section, WriteAt};
+pub use write::{Buffer, Buffers, Content, Draft};

@@ -24,6 +24,8 @@ pub struct Manifest {
     pub tags: BTreeMap<String, String>,
     /// The query functions; the first is the default one.
     pub functions: Vec<Function>,
+    /// The functions themselves.
+    pub state: State,
     /// What the functions need to run.
     pub environment: Environment,
     /// Where the code came from, and which modules are carried.
@@ -43,16 +45,23 @@ pub struct Function {
     pub doc: String,
     /// Input and output.
     pub signature: Signature,
-    /// Member with the pickled function.
-    pub pickle: MemberName,
-    /// Members with the pickle's out-of-band buffers, in order.
-    pub buffers: Vec<MemberName>,
     /// The rows on which it was proved.
     pub sample: Option<Sample>,
     /// Member with the statistics of input and output (JSON).
     pub statistics: Option<MemberName>,
     /// What was tested.
     pub certificate: Certificate,
+}
+
+/// The functions as one pickle, so that they share what they all reach: a model is carried and
+/// loaded once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct State {
+    /// Member with the pickle of a `dict` from the names of the functions to the functions.
+    pub pickle: MemberName,
+    /// Members with the pickle's out-of-band buffers, in order.
+    pub buffers: Vec<MemberName>,
 }
 
 /// Members with input rows and the output that a clean process gave for them (Arrow IPC streams).
@@ -244,13 +253,11 @@ impl Manifest {
                 .sample
                 .iter()
                 .flat_map(|sample| [&sample.input, &sample.output]);
-            [&function.pickle]
-                .into_iter()
-                .chain(&function.buffers)
-                .chain(&function.statistics)
-                .chain(sample)
+            sample.chain(&function.statistics)
         });
         functions
+            .chain([&self.state.pickle])
+            .chain(&self.state.buffers)
             .chain([&self.environment.lock])
             .chain(&self.source.modules)
     }
@@ -279,8 +286,6 @@ impl Manifest {
                     input: column("x"),
                     output: column("prediction"),
                 },
-                pickle: name("functions/double/function.pkl"),
-                buffers: vec![],
                 sample: None,
                 statistics: None,
                 certificate: Certificate {
@@ -292,6 +297,10 @@ impl Manifest {
                     reason: None,
                 },
             }],
+            state: State {
+                pickle: name("state/functions.pkl"),
+                buffers: vec![],
+            },
             environment: Environment {
                 python: Interpreter {
                     implementation: "cpython".into(),

@@ -12,7 +12,8 @@ use crate::limits::{MAX_DEFLATED_BYTES, MAX_ENVELOPE_BYTES, MAX_MANIFEST_BYTES, 
 use crate::write::crc;
 use crate::{Digest, Encoding, Error, Manifest, Member, MemberName, ReadAt};
 
-/// The entry that describes the others. It is always the first.
+/// The entry that describes the others. It is always the last, so that it can be written again
+/// without the large ones, and one read of the file's end gives all that describes it.
 pub(crate) const MANIFEST: &str = "manifest.json";
 
 /// How much of a mapped member is read at a time, in bytes.
@@ -47,8 +48,7 @@ impl<S: ReadAt> Envelope<S> {
         let directory = read_directory(&source)?;
         let mut entries = read_entries(&source, directory)?;
         check_layout(&source, &entries, directory)?;
-        let first = entries.remove(0);
-        let bytes = read_manifest(&source, &first)?;
+        let bytes = read_manifest(&source, &mut entries)?;
         let manifest = Manifest::from_bytes(&bytes)?;
         check_members(&manifest.members, &entries)?;
         Ok(Self {
@@ -187,10 +187,10 @@ fn read_entries(source: &impl ReadAt, directory: Directory) -> Result<Vec<Entry>
         rest = tail;
     }
     check_folders(&seen)?;
-    match (rest, entries.first()) {
-        ([], Some(first)) if first.name.as_str() == MANIFEST => Ok(entries),
+    match (rest, entries.last()) {
+        ([], Some(last)) if last.name.as_str() == MANIFEST => Ok(entries),
         ([], _) => Err(Error::NotAnEnvelope {
-            reason: "its first entry is not `manifest.json`",
+            reason: "its last entry is not `manifest.json`",
         }),
         _ => Err(Error::NotAnEnvelope {
             reason: "there are bytes after the directory",
@@ -255,18 +255,21 @@ fn check_layout(
     Ok(())
 }
 
-/// Rule 5.1, before anything is inflated.
-fn read_manifest(source: &impl ReadAt, entry: &Entry) -> Result<Vec<u8>, Error> {
+/// Rule 5.1, before anything is inflated. Takes the manifest's entry away.
+fn read_manifest(source: &impl ReadAt, entries: &mut Vec<Entry>) -> Result<Vec<u8>, Error> {
+    let Some(entry) = entries.pop() else {
+        unreachable!("`read_entries` has seen the last one");
+    };
     if entry.encoding != Encoding::Deflated {
         return Err(Error::Header {
-            index: 0,
+            index: entries.len(),
             what: "compression method",
         });
     }
     if entry.size > MAX_MANIFEST_BYTES {
         return Err(Error::ManifestTooLarge { size: entry.size });
     }
-    inflate(source, entry)
+    inflate(source, &entry)
 }
 
 /// Rules 4.1 and 4.4.
@@ -278,6 +281,7 @@ fn check_members(members: &[Member], entries: &[Entry]) -> Result<(), Error> {
             "one of them has fewer members",
         );
     }
+    let mut is_after_deflated = false;
     for (index, (member, entry)) in members.iter().zip(entries).enumerate() {
         if member.name != entry.name {
             return differ(index, "the names differ");
@@ -288,6 +292,10 @@ fn check_members(members: &[Member], entries: &[Entry]) -> Result<(), Error> {
         if member.encoding == Encoding::Mapped && entry.stored_size != entry.size {
             return differ(index, "a mapped member is not stored as it is");
         }
+        if member.encoding == Encoding::Mapped && is_after_deflated {
+            return differ(index, "a mapped member comes after a deflated one");
+        }
+        is_after_deflated = member.encoding == Encoding::Deflated;
         if member.encoding == Encoding::Deflated && member.size > MAX_DEFLATED_BYTES {
             return Err(Error::MemberTooLarge {
                 name: member.name.clone(),

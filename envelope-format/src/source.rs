@@ -62,6 +62,31 @@ impl ReadAt for File {
     }
 }
 
+/// A file that is written at any position.
+pub trait WriteAt {
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts off what is behind `length`.
+    ///
+    /// # Errors
+    /// When the file cannot be changed.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+}
+
+impl WriteAt for File {
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(bytes, offset)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+}
+
 /// The part of a source from `offset` on, `length` bytes long; a service executable carries its
 /// envelope this way.
 #[derive(Debug)]

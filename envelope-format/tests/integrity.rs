@@ -4,7 +4,10 @@
 #[allow(dead_code, reason = "each test file uses its part")]
 mod forge;
 
-use envelope_format::{Content, Draft, Envelope, Manifest};
+use std::fs::File;
+use std::io::Read as _;
+
+use envelope_format::{Buffers, Content, Draft, Envelope, Error, Manifest};
 use forge::Forge;
 use proptest::prelude::*;
 
@@ -43,10 +46,8 @@ fn every_truncation_is_noticed() {
 
 fn draft(members: &[(String, Vec<u8>, bool)]) -> Vec<u8> {
     let mut draft = Draft::new(Manifest::example());
-    for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
-        draft
-            .add(name.parse().unwrap(), Content::Text(b"x".to_vec()))
-            .unwrap();
+    for name in ["environment/pylock.toml", "state/functions.pkl"] {
+        draft.add(name.parse().unwrap(), Content::Text(b"x".to_vec()));
     }
     for (name, content, mapped) in members {
         let content = if *mapped {
@@ -54,11 +55,57 @@ fn draft(members: &[(String, Vec<u8>, bool)]) -> Vec<u8> {
         } else {
             Content::Text(content.clone())
         };
-        draft.add(name.parse().unwrap(), content).unwrap();
+        draft.add(name.parse().unwrap(), content);
     }
     let mut bytes = Vec::new();
     draft.write(&mut bytes).unwrap();
     bytes
+}
+
+/// Writes the same as [`draft`], the mapped members in pieces of `size` bytes.
+fn piecewise(members: &[(String, Vec<u8>, bool)], size: usize) -> Vec<u8> {
+    let file = tempfile::tempfile().unwrap();
+    let mut buffers = Buffers::new(file.try_clone().unwrap());
+    for (name, content, _) in members.iter().filter(|(_, _, mapped)| *mapped) {
+        let mut buffer = buffers.begin(name.parse().unwrap(), content.len() as u64);
+        for piece in content.chunks(size) {
+            buffer.write(piece).unwrap();
+        }
+        buffer.finish().unwrap();
+    }
+    let fixed =
+        ["environment/pylock.toml", "state/functions.pkl"].map(|name| (name, b"x".to_vec()));
+    let texts = members.iter().filter(|(_, _, mapped)| !*mapped);
+    let texts = texts.map(|(name, content, _)| (name.as_str(), content.clone()));
+    let texts: Vec<_> = fixed
+        .into_iter()
+        .chain(texts)
+        .map(|(name, content)| (name.parse().unwrap(), content))
+        .collect();
+    // What was written before the last time leaves no trace.
+    let long = vec![
+        ("environment/x".parse().unwrap(), vec![b'x'; 70_000]),
+        texts[0].clone(),
+        texts[1].clone(),
+    ];
+    buffers.finish(&Manifest::example(), &long).unwrap();
+    buffers.finish(&Manifest::example(), &texts).unwrap();
+    read_all(file)
+}
+
+fn read_all(mut file: File) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    std::io::Seek::rewind(&mut file).unwrap();
+    file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_member_has_the_size_that_was_said() {
+    let mut buffers = Buffers::new(tempfile::tempfile().unwrap());
+    let mut buffer = buffers.begin("state/0".parse().unwrap(), 2);
+    buffer.write(b"x").unwrap();
+    assert!(matches!(buffer.finish(), Err(Error::Io { .. })));
 }
 
 prop_compose! {
@@ -75,6 +122,7 @@ proptest! {
     fn what_is_written_is_read(members in some_members()) {
         let bytes = draft(&members);
         prop_assert_eq!(&bytes, &draft(&members), "the same content gives other bytes");
+        prop_assert_eq!(&bytes, &piecewise(&members, 1000));
         let envelope = Envelope::open(bytes).unwrap();
         envelope.verify().unwrap();
         for (name, content, mapped) in &members {

@@ -54,9 +54,9 @@ fn forged(change: impl Fn(&mut Forge)) -> Vec<u8> {
 
 /// A good envelope with another name for the last member, everywhere.
 fn renamed(name: &str) -> Vec<u8> {
-    let text = manifest().replace("functions/double/function.pkl", &name.replace('\\', "\\\\"));
+    let text = manifest().replace("state/functions.pkl", &name.replace('\\', "\\\\"));
     let mut forge = Forge::with(&text, members());
-    forge.entries[2].name = name.into();
+    forge.entries[0].name = name.into();
     forge.bytes()
 }
 
@@ -81,7 +81,7 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
             forged(|forge| forge.count = Some(2)),
         ),
         (
-            "1.1-manifest-is-not-first",
+            "1.1-manifest-is-not-last",
             forged(|forge| forge.entries.rotate_left(1)),
         ),
         (
@@ -110,7 +110,7 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "2.1-padding-is-not-zero",
-            tampered(2, |entry| entry.patch_local = Some((100, 1))),
+            tampered(0, |entry| entry.patch_local = Some((100, 1))),
         ),
         (
             "2.2-bytes-before-the-first-entry",
@@ -127,20 +127,17 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         ("2.3-content-crc-wrong", tampered(1, |entry| entry.crc ^= 1)),
         (
             "2.3-mapped-content-crc-wrong",
-            tampered(2, |entry| entry.crc ^= 1),
+            tampered(0, |entry| entry.crc ^= 1),
         ),
         (
             "3.1-name-leaves-the-envelope",
             renamed("../../../../etc/passwd"),
         ),
         ("3.1-absolute-name", renamed("/etc/passwd")),
-        (
-            "3.1-name-with-backslash",
-            renamed("functions\\function.pkl"),
-        ),
+        ("3.1-name-with-backslash", renamed("state\\functions.pkl")),
         (
             "3.1-name-with-bidirectional-override",
-            renamed("functions/\u{202e}lkp.exe"),
+            renamed("state/\u{202e}lkp.exe"),
         ),
         ("3.2-same-name-twice", renamed("environment/pylock.toml")),
         (
@@ -149,7 +146,7 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "3.3-member-is-a-folder",
-            renamed("environment/pylock.toml/function.pkl"),
+            renamed("environment/pylock.toml/functions.pkl"),
         ),
         (
             "4.1-member-is-not-listed",
@@ -165,8 +162,9 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "4.1-another-order",
-            forged(|forge| forge.entries.swap(1, 2)),
+            forged(|forge| forge.entries.swap(0, 1)),
         ),
+        ("4.1-mapped-after-deflated", mapped_last()),
         ("4.1-another-size", edited("\"size\": 38", "\"size\": 39")),
         (
             "4.1-another-encoding",
@@ -180,8 +178,8 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "4.2-mapped-content-is-another",
-            tampered(2, |entry| {
-                *entry = Entry::mapped("functions/double/function.pkl", &[b'x'; 38])
+            tampered(0, |entry| {
+                *entry = Entry::mapped("state/functions.pkl", &[b'x'; 38])
             }),
         ),
         (
@@ -200,7 +198,7 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
                 &manifest().replace("\"size\": 21", "\"size\": 1073741825"),
                 {
                     let mut members = members();
-                    members[0].size = 1_073_741_825;
+                    members[1].size = 1_073_741_825;
                     members
                 },
             )
@@ -208,7 +206,7 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         ),
         (
             "5.1-manifest-too-large",
-            tampered(0, |entry| entry.size = 32 * 1024 * 1024 + 1),
+            tampered(2, |entry| entry.size = 32 * 1024 * 1024 + 1),
         ),
         (
             "5.2-version-of-the-future",
@@ -286,8 +284,8 @@ fn invalid() -> Vec<(&'static str, Vec<u8>)> {
         (
             "6.5-pickle-is-not-a-member",
             edited(
-                "\"pickle\": \"functions/double/function.pkl\"",
-                "\"pickle\": \"functions/other.pkl\"",
+                "\"pickle\": \"state/functions.pkl\"",
+                "\"pickle\": \"state/other.pkl\"",
             ),
         ),
     ]
@@ -299,10 +297,18 @@ fn bomb() -> (Vec<u8>, u32) {
     (entry.stored, entry.stored_crc)
 }
 
+/// Manifest and archive agree on an order that the writer does not use.
+fn mapped_last() -> Vec<u8> {
+    let mut manifest: envelope_format::Manifest = serde_json::from_str(&manifest()).unwrap();
+    manifest.members.reverse();
+    let text = String::from_utf8(manifest.to_bytes().unwrap()).unwrap();
+    Forge::with(&text, members().into_iter().rev().collect()).bytes()
+}
+
 fn without_functions() -> Vec<u8> {
     let text = manifest();
     let start = text.find("\"functions\": [").unwrap();
-    let end = text.find("\"environment\": {").unwrap();
+    let end = text.find("\"state\": {").unwrap();
     Forge::with(
         &format!("{}\"functions\": [],\n  {}", &text[..start], &text[end..]),
         members(),

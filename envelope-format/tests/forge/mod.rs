@@ -135,8 +135,8 @@ impl Forge {
 
     /// An archive with this manifest.
     pub(crate) fn with(manifest: &str, members: Vec<Entry>) -> Self {
-        let mut entries = vec![Entry::deflated("manifest.json", manifest.as_bytes())];
-        entries.extend(members);
+        let mut entries = members;
+        entries.push(Entry::deflated("manifest.json", manifest.as_bytes()));
         Self {
             entries,
             before: vec![],
@@ -189,8 +189,8 @@ pub(crate) const PICKLE: &[u8] = b"not a pickle, and never unpickled here";
 /// The members of [`Forge::good`].
 pub(crate) fn members() -> Vec<Entry> {
     vec![
+        Entry::mapped("state/functions.pkl", PICKLE),
         Entry::deflated("environment/pylock.toml", LOCK),
-        Entry::mapped("functions/double/function.pkl", PICKLE),
     ]
 }
 
@@ -198,8 +198,8 @@ pub(crate) fn members() -> Vec<Entry> {
 pub(crate) fn manifest() -> String {
     let mut manifest = Manifest::example();
     manifest.members = serde_json::from_value(serde_json::json!([
+        {"name": "state/functions.pkl", "size": PICKLE.len(), "digest": Digest::of(PICKLE), "encoding": "mapped"},
         {"name": "environment/pylock.toml", "size": LOCK.len(), "digest": Digest::of(LOCK), "encoding": "deflated"},
-        {"name": "functions/double/function.pkl", "size": PICKLE.len(), "digest": Digest::of(PICKLE), "encoding": "mapped"},
     ]))
     .unwrap();
     String::from_utf8(manifest.to_bytes().unwrap()).unwrap()
