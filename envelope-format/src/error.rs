@@ -172,6 +172,12 @@ pub enum Error {
         /// The name.
         name: MemberName,
     },
+    /// Rule 6.6: custom modules are below `modules/`.
+    #[error("the module `{name}` is not below `modules/`")]
+    ModulePlace {
+        /// The name of its member.
+        name: MemberName,
+    },
     /// Rules 7: the environment lock is complete, and names nothing that lies outside of the envelope
     /// and package indexes.
     #[error("the environment lock {reason}{}", of_package(.package))]
@@ -265,6 +271,7 @@ impl Error {
             Self::NoFunctions => ("no_functions", Some("6.3")),
             Self::FunctionName { .. } => ("bad_function_name", Some("6.4")),
             Self::MemberMissing { .. } => ("member_missing", Some("6.5")),
+            Self::ModulePlace { .. } => ("bad_module_place", Some("6.6")),
             Self::Lock { rule, .. } => ("bad_lock", Some(rule)),
             Self::Wheel { rule, .. } => ("bad_wheel", Some(rule)),
             Self::Located { broken, .. } => broken.named(),

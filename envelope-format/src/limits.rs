@@ -33,6 +33,9 @@ pub const MAX_PACKAGES: usize = 10_000;
 /// Longest marker of a package, in bytes: long ones nest deeply, and are parsed by recursion.
 pub const MAX_MARKER_BYTES: usize = 4096;
 
+/// Largest carried wheel, in bytes: 1 GiB. It is held in memory while it is checked.
+pub const MAX_WHEEL_BYTES: u64 = 1 << 30;
+
 /// Most files in a carried wheel. Without the ZIP64 records, which are refused there, ZIP has no more.
 pub const MAX_WHEEL_FILES: usize = 65_535;
 

@@ -127,7 +127,11 @@ impl Package {
         if version.len() > 255 || !version.chars().all(known) {
             return Err(self.refuse("7.2", "has a version that is none"));
         }
-        if self.marker.as_ref().is_some_and(|marker| marker.len() > MAX_MARKER_BYTES) {
+        if self
+            .marker
+            .as_ref()
+            .is_some_and(|marker| marker.len() > MAX_MARKER_BYTES)
+        {
             return Err(self.refuse("7.2", "has a marker that is too long"));
         }
         Ok(())
@@ -174,16 +178,27 @@ impl Package {
 
     /// Rule 7.5. The text of the place is not repeated: it may hold a password.
     fn check_url(&self, url: &str) -> Result<(), Error> {
-        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let rest = url
+            .strip_prefix("https://")
+            .or_else(|| url.strip_prefix("http://"));
         let Some(rest) = rest else {
-            return Err(self.refuse("7.5", "names a place that is neither `https://` nor `http://`"));
+            return Err(self.refuse(
+                "7.5",
+                "names a place that is neither `https://` nor `http://`",
+            ));
         };
-        if url.chars().any(|c| c.is_control() || c.is_whitespace() || c == '\\') {
+        if url
+            .chars()
+            .any(|c| c.is_control() || c.is_whitespace() || c == '\\')
+        {
             return Err(self.refuse("7.5", "names a place with white space or a backslash"));
         }
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         if host.is_empty() || host.contains('@') {
-            return Err(self.refuse("7.5", "names a place with a user or password, or without a host"));
+            return Err(self.refuse(
+                "7.5",
+                "names a place with a user or password, or without a host",
+            ));
         }
         Ok(())
     }
@@ -192,7 +207,9 @@ impl Package {
     fn check_path(&self, path: &str) -> Result<(), Error> {
         let name = path.strip_prefix("wheels/").unwrap_or_default();
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '+' | '!' | '-' | '_');
-        let is_wheel = name.strip_suffix(".whl").is_some_and(|stem| !stem.is_empty());
+        let is_wheel = name
+            .strip_suffix(".whl")
+            .is_some_and(|stem| !stem.is_empty());
         if !is_wheel || !name.chars().all(plain) {
             return Err(self.refuse("7.6", "names a file that is not `wheels/….whl`"));
         }
@@ -215,13 +232,24 @@ impl Package {
         self.check_url(url)
     }
 
+    /// Rule 7.6, of a file that has no URL.
+    pub(crate) fn not_carried(&self) -> Error {
+        self.refuse("7.6", "names a wheel that is not a member with this digest")
+    }
+
     fn refuse(&self, rule: &'static str, reason: &str) -> Error {
         refuse(rule, Some(&self.name), reason.to_owned())
     }
 }
 
 fn refuse(rule: &'static str, package: Option<&str>, reason: String) -> Error {
-    let shown = |name: &str| name.chars().take(64).collect::<String>().escape_debug().to_string();
+    let shown = |name: &str| {
+        name.chars()
+            .take(64)
+            .collect::<String>()
+            .escape_debug()
+            .to_string()
+    };
     Error::Lock {
         rule,
         package: package.map(shown),

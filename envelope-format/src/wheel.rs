@@ -58,7 +58,10 @@ fn checked(name: &str, bytes: &[u8]) -> Result<Vec<String>, Refusal> {
     let entries = directory::read(bytes)?;
     let total: u64 = entries.iter().map(|entry| u64::from(entry.size)).sum();
     if total > MAX_WHEEL_CONTENT_BYTES {
-        return refuse("8.3", format!("inflates to more than {MAX_WHEEL_CONTENT_BYTES} bytes"));
+        return refuse(
+            "8.3",
+            format!("inflates to more than {MAX_WHEEL_CONTENT_BYTES} bytes"),
+        );
     }
     let mut files = BTreeMap::new();
     for entry in entries.iter().filter(|entry| !entry.is_folder) {
@@ -82,7 +85,10 @@ fn content(bytes: &[u8], entry: &Entry, is_read: bool) -> Result<Content, Refusa
     let mut decoder = DeflateDecoder::new(stored);
     let content = summed(decoder.by_ref(), entry, is_read)?;
     if decoder.total_in() != stored.len() as u64 {
-        return refuse("8.3", format!("has bytes after the end of `{}`", entry.name));
+        return refuse(
+            "8.3",
+            format!("has bytes after the end of `{}`", entry.name),
+        );
     }
     Ok(content)
 }

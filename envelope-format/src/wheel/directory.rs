@@ -84,7 +84,10 @@ fn end_record(bytes: &[u8]) -> Result<(usize, usize), Refusal> {
         let plain = get32(bytes, at)? == END && get32(bytes, at + 4)? == 0;
         let count = usize::from(get16(bytes, at + 10)?);
         let (size, offset) = (get32(bytes, at + 12)?, get32(bytes, at + 16)?);
-        let fits = usize::try_from(offset).ok()?.checked_add(size.try_into().ok()?)? == at;
+        let fits = usize::try_from(offset)
+            .ok()?
+            .checked_add(size.try_into().ok()?)?
+            == at;
         let alone = get16(bytes, at + 8)? == get16(bytes, at + 10)? && get16(bytes, at + 20)? == 0;
         (plain && alone && fits && count < MAX_WHEEL_FILES).then_some((count, offset as usize))
     };
@@ -136,7 +139,13 @@ impl<'b> Record<'b> {
             kind => kind,
         };
         if kind != 0 || self.mode & 0o7000 != 0 || (self.is_folder() && self.size != 0) {
-            return refuse("8.2", format!("has a link, a device or a set-user file: `{}`", self.shown()));
+            return refuse(
+                "8.2",
+                format!(
+                    "has a link, a device or a set-user file: `{}`",
+                    self.shown()
+                ),
+            );
         }
         Ok(())
     }
@@ -148,7 +157,11 @@ impl<'b> Record<'b> {
             let field = |offset| get16(bytes, at + offset);
             let name_end = at + LOCAL_BYTES + usize::from(field(26)?);
             let start = name_end + usize::from(field(28)?);
-            let sizes = [get32(bytes, at + 14)?, get32(bytes, at + 18)?, get32(bytes, at + 22)?];
+            let sizes = [
+                get32(bytes, at + 14)?,
+                get32(bytes, at + 18)?,
+                get32(bytes, at + 22)?,
+            ];
             let same_sizes = sizes == [self.crc, self.stored_size, self.size]
                 || (self.flags & HAS_DESCRIPTOR != 0 && sizes == [0; 3]);
             let same = get32(bytes, at)? == LOCAL
@@ -203,7 +216,12 @@ impl<'b> Record<'b> {
 
     fn shown(&self) -> String {
         let shown = String::from_utf8_lossy(self.name);
-        shown.chars().take(200).collect::<String>().escape_debug().to_string()
+        shown
+            .chars()
+            .take(200)
+            .collect::<String>()
+            .escape_debug()
+            .to_string()
     }
 }
 
