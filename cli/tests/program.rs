@@ -94,21 +94,12 @@ impl User {
         }
         let mut draft = Draft::new(manifest);
         let text = |text: &str| Content::Text(text.as_bytes().to_vec());
-        draft
-            .add("environment/pylock.toml".parse().unwrap(), text("lock"))
-            .unwrap();
-        draft
-            .add(
-                "functions/double/function.pkl".parse().unwrap(),
-                text("pickle"),
-            )
-            .unwrap();
-        draft
-            .add(
-                "statistics.json".parse().unwrap(),
-                text(&statistics.to_string()),
-            )
-            .unwrap();
+        draft.add("environment/pylock.toml".parse().unwrap(), text("lock-version = \"1.0\"\n"));
+        draft.add("state/functions.pkl".parse().unwrap(), text("pickle"));
+        draft.add(
+            "statistics.json".parse().unwrap(),
+            text(&statistics.to_string()),
+        );
         draft
             .write(&mut fs::File::create(self.file(file)).unwrap())
             .unwrap();

@@ -109,25 +109,35 @@ impl<S: ReadAt> Envelope<S> {
     /// # Errors
     /// The first member that is not what the manifest says.
     pub fn verify(&self) -> Result<(), Error> {
+        self.verify_mapped()?;
         let mut installed = BTreeSet::new();
         for (member, entry) in self.manifest.members.iter().zip(&self.entries) {
-            if entry.encoding == Encoding::Mapped {
-                self.verify_mapped(member, entry).map_err(of(entry))?;
-            }
-            if entry.encoding == Encoding::Deflated
-                || content::has_rules(&self.manifest, &member.name)
-            {
+            let name = &member.name;
+            if entry.encoding == Encoding::Deflated || content::has_rules(&self.manifest, name) {
                 let content = self.content(member, entry)?;
-                content::check(&self.manifest, &member.name, &content)
-                    .and_then(|paths| content::add_installed(&mut installed, &member.name, paths))
+                content::check(&self.manifest, name, &content)
+                    .and_then(|paths| content::add_installed(&mut installed, name, paths))
                     .map_err(of(entry))?;
             }
         }
         Ok(())
     }
 
+    /// [`Envelope::verify`] for the mapped members only: the others are checked whenever they are
+    /// read, these are usually not read but mapped.
+    ///
+    /// # Errors
+    /// The first mapped member that is not what the manifest says.
+    pub fn verify_mapped(&self) -> Result<(), Error> {
+        let members = self.manifest.members.iter().zip(&self.entries);
+        for (member, entry) in members.filter(|(_, entry)| entry.encoding == Encoding::Mapped) {
+            self.verify_in_chunks(member, entry).map_err(of(entry))?;
+        }
+        Ok(())
+    }
+
     /// In chunks: a mapped member may be larger than memory.
-    fn verify_mapped(&self, member: &Member, entry: &Entry) -> Result<(), Error> {
+    fn verify_in_chunks(&self, member: &Member, entry: &Entry) -> Result<(), Error> {
         let mut hasher = Sha256::new();
         let mut crc = Crc::new();
         let mut offset = entry.data_offset();
