@@ -94,7 +94,10 @@ impl User {
         }
         let mut draft = Draft::new(manifest);
         let text = |text: &str| Content::Text(text.as_bytes().to_vec());
-        draft.add("environment/pylock.toml".parse().unwrap(), text("lock-version = \"1.0\"\n"));
+        draft.add(
+            "environment/pylock.toml".parse().unwrap(),
+            text("lock-version = \"1.0\"\n"),
+        );
         draft.add("state/functions.pkl".parse().unwrap(), text("pickle"));
         draft.add(
             "statistics.json".parse().unwrap(),

@@ -199,6 +199,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Rules 9: an attestation is by somebody who is trusted, about this envelope, now.
+    #[error("the attestation {reason}")]
+    Attestation {
+        /// Which of the rules 9.
+        rule: &'static str,
+        /// What is wrong.
+        reason: String,
+    },
     /// A broken rule, and where in the file.
     #[error("{broken} (at byte {offset})")]
     Located {
@@ -274,6 +282,7 @@ impl Error {
             Self::ModulePlace { .. } => ("bad_module_place", Some("6.6")),
             Self::Lock { rule, .. } => ("bad_lock", Some(rule)),
             Self::Wheel { rule, .. } => ("bad_wheel", Some(rule)),
+            Self::Attestation { rule, .. } => ("bad_attestation", Some(rule)),
             Self::Located { broken, .. } => broken.named(),
             Self::NoSuchFunction { .. } => ("no_such_function", None),
             Self::Io { .. } => ("io", None),

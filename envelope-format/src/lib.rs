@@ -26,6 +26,7 @@
 //! ```
 
 mod archive;
+mod attestation;
 mod content;
 mod digest;
 mod error;
@@ -39,6 +40,7 @@ mod source;
 mod wheel;
 mod write;
 
+pub use attestation::{Attestation, InvalidKey, PublicKey, SecretKey, Trust};
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use lock::{Lock, Package, PackageFile, Repository};

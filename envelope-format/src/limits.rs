@@ -41,3 +41,9 @@ pub const MAX_WHEEL_FILES: usize = 65_535;
 
 /// Most bytes that the files of a carried wheel may have together: 8 GiB.
 pub const MAX_WHEEL_CONTENT_BYTES: u64 = 8 << 30;
+
+/// Longest attestation, in bytes.
+pub const MAX_ATTESTATION_BYTES: u64 = 64 << 10;
+
+/// Most signatures of an attestation.
+pub const MAX_SIGNATURES: usize = 100;

@@ -51,8 +51,9 @@ impl<S: ReadAt> Envelope<S> {
         let (bytes, offset) = read_manifest(&source, &mut entries)?;
         let manifest =
             Manifest::from_bytes(&bytes).map_err(|error| error.at(offset, Some(MANIFEST)))?;
-        check_members(&manifest.members, &entries)?;
-        content::check_sizes(&manifest).map_err(|error| error.at(offset, Some(MANIFEST)))?;
+        check_members(&manifest.members, &entries)
+            .and_then(|()| content::check_sizes(&manifest))
+            .map_err(|error| error.at(offset, Some(MANIFEST)))?;
         Ok(Self {
             source,
             manifest,
