@@ -73,7 +73,10 @@ fn every_broken_rule_is_refused_with_its_own_message() {
         .map(|(name, _)| (*name).to_owned())
         .collect();
     expected.sort();
-    assert!(names == expected, "other vectors are on disk: run with BLESS=1");
+    assert!(
+        names == expected,
+        "other vectors are on disk: run with BLESS=1"
+    );
     for (name, bytes) in on_disk {
         let expected = fs::read_to_string(folder("invalid").join(format!("{name}.txt"))).unwrap();
         assert_eq!(

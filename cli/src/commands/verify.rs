@@ -4,7 +4,7 @@ mod compare;
 
 use std::time::Duration;
 
-use envelope_format::{Equality, Function, Sample};
+use envelope_format::{Equality, Function, PublicKey, Sample};
 use runtime::{EnvelopeFile, Runtime};
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::progress::Waiting;
 use crate::rows;
 use crate::terminal::{Look, Terminal};
+use crate::trust;
 use crate::wiring::Wiring;
 
 /// As long as the proof at save time had for one call.
@@ -22,6 +23,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(600);
 #[derive(Debug, Serialize)]
 struct Verified {
     digest: envelope_format::Digest,
+    /// The trusted keys that vouch for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted: Vec<PublicKey>,
     members: usize,
     functions: Vec<VerifiedFunction>,
 }
@@ -37,12 +41,20 @@ struct VerifiedFunction {
 pub(crate) async fn verify(wiring: &Wiring, args: &Verify) -> Result<(), Error> {
     let found = wiring.find(&args.envelope.reference).await?;
     let envelope = &found.envelope;
-    envelope.verify()?;
+    // Before anything of it is unpickled.
+    let trusted = match &wiring.settings.trust {
+        Some(keys) => trust::check(envelope, keys, args.attestation.as_deref())?,
+        None => {
+            envelope.verify()?;
+            vec![]
+        }
+    };
     let manifest = envelope.manifest();
     let terminal = &wiring.terminal;
     // One more than the manifest lists: itself.
     let mut verified = Verified {
         digest: envelope.digest(),
+        trusted,
         members: manifest.members.len() + 1,
         functions: vec![],
     };
@@ -52,6 +64,9 @@ pub(crate) async fn verify(wiring: &Wiring, args: &Verify) -> Result<(), Error> 
             verified.members
         );
         terminal.print(&line(terminal, &good))?;
+        for key in &verified.trusted {
+            terminal.print(&line(terminal, &format!("{key} vouches for it")))?;
+        }
     }
     let waiting = Waiting::new(terminal);
     let runtime = wiring.start(envelope, 1..=1, &waiting).await?;

@@ -8,6 +8,7 @@ use std::io::Read as _;
 
 use flate2::read::DeflateDecoder;
 use sha2::{Digest as _, Sha256};
+use unicode_normalization::UnicodeNormalization as _;
 
 /// Whether the bytes are an envelope.
 pub(crate) fn accepts(bytes: &[u8]) -> bool {
@@ -196,8 +197,8 @@ fn check_names(found: &[Found]) -> Option<()> {
     let mut seen = BTreeSet::new();
     for entry in found {
         is_name(&entry.name).then_some(())?;
-        // The names that are tried here are ASCII, but for some that are refused.
-        seen.insert(entry.name.to_uppercase().to_lowercase())
+        let folded: String = entry.name.nfd().flat_map(char::to_uppercase).collect();
+        seen.insert(folded.nfd().collect::<String>())
             .then_some(())?;
     }
     let is_in = |inner: &String, outer: &String| inner.starts_with(&format!("{outer}/"));
@@ -331,6 +332,9 @@ impl Listed {
         let size = text.next("size")?.number(u64::MAX)?;
         let digest = text.next("digest")?.string()?;
         let encoding = text.next("encoding")?.string()?;
+        ["mapped", "deflated"]
+            .contains(&encoding.as_str())
+            .then_some(())?;
         self.members.push((name, size, digest, encoding));
         text.close('}')
     }
