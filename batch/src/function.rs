@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use envelope_format::{Digest, Function, Manifest};
+use runtime::tile_rows;
 use tokio::sync::Semaphore;
 
 use crate::Error;
@@ -55,9 +56,12 @@ impl MapRows for runtime::Runtime {
 
 /// Refuses a function for which there is no evidence that a table may be split.
 ///
-/// A function that gives one row for each call is called for each row, so nothing needs evidence.
+/// A function that takes or gives one row for each call is called for each row, so nothing needs
+/// evidence.
 pub(crate) fn check_row_wise(function: &Function) -> Result<(), Error> {
-    if function.certificate.row_wise || function.signature.output.shape.is_one_row() {
+    let signature = &function.signature;
+    let each_row = signature.input.shape.is_one_row() || signature.output.shape.is_one_row();
+    if function.certificate.row_wise || each_row {
         return Ok(());
     }
     let reason = function.certificate.reason.clone();
@@ -73,15 +77,6 @@ pub(crate) fn check_row_wise(function: &Function) -> Result<(), Error> {
 pub(crate) fn rows_of_a_call(wanted: NonZeroUsize, tile: Option<u32>) -> usize {
     let tile = tile_rows(tile);
     (wanted.get() / tile).max(1) * tile
-}
-
-/// Rows that a call needs so that it consists of whole tiles.
-pub(crate) fn padded(rows: usize, tile: Option<u32>) -> usize {
-    rows.next_multiple_of(tile_rows(tile))
-}
-
-fn tile_rows(tile: Option<u32>) -> usize {
-    tile.map_or(1, |rows| rows.max(1) as usize)
 }
 
 /// What the plan's nodes find in their session: the digest in a node is looked up here.
@@ -118,9 +113,6 @@ mod tests {
         assert_eq!(rows(100, None), 100);
         assert_eq!(rows(100, Some(8)), 96);
         assert_eq!(rows(3, Some(8)), 8);
-        assert_eq!(padded(13, Some(8)), 16);
-        assert_eq!(padded(16, Some(8)), 16);
-        assert_eq!(padded(13, None), 13);
     }
 
     #[test]

@@ -10,11 +10,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_cast::cast::{CastOptions, cast_with_options};
 use arrow_schema::SchemaRef;
 use arrow_select::coalesce::BatchCoalescer;
-use arrow_select::take::take_record_batch;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -32,7 +31,7 @@ use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::Error;
-use crate::function::{Callable, padded};
+use crate::function::Callable;
 use crate::plan::{Callables, MapSpec, only};
 
 /// The physical `EnvelopeMap`.
@@ -284,7 +283,8 @@ impl Caller {
 
     async fn call(&self, rows: Rows) -> Result<RecordBatch, Error> {
         let count = rows.taken.num_rows();
-        let asked = self.pad(rows.taken)?;
+        let asked = runtime::padded(rows.taken, self.spec.tile);
+        let asked = asked.map_err(|source| self.unreadable(source))?;
         let wanted = asked.num_rows();
         let output = {
             let _timer = self.time.timer();
@@ -300,18 +300,6 @@ impl Caller {
         let output = output.slice(0, count);
         self.rows.add(count);
         self.join(rows.kept, &output)
-    }
-
-    /// Fills the last tile with copies of the last row.
-    fn pad(&self, rows: RecordBatch) -> Result<RecordBatch, Error> {
-        let count = rows.num_rows();
-        let wanted = padded(count, self.spec.tile);
-        if wanted == count {
-            return Ok(rows);
-        }
-        let last = count.saturating_sub(1);
-        let indices: UInt64Array = (0..wanted).map(|row| Some(row.min(last) as u64)).collect();
-        take_record_batch(&rows, &indices).map_err(|source| self.unreadable(source))
     }
 
     /// Kept columns and output columns, as the signature has them.

@@ -120,6 +120,10 @@ pub(crate) struct Verify {
     /// The attestation, with `--trust` [default: beside the envelope]
     #[arg(long, value_name = "FILE")]
     pub(crate) attestation: Option<PathBuf>,
+
+    /// Only the digests and the sample, not the trials
+    #[arg(long)]
+    pub(crate) quick: bool,
 }
 
 /// Show how two envelopes differ: code, environment, signature, statistics, certificate
@@ -337,6 +341,7 @@ Examples:
 const VERIFY_HELP: &str = "\
 Examples:
   envelope verify client_ltv_model
+  envelope verify client_ltv_model --quick
   envelope verify ./ltv.envelope --json
   envelope verify --trust trusted.keys client_ltv_model
 

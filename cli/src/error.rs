@@ -35,11 +35,6 @@ pub(crate) enum Error {
         function: String,
         reason: String,
     },
-    #[error("`{function}` does not give its stored output again: {difference}")]
-    NotReproduced {
-        function: String,
-        difference: String,
-    },
     #[error("`{}` is not vouched for by a trusted key", path.display())]
     Untrusted {
         path: PathBuf,
@@ -52,6 +47,8 @@ pub(crate) enum Error {
     },
     #[error("the envelopes differ")]
     Different,
+    #[error("it is not as it was saved: {}", differences.join("; "))]
+    NotReproduced { differences: Vec<String> },
     #[error("`{}`, the program that built services begin with, is not there", path.display())]
     NoStub { path: PathBuf },
     #[error("cannot {doing} `{}`", path.display())]
@@ -156,9 +153,12 @@ impl Error {
                     .into(),
             ),
             Self::Key { .. } => Some("`envelope keygen FILE` makes a pair of keys".into()),
+            Self::NotReproduced { .. } => Some(
+                "another processor or library may round differently; save it again on a machine like this one"
+                    .into(),
+            ),
             Self::Different
             | Self::Stored { .. }
-            | Self::NotReproduced { .. }
             | Self::Io { .. }
             | Self::Interrupted { .. } => None,
         }

@@ -249,7 +249,7 @@ fn show_tells_people_what_they_need() {
         "  tags     region=US\n",
         "  python   3.11.7 on linux_x86_64 (glibc 2.36)\n",
         "double\n  input   pandas.Series\n    x  float64\n  output  pandas.Series\n    prediction  float64\n",
-        "  proved  row-wise, the same bits at any number of rows (8 trials)\n",
+        "  tested  row-wise, 8 trials: the same bits at any number of rows\n",
         "    column  count  nulls   min  max  mean  std  distinct  most frequent\n",
         "    x          64      0  -1.5    9  3.14             64\n",
     ] {
@@ -330,10 +330,13 @@ fn a_damaged_envelope_exits_with_1_and_names_the_member() {
         .rposition(|name| name == b"function.pkl\x01")
         .unwrap_or(good.len() / 2);
     flipped[at + 60] ^= 1;
-    for (bytes, named) in [(&good[..good.len() - 7], "truncated"), (&flipped, "")] {
+    for (bytes, named, code) in [
+        (&good[..good.len() - 7], "truncated", "not_an_envelope"),
+        (&flipped[..], "", "damaged_member"),
+    ] {
         fs::write(user.file("bad.envelope"), bytes).unwrap();
         for command in ["import", "verify"] {
-            let told = user.fails(&[command, "bad.envelope"], "bad_envelope", 1);
+            let told = user.fails(&[command, "bad.envelope"], code, 1);
             assert!(told.contains("cause: ") && told.contains(named), "{told}");
         }
     }

@@ -45,7 +45,7 @@ pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use lock::{Lock, Package, PackageFile, Repository};
 pub use manifest::{
-    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Sample,
+    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Proof, Sample,
     SourceCode, State,
 };
 pub use member::{Encoding, MemberName};

@@ -51,6 +51,29 @@ pub struct Function {
     pub statistics: Option<MemberName>,
     /// What was tested.
     pub certificate: Certificate,
+    /// Member with what was seen while it was proved (JSON).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transcript: Option<MemberName>,
+    /// Where it was proved.
+    #[serde(default, skip_serializing_if = "Proof::is_full")]
+    pub proof: Proof,
+}
+
+/// Where a function gave the output of its sample again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Proof {
+    /// In an environment that was realised from the lock.
+    #[default]
+    Full,
+    /// In the environment that it was saved from. That the lock is complete was not tried.
+    Quick,
+}
+
+impl Proof {
+    fn is_full(&self) -> bool {
+        *self == Self::Full
+    }
 }
 
 /// The functions as one pickle, so that they share what they all reach: a model is carried and
@@ -84,22 +107,45 @@ pub struct Certificate {
     pub equality: Equality,
     /// Batches are padded to a multiple of so many rows. No padding was needed when absent.
     pub tile: Option<u32>,
-    /// Number of trials: splits, reorderings, duplications and mixtures of the sample.
+    /// Number of trials: splits, reorderings, duplications and mixtures of the sample with other rows.
     pub trials: u32,
     /// Seed of the trials' choices.
     pub seed: u64,
     /// Why it is not row-wise, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The relative difference within which outputs are [`Equality::Close`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tolerance: Option<f64>,
+    /// It gives one row for all the rows of a call: online for each request, in a job for each row.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reducer: bool,
+    /// How many trials there would have been, had time not ended them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub planned: Option<u32>,
+}
+
+impl Certificate {
+    /// What [`Equality::Close`] meant before a certificate said within what.
+    pub const TOLERANCE: f64 = 1e-6;
+
+    /// The relative difference that two outputs for the same rows may have: 0 where bits are equal.
+    #[must_use]
+    pub fn tolerance(&self) -> f64 {
+        match self.equality {
+            Equality::Bitwise => 0.0,
+            Equality::Close | Equality::None => self.tolerance.unwrap_or(Self::TOLERANCE),
+        }
+    }
 }
 
 /// How equal two outputs for the same row are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Equality {
-    /// The same bits at any number of rows.
+    /// The same bits at any number of rows; with a tile, at any number of whole tiles.
     Bitwise,
-    /// Floating-point numbers within 1e-6 of each other, relatively; all else the same.
+    /// Floating-point numbers within the tolerance of each other, relatively; all else the same.
     Close,
     /// No statement.
     None,
@@ -117,6 +163,9 @@ pub struct Environment {
     pub libc: String,
     /// Member with the PEP 751 lock.
     pub lock: MemberName,
+    /// Wheels that no index has. The lock names each by its path from the lock's own folder.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub wheels: Vec<MemberName>,
 }
 
 /// The interpreter that code objects were compiled by.
@@ -256,12 +305,15 @@ impl Manifest {
                 .sample
                 .iter()
                 .flat_map(|sample| [&sample.input, &sample.output]);
-            sample.chain(&function.statistics)
+            sample
+                .chain(&function.statistics)
+                .chain(&function.transcript)
         });
         functions
             .chain([&self.state.pickle])
             .chain(&self.state.buffers)
             .chain([&self.environment.lock])
+            .chain(&self.environment.wheels)
             .chain(&self.source.modules)
     }
 
@@ -298,7 +350,12 @@ impl Manifest {
                     trials: 8,
                     seed: 0,
                     reason: None,
+                    tolerance: None,
+                    reducer: false,
+                    planned: None,
                 },
+                transcript: None,
+                proof: Proof::Full,
             }],
             state: State {
                 pickle: name("state/functions.pkl"),
@@ -313,6 +370,7 @@ impl Manifest {
                 platform: "linux_x86_64".into(),
                 libc: "glibc 2.36".into(),
                 lock: name("environment/pylock.toml"),
+                wheels: vec![],
             },
             source: SourceCode::default(),
             members: vec![],

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ._errors import InvalidInput, NotServable
-from ._lock import Installed
+from ._installed import Installed
 
 MAX_MODULE_BYTES = 64 * 2**20
 """More than this is data, which belongs in the function's state or in storage."""
@@ -40,6 +40,8 @@ class Captured:
     """Content of each file of the custom modules, by path below `modules/`."""
     installed: set[str] = field(default_factory=set)
     """Top-level names of installed modules that it imports."""
+    by_value: set[str] = field(default_factory=set)
+    """Names of modules that are in the pickle."""
 
 
 def capture(
@@ -54,26 +56,45 @@ def capture(
     """
     from ._pickling import pickled
 
-    with _by_value(functions.values()) as names:
+    with _by_value(functions.values(), installed) as names:
         found = pickled(functions, names)
-    captured = Captured(found.pickle, found.buffers)
-    pending = _top_levels(found.modules)
+    captured = Captured(found.pickle, found.buffers, by_value=names)
+    if "model_envelope" in _top_levels(found.modules):
+        raise uses_ourselves()
+    pending = set(found.modules)
     for module in modules:
         pending |= _carry_given(module, captured, installed)
+    _take_all(pending, captured, installed)
+    return captured
+
+
+def capture_more(modules: Iterable[str], captured: Captured, installed: Installed) -> bool:
+    """Adds modules that only a run has shown; gives whether there is something new."""
+    files, known = len(captured.files), set(captured.installed)
+    ours = {"model_envelope", "envelope_worker"}
+    hooks = {type(finder).__module__ for finder in sys.meta_path}
+    hidden = ours | _top_levels(hooks)
+    names = {name for name in set(modules) - captured.by_value if _top_level(name) not in hidden}
+    _take_all(names, captured, installed)
+    needed = installed.with_dependencies(installed.distributions(known))
+    return len(captured.files) > files or not installed.distributions(captured.installed) <= needed
+
+
+def _take_all(pending: set[str], captured: Captured, installed: Installed) -> None:
     seen: set[str] = set()
     while pending - seen:
         name = min(pending - seen)
         seen.add(name)
-        pending |= _take(name, captured, installed)
-    return captured
+        pending = pending | _take(name, captured, installed)
 
 
 @contextmanager
-def _by_value(functions: Iterable[Callable[..., Any]]) -> Iterator[set[str]]:
+def _by_value(functions: Iterable[Callable[..., Any]], installed: Installed) -> Iterator[set[str]]:
     """Makes cloudpickle carry the modules that define the functions by value; gives their names."""
     import cloudpickle
 
-    names = {name for function in functions for name in _definers(function) if _is_custom(name)}
+    definers = {name for function in functions for name in _definers(function)}
+    names = {name for name in definers if _is_custom(name, installed)}
     already = set(cloudpickle.list_registry_pickle_by_value())
     registered = [sys.modules[name] for name in sorted(names - already)]
     for module in registered:
@@ -99,36 +120,62 @@ def _definers(function: Any) -> Iterator[str]:
     yield named.__module__ or ""
 
 
-def _is_custom(name: str) -> bool:
+def _is_custom(name: str, installed: Installed) -> bool:
+    """Whether no package installs that module."""
     file = getattr(sys.modules.get(name), "__file__", None)
-    return name != "__main__" and file is not None and not is_installed(Path(file))
+    if name == "__main__" or file is None or is_installed(Path(file)):
+        return False
+    return not installed.editable(name.partition(".")[0], Path(file))
 
 
 # === modules
 
 
+def _top_level(name: str) -> str:
+    return name.partition(".")[0]
+
+
 def _top_levels(names: Iterable[str]) -> set[str]:
-    return {name.partition(".")[0] for name in names if name}
+    return {_top_level(name) for name in names if name}
+
+
+def uses_ourselves() -> NotServable:
+    """The refusal of a function that calls this package."""
+    return NotServable(
+        "the function uses `model_envelope` itself, which is not there where it is served",
+        hint="call `.load()` outside of the function, and use what it gives inside",
+    )
 
 
 def _take(name: str, captured: Captured, installed: Installed) -> set[str]:
     """Carries a module, or names its package; gives the modules that it imports in turn."""
-    if name in sys.stdlib_module_names or name in {"__main__", "__mp_main__"} or name.startswith("_envelope"):
+    top = _top_level(name)
+    if top in {"", "__main__", "__mp_main__", "model_envelope"} or top.startswith("_envelope"):
+        return set()  # what imports this package is the program that saves
+    if top in sys.stdlib_module_names:
+        _check_not_hiding(top)
         return set()
-    if name == "model_envelope":
-        raise NotServable(
-            "the function uses `model_envelope` itself, which is not there where it is served",
-            hint="call `.load()` outside of the function, and use what it gives inside",
-        )
     imported: set[str] = set()
+    for origin in origins(top):
+        if not is_installed(origin) and not installed.editable(top, origin):
+            _carry(origin, captured)
+            imported |= _imports_of_module(name, origin)
+        elif installed.distributions([top]):
+            captured.installed.add(top)
+        elif _is_third_party(origin):
+            _carry(origin, captured)  # no index has it
+            imported |= _imports_of_module(name, origin)
+    return imported
+
+
+def _check_not_hiding(name: str) -> None:
+    """Other code of a clean process needs the standard library's module of that name."""
     for origin in origins(name):
         if not is_installed(origin):
-            imported |= _carry(origin, captured)
-        elif installed.distributions([name]):
-            captured.installed.add(name)
-        elif _is_third_party(origin):
-            imported |= _carry(origin, captured)  # no index has it
-    return imported
+            raise NotServable(
+                f"the function uses `{origin}`, which hides the standard library's module `{name}`",
+                hint=f"give it another name than `{name}`, and import it by that",
+            )
 
 
 def origins(name: str) -> list[Path]:
@@ -171,10 +218,9 @@ def _carry_given(module: str | Path | types.ModuleType, captured: Captured, inst
     if isinstance(module, types.ModuleType):
         module = module.__name__
     if isinstance(module, str) and all(part.isidentifier() for part in module.split(".")):
-        name = module.partition(".")[0]
-        if not origins(name):
+        if not origins(_top_level(module)):
             raise InvalidInput(f"there is no module `{module}`", hint="pass the path of its file or folder")
-        return _take(name, captured, installed)
+        return _take(module, captured, installed)
     if not isinstance(module, str | Path):
         raise InvalidInput(f"{module!r} is not a module", hint="`modules=` takes modules, names and paths")
     path = Path(module)
@@ -182,23 +228,32 @@ def _carry_given(module: str | Path | types.ModuleType, captured: Captured, inst
         raise InvalidInput(
             f"there is no module at `{path}`", hint="`modules=` takes modules, names and paths"
         )
-    return _carry(path.resolve(), captured)
+    origin = path.resolve()
+    _carry(origin, captured)
+    files = [origin] if origin.is_file() else [file for file in _files_below(origin) if file.suffix == ".py"]
+    relative = [(file, ".".join(file.parent.relative_to(origin.parent).parts)) for file in files]
+    return {
+        name for file, package in relative for name in _imports_of_source(file.read_bytes(), package or None)
+    }
 
 
-def _carry(origin: Path, captured: Captured) -> set[str]:
-    """Carries a file or a package folder; gives the modules that it imports."""
-    imported: set[str] = set()
+def _carry(origin: Path, captured: Captured) -> None:
+    """Carries a file, or all files of a package's folder."""
+    if not origin.exists():
+        raise NotServable(
+            f"the module `{origin}` is in an archive, and only files are carried",
+            hint=f"unpack the archive into a folder, and import `{origin.stem}` from there",
+        )
     for file in [origin] if origin.is_file() else _files_below(origin):
+        name = file.relative_to(origin.parent).as_posix()
+        if name in captured.files:
+            continue
         if file.stat().st_size + sum(map(len, captured.files.values())) > MAX_MODULE_BYTES:
             raise NotServable(
                 f"the custom modules have more than 64 MiB with `{file}`",
                 hint="move data out of the package, or make the package smaller",
             )
-        content = file.read_bytes()
-        captured.files[file.relative_to(origin.parent).as_posix()] = content
-        if file.suffix == ".py":
-            imported |= _imports_of_source(content)
-    return imported
+        captured.files[name] = file.read_bytes()
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -211,15 +266,39 @@ def _files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _imports_of_source(content: bytes) -> set[str]:
+def _imports_of_module(name: str, origin: Path) -> set[str]:
+    """What a module and the packages that it is in import, of which `origin` is the outermost.
+
+    What else is in the package is not looked at: a program that trains is not part of what it saves.
+    """
+    if origin.is_file():
+        return set(_imports_of_source(origin.read_bytes(), None))
+    found: set[str] = set()
+    folder, package = origin, _top_level(name)
+    found.update(_imports_of_file(folder / "__init__.py", package))
+    for part in name.split(".")[1:]:
+        found.update(_imports_of_file(folder / f"{part}.py", package))
+        folder, package = folder / part, f"{package}.{part}"
+        found.update(_imports_of_file(folder / "__init__.py", package))
+    return found
+
+
+def _imports_of_file(file: Path, package: str) -> Iterator[str]:
+    if file.is_file():
+        yield from _imports_of_source(file.read_bytes(), package)
+
+
+def _imports_of_source(content: bytes, package: str | None) -> Iterator[str]:
+    """Full names of the modules that a source file of `package` may import."""
+    from ._pickling import imported_names
+
     try:
         tree = ast.parse(content)
     except (SyntaxError, ValueError):
-        return set()
-    names: set[str] = set()
+        return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-            names.add(node.module)
-    return _top_levels(names)
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            names = [alias.name for alias in node.names]
+            yield from imported_names(node.module or "", names, node.level, package)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from . import _loading, _native, _pictures, _workers
 from ._errors import InvalidInput, NotFound
@@ -61,6 +61,16 @@ class Envelope:
         return dict(json.loads(_native.read_member(self.path, self._function(None)["statistics"])))
 
     @property
+    def transcript(self) -> dict[str, Any]:
+        """What was seen while each function was proved: durations, versions, files, warnings."""
+        members = {one["name"]: one.get("transcript") for one in self.manifest["functions"]}
+        return {
+            name: json.loads(_native.read_member(self.path, member))
+            for name, member in members.items()
+            if member
+        }
+
+    @property
     def environment(self) -> dict[str, Any]:
         """Interpreter, platform, and the text of the lock."""
         described = dict(self.manifest["environment"])
@@ -107,6 +117,7 @@ class Envelope:
         api_output: Any = None,
         modules: Sequence[str | Path | ModuleType] = (),
         requirements: Sequence[str] | Path | None = None,
+        prove: Literal["full", "quick"] = "full",
     ) -> Envelope:
         """A new version that has one query function more, proved as `save_model` proves.
 
@@ -125,6 +136,7 @@ class Envelope:
             api_output=api_output,
             modules=modules,
             requirements=requirements,
+            prove=prove,
         )
 
     def callables(self) -> dict[str, Callable[..., Any]]:

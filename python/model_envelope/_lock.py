@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import platform
+import re
 import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlparse
 
 from ._errors import EnvironmentMismatch, NotServable
+from ._installed import Installed, without_credentials
 from ._settings import Settings
-
-if TYPE_CHECKING:
-    from importlib import metadata
+from ._wheels import Wheel, built
 
 
 def interpreter() -> dict[str, str]:
@@ -40,83 +39,118 @@ def libc() -> str:
     return " ".join(platform.libc_ver()) or "unknown"
 
 
-class Installed:
-    """The distributions that are installed here and that a package index has."""
+@dataclass(frozen=True)
+class Lock:
+    """A lock, and the wheels that it names by path."""
 
-    def __init__(self) -> None:
-        from importlib import metadata  # slow to import
-
-        self.versions: dict[str, str] = {}
-        self._by_module: dict[str, set[str]] = defaultdict(set)
-        seen = set()
-        for distribution in metadata.distributions():
-            name = distribution.metadata["Name"]
-            if not name or name in seen:
-                continue  # one that is further down the path is not the one that is imported
-            seen.add(name)
-            # Installed from a folder, a file or a repository: the index may have something else.
-            if distribution.read_text("direct_url.json") is not None:
-                continue
-            self.versions[name] = distribution.version
-            for module in _top_levels(distribution):
-                self._by_module[module].add(name)
-
-    def distributions(self, modules: Iterable[str]) -> set[str]:
-        """Names of the distributions that have any of these top-level modules."""
-        return set().union(*(self._by_module.get(module, ()) for module in modules))
-
-    def pins(self, names: Iterable[str]) -> list[str]:
-        """Requirements of exactly the installed versions."""
-        return sorted(f"{name}=={self.versions[name]}" for name in names)
+    content: bytes
+    wheels: dict[str, bytes] = field(default_factory=dict)
+    """Content by file name; the lock says `wheels/NAME`."""
 
 
-def _top_levels(distribution: metadata.Distribution) -> Iterator[str]:
-    """The modules that a distribution installs beside those of others."""
-    record = distribution.read_text("RECORD")
-    if record is None:
-        yield from (distribution.read_text("top_level.txt") or "").split()
-        return
-    paths = {line.rpartition(",")[0].rpartition(",")[0].strip('"') for line in record.splitlines()}
-    tops = {path.partition("/")[0] if "/" in path else inspect.getmodulename(path) for path in paths}
-    yield from (top for top in tops if top and top.isidentifier() and top != "__pycache__")
+def lock(distributions: set[str], extra: Iterable[str], installed: Installed, settings: Settings) -> Lock:
+    """Locks the distributions, as they are installed, with all that they need.
 
-
-def lock(distributions: set[str], extra: Iterable[str], installed: Installed, settings: Settings) -> bytes:
-    """Locks the distributions, at the versions that are installed, with all that they need.
-
-    `extra` are requirements as pip writes them.
+    `extra` are requirements as pip writes them. What no index has is carried as wheels.
     """
     if settings.uv is None:
         raise EnvironmentMismatch(
             "`uv`, which locks the environment, was not found",
             hint="install it with `pip install uv`, or set ENVELOPE_UV to the program",
         )
-    requirements = (*installed.pins(distributions), *extra)
-    return _compiled(requirements, tuple(installed.pins(installed.versions)), settings.uv, settings.offline)
+    needed = installed.with_dependencies(distributions)
+    lines: list[str] = installed.pins(distributions & installed.versions.keys())
+    wheels: dict[str, bytes] = {}
+    given = [installed.direct(name) for name in sorted(needed - installed.versions.keys())]
+    for requirement in (*given, *(_local(line, settings) for line in extra)):
+        if isinstance(requirement, Wheel):
+            wheels[requirement.filename] = requirement.content
+            lines.append(f"./wheels/{requirement.filename}")
+        else:
+            lines.append(requirement)
+    constraints = tuple(installed.pins(installed.versions))
+    return _compiled(tuple(lines), constraints, tuple(wheels.items()), settings.uv, settings.offline)
+
+
+def _local(line: str, settings: Settings) -> str | Wheel:
+    """A requirement that is a path of this machine is carried; any other is kept as it is."""
+    text = re.sub(r"^(-e|--editable)[ =]+", "", line).strip()
+    path = Path(text.removeprefix("file://"))
+    if not re.match(r"[./~]|file://", text) or not path.expanduser().exists():
+        return line
+    path = path.expanduser().resolve()
+    return (
+        Wheel(path.name, path.read_bytes())
+        if path.suffix == ".whl"
+        else built(path.name, path, None, settings)
+    )
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(requirements: tuple[str, ...], constraints: tuple[str, ...], uv: Path, offline: bool) -> bytes:
+def _compiled(
+    requirements: tuple[str, ...],
+    constraints: tuple[str, ...],
+    wheels: tuple[tuple[str, bytes], ...],
+    uv: Path,
+    offline: bool,
+) -> Lock:
     """What uv makes of requirements; remembered, because a notebook saves the same model often."""
     with tempfile.TemporaryDirectory(prefix="model-envelope-") as folder:
         Path(folder, "requirements.in").write_text("\n".join([*requirements, ""]))
         Path(folder, "constraints.txt").write_text("\n".join([*constraints, ""]))
+        Path(folder, "wheels").mkdir()
+        for name, content in wheels:
+            Path(folder, "wheels", name).write_bytes(content)
         command = [str(uv), "pip", "compile", "requirements.in", "--constraints", "constraints.txt"]
         command += ["--format", "pylock.toml", "-o", "pylock.toml", "--python", sys.executable]
         command += ["--no-header", "--no-annotate", "--quiet", *(["--offline"] if offline else [])]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
         if done.returncode != 0:
-            reason = "; ".join(line.strip() for line in done.stderr.splitlines() if line.strip())
+            raise _not_lockable(done.stderr)
+        return _portable(Path(folder, "pylock.toml").read_text(), dict(wheels), Path(folder))
+
+
+def _not_lockable(stderr: str) -> NotServable:
+    reason = "; ".join(line.strip() for line in stderr.splitlines() if line.strip())
+    conflict = "No solution found" in reason or "unsatisfiable" in reason
+    hint = (
+        "the named packages exclude each other as they are installed here: `pip check` shows such "
+        "packages; install versions that go together, then save again"
+        if conflict
+        else "each package that the function imports must be on the package index, as it is here"
+    )
+    return NotServable(f"the environment cannot be locked: {without_credentials(reason)[:1000]}", hint=hint)
+
+
+# === nothing of this machine
+
+
+def _portable(text: str, wheels: dict[str, bytes], folder: Path) -> Lock:
+    """The lock with what it names by path carried beside it, and without credentials."""
+    for match in _paths(text):
+        path = Path(unquote(urlparse(match["at"]).path)) if match["kind"] == "url" else folder / match["at"]
+        if not path.is_file() or path.suffix != ".whl":
             raise NotServable(
-                f"the environment cannot be locked: {reason[:1000]}",
-                hint="each package that the function imports must be on the package index, as it is here",
+                f"the environment cannot be locked: it has `{path}`, which is on this machine only",
+                hint="build a wheel of it with `uv build --wheel`, and install that",
             )
-        return Path(folder, "pylock.toml").read_bytes()
+        wheels[path.name] = path.read_bytes()
+        text = text.replace(match[0], f'path = "wheels/{path.name}"')
+    return Lock(without_credentials(text).encode(), wheels)
+
+
+def _paths(text: str) -> Iterator[re.Match[str]]:
+    for match in re.finditer(r'\b(?P<kind>path|url) = "(?P<at>[^"]+)"', text):
+        if match["kind"] == "path" or match["at"].startswith("file:"):
+            yield match
 
 
 def pins(lock: str) -> list[str]:
-    """What a lock pins, as requirements. (`tomllib` is not in Python 3.10.)"""
-    return [f"{name}=={version}" for name, version in packages(lock)]
+    """What a lock takes from an index, as requirements. (`tomllib` is not in Python 3.10.)"""
+    sections = re.split(r"^\[\[packages\]\]$", lock, flags=re.MULTILINE)
+    indexed = [part for part in sections if not re.search(r"^(archive|vcs|directory) = ", part, re.MULTILINE)]
+    text = "[[packages]]".join(indexed)
+    return [f"{name}=={version}" for name, version in packages(text)]
 
 
 def packages(lock: str) -> Iterator[tuple[str, str]]:

@@ -26,9 +26,16 @@ class Runner:
         progress: Callable[[str], object] | None,
         *,
         trusted: bool = False,
+        observed: list[Path] | None = None,
+        current: Path | None = None,
     ) -> Runner: ...
+    def observed(self) -> str: ...
     def call(self, function: str, rows: Batch, timeout: float) -> Batch: ...
+    def certify(
+        self, function: str, sample: Batch, progress: Callable[[str], object] | None
+    ) -> tuple[str, Batch | None]: ...
     python: str
+    realise_seconds: float
     def close(self) -> None: ...
 
 class Store:

@@ -13,7 +13,8 @@ import io
 import os
 import pickle
 import types
-from collections.abc import Callable, Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,6 +88,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             raise pickle.PicklingError(
                 f"an open file (`{getattr(value, 'name', '?')}`) belongs to this process"
             )
+        reduced = _reduce_standard(value)
+        if reduced is not NotImplemented:
+            return reduced
         reduced = super().reducer_override(value)
         self._note(value)
         if isinstance(value, types.FunctionType) and reduced is not NotImplemented:
@@ -116,7 +120,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if "__file__" in known:
             known["__file__"] = os.path.basename(known["__file__"] or "")
         self.modules.update(_imports_of_code(function.__code__, function.__globals__.get("__package__")))
-        slots["__globals__"] = self._ordered_values(slots["__globals__"])
+        used = slots["__globals__"]
+        if isinstance(used.get("__file__"), str):
+            used["__file__"] = os.path.basename(used["__file__"])
+        slots["__globals__"] = self._ordered_values(used)
+        slots["_cloudpickle_submodules"] = _submodules(function)
         return make, arguments, (attributes, slots), *rest
 
     def _reduce_code(self, code: types.CodeType) -> Any:
@@ -169,6 +177,26 @@ def _reduce_cache(cached: Any) -> Any:
     return functools._lru_cache_wrapper, arguments, dict(vars(cached))
 
 
+def _submodules(function: types.FunctionType) -> list[types.ModuleType]:
+    """The modules that it reaches as attributes of their packages, which must be imported too."""
+    values = [*_globals_used(function).values(), *_cells(function).values()]
+    packages = [value for value in values if isinstance(value, types.ModuleType)]
+    codes = _codes(function.__code__)
+    found = [module for code in codes for module in internals._find_imported_submodules(code, packages)]
+    return list({module.__name__: module for module in found}.values())
+
+
+def _reduce_standard(value: Any) -> Any:
+    """Objects of the standard library that are made of what can be pickled, and a lock or a view."""
+    if type(value) is functools.cached_property:
+        return functools.cached_property, (value.func,), {"attrname": value.attrname}
+    if type(value) is weakref.WeakKeyDictionary:
+        return weakref.WeakKeyDictionary, (dict(value),)
+    if type(value) is types.MappingProxyType:
+        return types.MappingProxyType, (dict(value),)
+    return NotImplemented
+
+
 def _keeps_sets(value: Any) -> bool:
     """Whether it is a plain object with a set among its attributes."""
     kind: Any = type(value)
@@ -186,15 +214,51 @@ def _is_standard_stream(value: Any) -> bool:
 
 def _imports_of_code(code: types.CodeType, package: str | None) -> Iterator[str]:
     """Modules that a function of `package` imports when it runs."""
-    recent: list[Any] = [None, None]
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "IMPORT_NAME":
-            # Before it, the level of a relative import and the imported names were put on the stack.
-            yield (package or "") if recent[0] else str(instruction.argval)
-        recent = [recent[1], instruction.argval]
+    for inner in _codes(code):
+        recent: list[Any] = [0, None]
+        for instruction in dis.get_instructions(inner):
+            if instruction.opname == "IMPORT_NAME":
+                # Before it, the level of a relative import and the imported names were put on the stack.
+                yield from imported_names(str(instruction.argval), recent[1] or (), recent[0] or 0, package)
+            recent = [recent[1], instruction.argval]
+
+
+def imported_names(module: str, names: Iterable[str], level: int, package: str | None) -> Iterator[str]:
+    """Full names of the modules that an import statement may mean."""
+    base = module
+    if level:
+        parents = (package or "").split(".")
+        base = ".".join([*parents[: len(parents) - level + 1], *filter(None, [module])])
+    yield base
+    yield from (f"{base}.{name}" for name in names if name != "*")
+
+
+def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """A function's code, and that of the functions and comprehensions in it."""
+    yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from _imports_of_code(constant, package)
+            yield from _codes(constant)
+
+
+def _globals_used(function: types.FunctionType) -> dict[str, Any]:
+    """The variables of its module that a function uses, at any depth."""
+    names = sorted({name for code in _codes(function.__code__) for name in code.co_names})
+    return {name: function.__globals__[name] for name in names if name in function.__globals__}
+
+
+def _cells(function: types.FunctionType) -> dict[str, Any]:
+    """The variables of the functions around it that a function uses."""
+    cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+    return {name: cell.cell_contents for name, cell in cells if _is_filled(cell)}
+
+
+def _is_filled(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018 (it raises while the variable has no value)
+    except ValueError:
+        return False
+    return True
 
 
 # === what to say when it does not work
@@ -238,8 +302,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
         yield from ((f"argument {index}", item) for index, item in enumerate(value.args))
         yield from value.keywords.items()
     elif isinstance(value, types.FunctionType):
-        captured = inspect.getclosurevars(value)
-        yield from {**captured.nonlocals, **captured.globals}.items()
+        yield from (_cells(value) | _globals_used(value)).items()
         parameters = inspect.signature(value).parameters.items()
         yield from ((name, parameter.default) for name, parameter in parameters)
     elif isinstance(value, dict):

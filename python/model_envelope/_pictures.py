@@ -62,6 +62,8 @@ def table(envelopes: Iterable[Envelope]) -> str:
 def _function(function: dict[str, Any]) -> str:
     certificate = function["certificate"]
     tested = f"tested row-wise, {certificate['trials']} trials" if certificate["row_wise"] else "not row-wise"
+    if function.get("proof") == "quick":
+        tested += ", quick proof"
     rows = "".join(
         f"<tr><td>{way}</td><td><code>{html.escape(field['name'])}</code></td><td>{html.escape(field['type'])}"
         f"{'?' if field['nullable'] else ''}</td></tr>"

@@ -6,15 +6,17 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import _capture, _lock, _native, _prove
+from . import _capture, _lock, _native, _prove, _trace, _transcript
 from ._envelope import Envelope, open_stored
 from ._errors import EnvelopeError, NotServable
+from ._installed import Installed
 from ._settings import Settings, settings
+from ._transcript import Steps
 
 LIBRARIES = {"pandas", "polars", "pyarrow", "numpy"}
 """Libraries whose objects functions take and give."""
@@ -39,6 +41,7 @@ def publish(
     functions: list[QueryFunction],
     modules: Sequence[str | Path | ModuleType],
     requirements: Sequence[str],
+    proof: str,
 ) -> Envelope:
     """Proves the functions and stores them as the next version of the manifest's name.
 
@@ -46,59 +49,83 @@ def publish(
     is stored.
     """
     chosen = settings()
-    installed = _lock.Installed()
+    steps = Steps()
+    installed = Installed(chosen)
     callables = {function.name: function.callable for function in functions}
-    captured = _capture.capture(callables, modules, installed)
+    with steps.timed("capture"):
+        captured = _capture.capture(callables, modules, installed)
     store = _native.Store(chosen.store)
     # Written where it will stay: a large model is written once.
     path = store.stage()
     try:
-        draft = _Draft(path, manifest, captured)
-        _Proof(draft, functions, installed, requirements, chosen).run()
-        version = json.loads(store.adopt(path))
+        with steps.timed("write"):
+            draft = _Draft(path, manifest, captured, proof)
+        _Proof(draft, functions, installed, requirements, chosen, steps).run()
+        with steps.timed("write"):
+            version = json.loads(store.adopt(path))
     finally:
         path.unlink(missing_ok=True)
+    steps.log(manifest["name"], chosen)
     return replace(open_stored(version, chosen), saved=callables)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is kept of a function's proof."""
+
+    certificate: dict[str, Any]
+    transcript: bytes | None = None
+
+
+UNPROVED = Evidence(_prove.UNPROVED)
 
 
 class _Draft:
     """The envelope that is being written."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], captured: _capture.Captured) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], captured: _capture.Captured, proof: str) -> None:
         self.path = path
         self.captured = captured
+        self.proof = proof
         buffers = [f"state/buffers/{index:05}" for index in range(len(captured.buffers))]
-        modules = [f"modules/{file}" for file in sorted(captured.files)]
-        self.manifest = manifest | {
-            "state": {"pickle": "state/functions.pkl", "buffers": buffers},
-            "source": manifest["source"] | {"modules": modules},
-        }
+        self.manifest = manifest | {"state": {"pickle": "state/functions.pkl", "buffers": buffers}}
         self.writer = _native.EnvelopeWriter(path)
         for name, buffer in zip(buffers, captured.buffers, strict=True):
             self.writer.buffer(name, buffer)
 
-    def write(self, functions: list[QueryFunction], certificates: list[dict[str, Any]], lock: bytes) -> None:
-        """Writes all but the large buffers, again if need be."""
+    def write(self, functions: list[QueryFunction], evidence: list[Evidence], lock: _lock.Lock) -> str:
+        """Writes all but the large buffers, again if need be; gives the digest."""
+        wheels = {f"environment/wheels/{name}": wheel for name, wheel in sorted(lock.wheels.items())}
+        modules = {f"modules/{file}": content for file, content in sorted(self.captured.files.items())}
+        proved = list(zip(functions, evidence, strict=True))
         members = [
-            ("environment/pylock.toml", lock),
+            ("environment/pylock.toml", lock.content),
+            *wheels.items(),
             ("state/functions.pkl", self.captured.pickle),
-            *(member for function in functions for member in _members(function)),
-            *((f"modules/{file}", content) for file, content in sorted(self.captured.files.items())),
+            *(member for function, found in proved for member in _members(function, found)),
+            *modules.items(),
         ]
-        described = list(map(_described, functions, certificates))
-        self.writer.finish(json.dumps(self.manifest | {"functions": described}), members)
+        described = {
+            "functions": [_described(function, found, self.proof) for function, found in proved],
+            "environment": self.manifest["environment"] | {"wheels": [*wheels]},
+            "source": self.manifest["source"] | {"modules": [*modules]},
+        }
+        return self.writer.finish(json.dumps(self.manifest | described), members)
 
 
-def _members(function: QueryFunction) -> list[tuple[str, bytes]]:
+def _members(function: QueryFunction, evidence: Evidence) -> list[tuple[str, bytes]]:
     folder = f"functions/{function.name}"
-    return [
+    members = [
         (f"{folder}/sample/input.arrow", function.sample.to_bytes()),
         (f"{folder}/sample/output.arrow", function.output.to_bytes()),
         (f"{folder}/statistics.json", function.statistics.encode()),
     ]
+    if evidence.transcript is not None:
+        members.append((f"{folder}/transcript.json", evidence.transcript))
+    return members
 
 
-def _described(function: QueryFunction, certificate: dict[str, Any]) -> dict[str, Any]:
+def _described(function: QueryFunction, evidence: Evidence, proof: str) -> dict[str, Any]:
     folder = f"functions/{function.name}"
     return {
         "name": function.name,
@@ -106,7 +133,9 @@ def _described(function: QueryFunction, certificate: dict[str, Any]) -> dict[str
         "signature": {"input": function.takes, "output": function.gives},
         "sample": {"input": f"{folder}/sample/input.arrow", "output": f"{folder}/sample/output.arrow"},
         "statistics": f"{folder}/statistics.json",
-        "certificate": certificate,
+        "certificate": evidence.certificate,
+        "transcript": None if evidence.transcript is None else f"{folder}/transcript.json",
+        "proof": proof,
     }
 
 
@@ -116,57 +145,118 @@ class _Proof:
 
     draft: _Draft
     functions: list[QueryFunction]
-    installed: _lock.Installed
+    installed: Installed
     requirements: Sequence[str]
     chosen: Settings
+    steps: Steps
+    needed: set[str] = field(default_factory=set)
+    """Names of the distributions to lock."""
 
     def run(self) -> None:
         tell = _teller(self.chosen)
-        needed = self.installed.distributions(self.draft.captured.installed | _libraries(self.functions))
+        captured = self.draft.captured
+        self.needed = self.installed.distributions(captured.installed | _libraries(self.functions))
         while True:
             tell("locking the environment")
-            lock = _lock.lock(needed, self.requirements, self.installed, self.chosen)
-            self.draft.write(self.functions, [_prove.UNPROVED] * len(self.functions), lock)
+            with self.steps.timed("lock"):
+                lock = _lock.lock(self.needed, self.requirements, self.installed, self.chosen)
+            with self.steps.timed("write"):
+                digest = self.draft.write(self.functions, [UNPROVED] * len(self.functions), lock)
             try:
                 tell("running the sample in a clean process")
-                proved, certificates = self.prove(tell)
+                proved, certificates, seen = self.prove(tell)
                 break
             except EnvelopeError as error:
-                needed |= self.missing(error, needed)
-        self.draft.write(proved, certificates, lock)
+                if not self.more_is_reached(error):
+                    raise
+        evidence = self.evidence(digest, certificates, seen)
+        with self.steps.timed("write"):
+            self.draft.write(proved, evidence, lock)
         tell("")
 
-    def prove(self, tell: Callable[[str], None]) -> tuple[list[QueryFunction], list[dict[str, Any]]]:
-        """The functions with the output that a clean process gave, and their certificates."""
-        runner = _native.Runner.start(self.draft.path, self.chosen.places, 1, tell, trusted=True)
+    def prove(
+        self, tell: Callable[[str], None]
+    ) -> tuple[list[QueryFunction], list[dict[str, Any]], list[dict[str, Any]]]:
+        """The functions with the output that a clean process gave, their certificates, what it noted."""
+        runner = self.start(tell)
         try:
-            proved = [
-                replace(
-                    function,
-                    output=_prove.reproduce(runner, function.name, function.sample, function.output),
-                )
-                for function in self.functions
-            ]
-            return proved, [
-                _prove.certify(runner, one.name, one.sample, one.output, one.gives["shape"]) for one in proved
-            ]
+            proved, seen = [], []
+            with self.steps.timed("proof"):
+                for function in self.functions:
+                    output = _prove.reproduce(runner, function.name, function.sample, function.output)
+                    proved.append(replace(function, output=output))
+                    seen.append(json.loads(runner.observed()))
+            certificates = []
+            with self.steps.timed("trials"):
+                for index, one in enumerate(proved):
+                    certificate, output = _prove.certify(runner, one.name, one.sample, one.output, tell)
+                    certificates.append(certificate)
+                    proved[index] = replace(one, output=output)
+            return proved, certificates, seen
         finally:
             runner.close()
 
-    def missing(self, error: EnvelopeError, needed: set[str]) -> set[str]:
-        """The distributions of a module that only the proof run could find; raises if there are none."""
+    def start(self, tell: Callable[[str], None]) -> _native.Runner:
+        """A worker that can open what is captured and what every machine has, and notes what it does."""
+        quick = self.draft.proof == "quick"
+        with self.steps.timed("start"):
+            try:
+                runner = _native.Runner.start(
+                    self.draft.path,
+                    self.chosen.places,
+                    1,
+                    tell,
+                    trusted=True,
+                    observed=self.installed.editable_folders() if quick else [],
+                    current=Path(sys.executable) if quick else None,
+                )
+            except NotServable as error:
+                raise _prove.explained(error, {}) from None
+        self.steps.add("environment", runner.realise_seconds)
+        self.steps.add("start", -runner.realise_seconds)
+        return runner
+
+    def evidence(
+        self, digest: str, certificates: list[dict[str, Any]], seen: list[dict[str, Any]]
+    ) -> list[Evidence]:
+        """The certificates and transcripts; `digest` is that of the envelope without them."""
+        measured = [_transcript.seconds_of(noted, self.steps) for noted in seen]
+        kept = _transcript.remembered(self.chosen.cache, digest, measured)
+        return [
+            Evidence(certificate, _transcript.text(noted, self.draft.proof, seconds))
+            for certificate, noted, seconds in zip(certificates, seen, kept, strict=True)
+        ]
+
+    # === what only a run can show
+
+    def more_is_reached(self, error: EnvelopeError) -> bool:
+        """Captures what the proof run has missed; raises when that is not here, says if there was any."""
         found = re.search(r"No module named '([^']+)'", f"{error.message} {error.details}")
-        if not found:
-            raise error
-        module = found.group(1).partition(".")[0]
-        missing = self.installed.distributions([module]) - needed
-        if missing:
-            return missing
-        raise NotServable(
-            f"the function imports `{found.group(1)}`, which was not captured",
-            hint=f'pass it as modules=["{module}"] if it is your own, else as requirements=["{module}"]',
-            details=error.details,
-        ) from None
+        if found and self.add({found[1]}):
+            return True
+        if self.add(_trace.modules_run(self.call_here)):
+            return True
+        if found:
+            top = found[1].partition(".")[0]
+            if top == "model_envelope":
+                raise _capture.uses_ourselves() from None
+            raise NotServable(
+                f"the function imports `{found[1]}`, which was not captured",
+                hint=f'pass it as modules=["{top}"] if it is your own, else as requirements=["{top}"]',
+                details=error.details,
+            ) from None
+        return False
+
+    def add(self, modules: set[str]) -> bool:
+        if not _capture.capture_more(modules, self.draft.captured, self.installed):
+            return False
+        self.needed |= self.installed.distributions(self.draft.captured.installed)
+        return True
+
+    def call_here(self) -> None:
+        rows = _native.conversions()
+        for function in self.functions:
+            rows.apply(function.callable, rows.decode(function.sample, function.takes), function.takes)
 
 
 def _libraries(functions: Sequence[QueryFunction]) -> set[str]:

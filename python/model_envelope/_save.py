@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from . import _capture, _lock, _native, _prove
 from ._envelope import Envelope
@@ -32,6 +32,7 @@ def save_model(
     api_output: Any = None,
     modules: Sequence[str | Path | ModuleType] = (),
     requirements: Sequence[str] | Path | None = None,
+    prove: Literal["full", "quick"] = "full",
 ) -> Envelope:
     """Puts a function in an envelope and keeps it as the next version of `name`.
 
@@ -51,6 +52,8 @@ def save_model(
         modules: Custom modules (names, paths, modules) that cannot be seen from the function.
         requirements: Packages that cannot be seen from the function, as pip writes them, or the
             path of a file of such lines.
+        prove: `"full"` makes the locked environment and runs the sample in it. `"quick"` runs it in the
+            environment of this process, where making another would take minutes; the envelope says so.
 
     Raises:
         InvalidInput: An argument is not what is needed.
@@ -64,7 +67,7 @@ def save_model(
     extra = _requirements(requirements)
     function = _describe(query_function, _name(query_function), api_input, api_output)
     manifest = _manifest(name, description, dict(tags))
-    return publish(manifest, [function], _sequence("modules", modules), extra)
+    return publish(manifest, [function], _sequence("modules", modules), extra, _proof(prove))
 
 
 def add_query_function(
@@ -76,6 +79,7 @@ def add_query_function(
     api_output: Any = None,
     modules: Sequence[str | Path | ModuleType] = (),
     requirements: Sequence[str] | Path | None = None,
+    prove: Literal["full", "quick"] = "full",
 ) -> Envelope:
     """`Envelope.add_query_function`: a new version with one function more."""
     _check_function(query_function)
@@ -86,7 +90,15 @@ def add_query_function(
     known = [_known(envelope, described) for described in envelope.manifest["functions"]]
     manifest = _manifest(envelope.name, envelope.description, dict(envelope.tags))
     kept = _lock.pins(envelope.environment["lock"])
-    return publish(manifest, [*known, function], _sequence("modules", modules), [*kept, *extra])
+    return publish(
+        manifest, [*known, function], _sequence("modules", modules), [*kept, *extra], _proof(prove)
+    )
+
+
+def _proof(prove: str) -> str:
+    if prove not in ("full", "quick"):
+        raise InvalidInput(f"{prove!r} is not a kind of proof", hint='write prove="full" or prove="quick"')
+    return prove
 
 
 def _check_function_name(name: str, envelope: Envelope) -> None:

@@ -20,6 +20,7 @@ class Settings:
     uv: Path | None
     offline: bool
     progress: bool
+    log: bool
 
     @property
     def places(self) -> tuple[Path, Path | None, list[Path], bool]:
@@ -43,6 +44,7 @@ def settings() -> Settings:
         progress=os.environ.get("ENVELOPE_PROGRESS") != "0"
         and "CI" not in os.environ
         and sys.stderr.isatty(),
+        log=os.environ.get("ENVELOPE_LOG", "").lower() not in ("", "0", "off", "error", "warn"),
     )
 
 

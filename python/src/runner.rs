@@ -3,11 +3,11 @@
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use runtime::{EnvelopeFile, Environments, Runtime};
+use runtime::{EnvelopeFile, Environments, Runtime, Trials};
 use tokio::runtime::Runtime as Executor;
 use worker::Batch;
 
@@ -16,12 +16,16 @@ use crate::fault;
 /// How often a waiting call looks whether the user has interrupted it.
 const INTERRUPT_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Every so many trials people hear how many are done.
+const TOLD_TRIALS: u32 = 10;
+
 /// Workers of one envelope, in its own environment.
 #[pyclass(frozen, module = "model_envelope")]
 pub(crate) struct Runner {
     /// There until it is closed.
     runtime: Mutex<Option<Runtime>>,
     python: String,
+    realise_seconds: f64,
     /// Id of the process that made it.
     owner: u32,
 }
@@ -62,8 +66,12 @@ impl Runner {
 impl Runner {
     /// Realises the environment and starts `workers` workers. `progress` is called with text. A file
     /// that is `trusted` was written a moment ago: its large arrays are not checked.
+    ///
+    /// `observed` workers note what they do and can open only what the envelope needs, and these
+    /// paths. With `current`, they run in the environment of that interpreter, as it is.
     #[staticmethod]
-    #[pyo3(signature = (path, places, workers, progress, *, trusted = false))]
+    #[pyo3(signature = (path, places, workers, progress, *, trusted = false, observed = None, current = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn start(
         py: Python<'_>,
         path: PathBuf,
@@ -71,6 +79,8 @@ impl Runner {
         workers: usize,
         progress: Option<Py<PyAny>>,
         trusted: bool,
+        observed: Option<Vec<PathBuf>>,
+        current: Option<PathBuf>,
     ) -> PyResult<Self> {
         let (cache, uv, interpreters, offline) = places;
         let environments = Environments {
@@ -87,9 +97,17 @@ impl Runner {
         };
         let started = async move {
             let envelope = Arc::new(EnvelopeFile::open(path)?);
-            let environment = environments.realise(&envelope, &tell).await?;
+            let began = Instant::now();
+            let environment = match current {
+                Some(python) => environments.current(&python).await?,
+                None => environments.realise(&envelope, &tell).await?,
+            };
+            let realise_seconds = began.elapsed().as_secs_f64();
             let python = environment.python().display().to_string();
             let mut builder = Runtime::builder(envelope, environment).workers(workers..=workers);
+            if let Some(also) = observed {
+                builder = builder.observed(also);
+            }
             if trusted {
                 builder = builder.trust_file();
             }
@@ -97,6 +115,7 @@ impl Runner {
             Ok(Self {
                 runtime: Mutex::new(Some(runtime)),
                 python,
+                realise_seconds,
                 owner: std::process::id(),
             })
         };
@@ -120,10 +139,52 @@ impl Runner {
             .map_err(|error| fault::runtime(py, &error))
     }
 
+    /// What an observed worker has noted, as JSON.
+    fn observed(&self, py: Python<'_>) -> PyResult<String> {
+        let runtime = self.runtime()?;
+        let seen = wait(py, runtime.observed())?.map_err(|error| fault::runtime(py, &error))?;
+        Ok(seen.to_string())
+    }
+
+    /// Tests whether the output for a row of `sample` depends on the other rows: the certificate
+    /// (JSON), and the sample's output as it is given in the certified way. `progress` is called
+    /// with text.
+    fn certify(
+        &self,
+        py: Python<'_>,
+        function: &str,
+        sample: PyRef<'_, Batch>,
+        progress: Option<Py<PyAny>>,
+    ) -> PyResult<(String, Option<Batch>)> {
+        let sample = sample.rows().clone();
+        let runtime = self.runtime()?;
+        let tell = move |done: u32, planned: u32| {
+            // Telling takes the interpreter's lock; not for each of many short calls.
+            if done % TOLD_TRIALS == 0
+                && let Some(progress) = &progress
+            {
+                let step =
+                    format!("testing whether rows depend on each other, {done} of {planned}");
+                let _ = Python::attach(|py| progress.call1(py, (step,)));
+            }
+        };
+        let tested = runtime.certify(Some(function), &sample, Trials::default(), &tell);
+        let tested = wait(py, tested)?.map_err(|error| fault::runtime(py, &error))?;
+        let certificate = serde_json::to_string(&tested.certificate)
+            .map_err(|error| PyRuntimeError::new_err(error.to_string()))?;
+        Ok((certificate, tested.output.map(Batch::new)))
+    }
+
     /// Interpreter of the realised environment.
     #[getter]
     fn python(&self) -> &str {
         &self.python
+    }
+
+    /// How long it took to find or make the environment.
+    #[getter]
+    fn realise_seconds(&self) -> f64 {
+        self.realise_seconds
     }
 
     /// Ends the workers, and removes their folder.

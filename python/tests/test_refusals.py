@@ -156,11 +156,14 @@ def test_files_of_this_machine(refused, tmp_path, monkeypatch):
 def test_modules_that_cannot_be_seen(refused, tmp_path, monkeypatch, save):
     (tmp_path / "hidden.py").write_text("def double(column):\n    return column * 2\n")
     monkeypatch.syspath_prepend(tmp_path)
+    for modules in ([], [tmp_path / "hidden.py"], ["hidden"], [importlib.import_module("hidden")]):
+        saved = save(of_hidden_module, SAMPLE, modules=modules)
+        assert saved.manifest["source"]["modules"] == ["modules/hidden.py"]
+        assert saved.predict(SAMPLE).tolist() == [2.0, 4.0, 6.0]
+    (tmp_path / "hidden.py").unlink()
     error = refused(me.NotServable, of_hidden_module)
     assert "the function imports `hidden`, which was not captured" in error.message
     assert 'modules=["hidden"]' in error.hint
-    for modules in (["hidden"], [tmp_path / "hidden.py"], [sys.modules["hidden"]]):
-        assert save(of_hidden_module, SAMPLE, modules=modules).predict(SAMPLE).tolist() == [2.0, 4.0, 6.0]
     del sys.modules["hidden"]
 
 

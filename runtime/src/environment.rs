@@ -3,6 +3,10 @@
 //! `<cache>/environments/<lock>/<interpreter>/` is a virtual environment. It is complete when
 //! `environment.json` is in it: that file is written last. Who builds one holds a file lock beside
 //! it, so that two builders do the work once.
+//!
+//! Never two environments under one name: the lock counts, which has the digest of each wheel, and
+//! of the interpreter its version, build, place, platform and C library. An environment whose
+//! interpreter, `libpython` or C library is no longer the file it was made with is made anew.
 
 use std::fs::{self, File};
 use std::io;
@@ -22,11 +26,19 @@ const MARKER: &str = "environment.json";
 /// What an interpreter says about itself, as JSON.
 const PROBE: &str = "\
 import json, os, platform, sys, sysconfig
+def loaded():
+    try:
+        with open('/proc/self/maps') as maps:
+            paths = {line.split(maxsplit=5)[5].strip() for line in maps if '/' in line}
+    except OSError:
+        return None
+    return next((path for path in sorted(paths) if os.path.basename(path).startswith(('libc.so', 'libc-', 'ld-musl'))), None)
 lib = os.path.join(sysconfig.get_config_var('LIBDIR') or '', sysconfig.get_config_var('INSTSONAME') or '-')
 print(json.dumps({
     'implementation': sys.implementation.name, 'cache_tag': sys.implementation.cache_tag,
     'version': platform.python_version(), 'platform': sysconfig.get_platform().replace('-', '_').replace('.', '_'),
-    'base': sys.base_prefix, 'python': sys.executable,
+    'base': sys.base_prefix, 'python': sys.executable, 'build': sys.version,
+    'libc': ' '.join(platform.libc_ver()), 'loaded': loaded(),
     'library': lib if '.so' in lib and os.path.exists(lib) else None}))
 ";
 
@@ -41,6 +53,8 @@ pub struct Environment {
     pub(crate) version: String,
     pub(crate) cache_tag: String,
     pub(crate) platform: String,
+    /// Prefix of the interpreter below it, with the standard library.
+    pub(crate) base: PathBuf,
     /// The cache it is in.
     pub(crate) cache: PathBuf,
 }
@@ -65,9 +79,30 @@ struct Probed {
     cache_tag: String,
     version: String,
     platform: String,
-    base: String,
+    base: PathBuf,
     python: PathBuf,
+    /// Compiler and time of the build.
+    build: String,
+    /// Name and version of the C library, and the file that it was loaded from.
+    libc: String,
+    loaded: Option<PathBuf>,
     library: Option<PathBuf>,
+}
+
+/// What is in [`MARKER`].
+#[derive(Debug, Serialize, Deserialize)]
+struct Marker {
+    interpreter: Probed,
+    /// Size and time of the files that the interpreter consists of.
+    files: Vec<FileStamp>,
+}
+
+/// Says whether a file is still the one it was.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct FileStamp {
+    path: PathBuf,
+    size: u64,
+    modified_seconds: i64,
 }
 
 impl Environments {
@@ -100,7 +135,8 @@ impl Environments {
             "realising the environment of `{}` (once on this machine)",
             manifest.name
         ));
-        self.build(&folder, &interpreter, &lock).await?;
+        let source = Source::unpack(&folder, envelope, &lock)?;
+        self.build(&folder, &interpreter, &source).await?;
         self.complete(&folder, manifest)
             .ok_or_else(|| Error::Environment {
                 reason: format!("`{}` is not usable after it was made", folder.display()),
@@ -125,18 +161,40 @@ impl Environments {
     }
 
     fn complete(&self, folder: &Path, manifest: &Manifest) -> Option<Environment> {
-        let probed: Probed = serde_json::from_slice(&fs::read(folder.join(MARKER)).ok()?).ok()?;
-        let environment = Environment {
-            python: folder.join("bin/python"),
+        let marker: Marker = serde_json::from_slice(&fs::read(folder.join(MARKER)).ok()?).ok()?;
+        // The interpreter under it may have been removed or upgraded since, or another machine that
+        // shares the cache may have made it.
+        let same = marker
+            .files
+            .iter()
+            .all(|file| FileStamp::of(&file.path).as_ref() == Some(file));
+        let environment = self.entered(folder.join("bin/python"), marker.interpreter);
+        let usable = same && environment.python.exists() && environment.check(manifest).is_ok();
+        usable.then_some(environment)
+    }
+
+    /// The environment that `python` is the interpreter of, as it is: whatever is installed there.
+    ///
+    /// # Errors
+    /// [`Error::WrongInterpreter`] when it cannot be run.
+    pub async fn current(&self, python: &Path) -> Result<Environment, Error> {
+        let probed = probe(python).await.ok_or_else(|| Error::WrongInterpreter {
+            needs: "an interpreter".into(),
+            found: format!("`{}`, which does not run", python.display()),
+        })?;
+        Ok(self.entered(python.to_owned(), probed))
+    }
+
+    fn entered(&self, python: PathBuf, probed: Probed) -> Environment {
+        Environment {
+            python,
             library: probed.library.filter(|library| library.exists()),
             version: probed.version,
             cache_tag: probed.cache_tag,
             platform: probed.platform,
+            base: probed.base,
             cache: self.cache.clone(),
-        };
-        // The interpreter under it may have been removed or upgraded since.
-        let usable = environment.python.exists() && environment.check(manifest).is_ok();
-        usable.then_some(environment)
+        }
     }
 
     /// An interpreter of this machine that understands the envelope's code.
@@ -172,24 +230,27 @@ impl Environments {
         })
     }
 
-    async fn build(&self, folder: &Path, interpreter: &Probed, lock: &[u8]) -> Result<(), Error> {
+    async fn build(
+        &self,
+        folder: &Path,
+        interpreter: &Probed,
+        source: &Source,
+    ) -> Result<(), Error> {
         let uv = self.uv.as_deref().ok_or_else(|| Error::Environment {
             reason: "it is not on this machine yet, and `uv`, which makes it, was not found".into(),
             hint: "install uv (`pip install uv`) or set ENVELOPE_UV to the program".into(),
         })?;
         // What a builder that was killed has left is not complete: begin again.
         remove(folder)?;
-        // uv takes a lock by its file name.
-        let lock_file = beside(folder, |name| {
-            format!("pylock.{}.toml", name.replace('.', "-"))
-        });
-        write(&lock_file, lock)?;
-        let made = self.uv_makes(uv, folder, interpreter, &lock_file).await;
-        let _ = fs::remove_file(&lock_file);
+        let made = self.uv_makes(uv, folder, interpreter, &source.lock()).await;
         made.inspect_err(|_| {
             let _ = fs::remove_dir_all(folder);
         })?;
-        let marker = serde_json::to_vec_pretty(interpreter).map_err(|error| Error::Io {
+        let marker = Marker {
+            files: interpreter.stamps(),
+            interpreter: interpreter.clone(),
+        };
+        let marker = serde_json::to_vec_pretty(&marker).map_err(|error| Error::Io {
             doing: "cannot describe the environment".into(),
             source: error.into(),
         })?;
@@ -277,11 +338,88 @@ fn described(python: &Interpreter, platform: &str) -> String {
     format!("{} {} on {platform}", python.implementation, python.minor())
 }
 
-/// Never two environments under one name: the build of the interpreter counts.
+impl Probed {
+    fn stamps(&self) -> Vec<FileStamp> {
+        let files = [
+            Some(&self.python),
+            self.library.as_ref(),
+            self.loaded.as_ref(),
+        ];
+        let files = files.into_iter().flatten();
+        files.filter_map(|path| FileStamp::of(path)).collect()
+    }
+}
+
+impl FileStamp {
+    fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let metadata = fs::metadata(path).ok()?;
+        Some(Self {
+            path: path.to_owned(),
+            size: metadata.len(),
+            modified_seconds: metadata.mtime(),
+        })
+    }
+}
+
+/// The lock and the wheels that it names, in a folder beside the environment that is being made;
+/// gone when this is dropped.
+struct Source {
+    folder: PathBuf,
+}
+
+impl Source {
+    fn unpack(environment: &Path, envelope: &EnvelopeFile, lock: &[u8]) -> Result<Self, Error> {
+        let source = Self {
+            folder: beside(environment, |name| format!("{name}.source")),
+        };
+        remove(&source.folder)?; // of a builder that was killed
+        make_folder(&source.folder)?;
+        write(&source.lock(), lock)?;
+        for name in &envelope.manifest().environment.wheels {
+            let relative = source.below(envelope, name.as_str())?;
+            if let Some(parent) = relative.parent() {
+                make_folder(parent)?;
+            }
+            write(&relative, &envelope.read(name)?)?;
+        }
+        Ok(source)
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.folder.join("pylock.toml") // uv takes a lock by its file name
+    }
+
+    /// Where the wheel `name` goes. Member names leave no folder (rule 3 of the format).
+    fn below(&self, envelope: &EnvelopeFile, name: &str) -> Result<PathBuf, Error> {
+        let lock = envelope.manifest().environment.lock.as_str();
+        let folder = lock.rfind('/').map_or("", |end| &lock[..=end]);
+        let relative = name
+            .strip_prefix(folder)
+            .ok_or_else(|| Error::Environment {
+                reason: format!("the wheel `{name}` is not beside the lock `{lock}`"),
+                hint: "save the envelope again with this version".into(),
+            })?;
+        Ok(self.folder.join(relative))
+    }
+}
+
+impl Drop for Source {
+    fn drop(&mut self) {
+        // What stays is removed by the next builder.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
 fn folder_name(interpreter: &Probed) -> String {
     let identity = format!(
-        "{}\0{}\0{:?}",
-        interpreter.base, interpreter.platform, interpreter.library
+        "{}\0{}\0{:?}\0{}\0{}",
+        interpreter.base.display(),
+        interpreter.platform,
+        interpreter.library,
+        interpreter.build,
+        interpreter.libc
     );
     format!(
         "{}-{}-{}",
@@ -381,6 +519,10 @@ fn remove(folder: &Path) -> Result<(), Error> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(writing(folder, error)),
         _ => Ok(()),
     }
+}
+
+fn make_folder(path: &Path) -> Result<(), Error> {
+    fs::create_dir_all(path).map_err(|source| writing(path, source))
 }
 
 fn write(path: &Path, content: &[u8]) -> Result<(), Error> {

@@ -11,7 +11,7 @@ use envelope_format::Digest;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use crate::{EnvelopeFile, Environment, Error};
+use crate::{EnvelopeFile, Environment, Error, view};
 
 const CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libworker.so"));
 const LAUNCHER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envelope-launcher"));
@@ -37,6 +37,8 @@ pub(crate) struct Launch {
     launcher: PathBuf,
     core: PathBuf,
     threads: usize,
+    /// What the workers may open; everything when this is empty.
+    view: Vec<String>,
     /// Working folder and home of the workers; custom modules are below it. Gone with the runtime.
     scratch: TempDir,
 }
@@ -46,6 +48,7 @@ impl Launch {
         envelope: &EnvelopeFile,
         environment: Environment,
         threads: usize,
+        observed: Option<&[PathBuf]>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Io {
             doing: "cannot prepare the worker's files".into(),
@@ -56,15 +59,26 @@ impl Launch {
             .prefix("model-envelope-")
             .tempdir()
             .map_err(failed)?;
+        let view = observed.map(|also| {
+            let mut files = vec![envelope.path(), &core, &launcher];
+            files.extend(also.iter().map(PathBuf::as_path));
+            view::arguments(&environment, &files, scratch.path())
+        });
         let launch = Self {
             environment,
             launcher,
             core,
             threads,
+            view: view.unwrap_or_default(),
             scratch,
         };
         launch.unpack_modules(envelope)?;
         Ok(launch)
+    }
+
+    /// Whether the workers note what they do.
+    pub(crate) fn is_observed(&self) -> bool {
+        !self.view.is_empty()
     }
 
     /// Where the envelope's custom modules are imported from, if it has any.
@@ -99,7 +113,8 @@ impl Launch {
             .arg(&environment.python)
             .arg(library)
             .arg(&environment.version)
-            .arg(&self.core);
+            .arg(&self.core)
+            .args(&self.view);
         command.env_clear().envs(self.variables());
         command.current_dir(self.scratch.path());
         command

@@ -14,8 +14,9 @@
 //! ```
 //!
 //! Read in this order: an [`EnvelopeFile`] is the file; [`Environments`] makes its lock real on
-//! disk; a [`Runtime`] lends workers to calls.
+//! disk; a [`Runtime`] lends workers to calls, and tests whether rows depend on each other ([`Trials`]).
 
+mod certify;
 mod envelope_file;
 mod environment;
 mod error;
@@ -25,9 +26,13 @@ mod pool;
 mod process;
 mod protocol;
 mod schema;
+mod tile;
+mod view;
 
+pub use certify::{Certified, Trials, difference};
 pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};
 pub use error::{Error, PythonError};
 pub use pool::{Builder, Runtime, Usage};
 pub use schema::{arrow_schema, arrow_type, signature_type};
+pub use tile::{padded, tile_rows, whole_tiles};

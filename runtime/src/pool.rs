@@ -2,6 +2,7 @@
 
 use std::num::NonZero;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -11,10 +12,11 @@ use futures::future::join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
+use crate::certify::{Certified, Trials, certify, is_called_for_each_row};
 use crate::fit::fit;
 use crate::launch::Launch;
 use crate::process::{Call, Process};
-use crate::{EnvelopeFile, Environment, Error};
+use crate::{EnvelopeFile, Environment, Error, padded};
 
 /// A worker beyond the least number that had nothing to do for so long is ended.
 const IDLE_DEADLINE: Duration = Duration::from_secs(60);
@@ -46,6 +48,7 @@ pub struct Builder {
     environment: Environment,
     workers: RangeInclusive<usize>,
     threads: Option<usize>,
+    observed: Option<Vec<PathBuf>>,
     verifies: bool,
 }
 
@@ -78,6 +81,14 @@ impl Builder {
         self
     }
 
+    /// Workers note what they do, see [`Runtime::observed`], and can open only what the envelope, its
+    /// environment and any operating system have, and `also`. Where the kernel has no Landlock they
+    /// can open everything; what they note says so.
+    pub fn observed(mut self, also: Vec<PathBuf>) -> Self {
+        self.observed = Some(also);
+        self
+    }
+
     /// Leaves out the check of the large arrays' digests, which is made once for each file on each
     /// machine: for who has written the file a moment ago.
     pub fn trust_file(mut self) -> Self {
@@ -98,7 +109,8 @@ impl Builder {
         let threads = self
             .threads
             .unwrap_or_else(|| (cores() / self.workers.end()).max(1));
-        let launch = Launch::prepare(&self.envelope, self.environment, threads)?;
+        let observed = self.observed.as_deref();
+        let launch = Launch::prepare(&self.envelope, self.environment, threads, observed)?;
         let (least, most) = self.workers.into_inner();
         let pool = Arc::new(Pool {
             envelope: self.envelope,
@@ -134,6 +146,7 @@ impl Runtime {
             environment,
             workers: cores..=cores,
             threads: None,
+            observed: None,
             verifies: true,
         }
     }
@@ -154,7 +167,8 @@ impl Runtime {
     ///
     /// `function` is `None` for the envelope's default one. Columns are matched by name: those that
     /// the signature does not know are ignored, order does not matter; nothing is cast.
-    /// A call that is dropped costs its worker, which is replaced.
+    /// A call that is dropped costs its worker, which is replaced. Where the certificate has a tile,
+    /// the function is given whole tiles, so that equal rows give equal bits.
     ///
     /// # Errors
     /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`], [`Error::Function`], [`Error::Output`],
@@ -169,8 +183,8 @@ impl Runtime {
         self.lend_and_call(function, false, &rows, deadline).await
     }
 
-    /// Gives one row of output for each row of `rows`: a function that gives a single row for each
-    /// call is called for each row, any other once.
+    /// Gives one row of output for each row of `rows`: a function that takes or gives a single row
+    /// is called for each row, any other once.
     ///
     /// # Errors
     /// As [`Runtime::call`]; [`Error::Output`] when there are more or fewer rows than in `rows`.
@@ -181,7 +195,7 @@ impl Runtime {
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
         let function = self.envelope().function(function)?;
-        let each_row = function.signature.output.shape.is_one_row();
+        let each_row = is_called_for_each_row(function);
         if each_row && rows.num_rows() == 0 {
             return Ok(RecordBatch::new_empty(crate::arrow_schema(
                 &function.signature.output,
@@ -199,6 +213,18 @@ impl Runtime {
         })
     }
 
+    /// What a worker has noted since it started: durations, versions, files, warnings. `null` unless
+    /// [`Builder::observed`] was asked for.
+    ///
+    /// # Errors
+    /// [`Error::Crashed`], [`Error::Start`], [`Error::Stopped`].
+    pub async fn observed(&self) -> Result<serde_json::Value, Error> {
+        let mut worker = self.pool.lend().await?;
+        let seen = worker.observed().await?;
+        worker.returned();
+        Ok(seen)
+    }
+
     async fn lend_and_call(
         &self,
         function: &Function,
@@ -206,7 +232,8 @@ impl Runtime {
         rows: &RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
-        let rows = fit(function, rows)?;
+        let count = rows.num_rows();
+        let rows = in_whole_tiles(function, fit(function, rows)?)?;
         let answered = async {
             let mut worker = self.pool.lend().await?;
             let answer = worker
@@ -225,9 +252,34 @@ impl Runtime {
             }
             answer
         };
-        timeout(deadline, answered)
+        let output = timeout(deadline, answered)
             .await
-            .unwrap_or(Err(Error::Deadline { after: deadline }))
+            .unwrap_or(Err(Error::Deadline { after: deadline }))?;
+        let filled = rows.num_rows() > count && output.num_rows() == rows.num_rows();
+        Ok(if filled {
+            output.slice(0, count)
+        } else {
+            output
+        })
+    }
+
+    /// Tests whether the output of a function for a row of `sample` depends on the rows around it.
+    ///
+    /// Takes a worker for as long as it lasts, and starts another. `tell` hears how many of how many
+    /// trials are done.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`] when the sample does not fit,
+    /// [`Error::Start`], [`Error::Stopped`]. What the function does is not an error here.
+    pub async fn certify(
+        &self,
+        function: Option<&str>,
+        sample: &RecordBatch,
+        trials: Trials,
+        tell: &(dyn Fn(u32, u32) + Sync),
+    ) -> Result<Certified, Error> {
+        let function = self.envelope().function(function)?;
+        certify(&self.pool, function, sample, trials, tell).await
     }
 
     /// How busy it is.
@@ -260,8 +312,18 @@ impl Runtime {
     }
 }
 
+/// Where the certificate says that bits are equal in whole tiles, all calls are made of these.
+fn in_whole_tiles(function: &Function, rows: RecordBatch) -> Result<RecordBatch, Error> {
+    let certificate = &function.certificate;
+    let tile = certificate.tile.filter(|_| certificate.row_wise);
+    padded(rows, tile).map_err(|error| Error::RowsDoNotFit {
+        function: function.name.clone(),
+        reason: error.to_string(),
+    })
+}
+
 #[derive(Debug)]
-struct Pool {
+pub(crate) struct Pool {
     envelope: Arc<EnvelopeFile>,
     launch: Launch,
     least: usize,
@@ -299,8 +361,13 @@ impl Pool {
         Ok(())
     }
 
+    /// A worker that is not one of the pool's.
+    pub(crate) async fn start_process(&self) -> Result<Process, Error> {
+        Process::start(&self.launch, &self.envelope).await
+    }
+
     /// Waits for an idle worker; starts another when there are none and more are allowed.
-    async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
+    pub(crate) async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
         let _waiting = Waiting::begin(self);
         loop {
             let changed = self.changed.notified();
@@ -411,22 +478,33 @@ async fn end_idle(pool: std::sync::Weak<Pool>) {
 /// A worker that is ours until the loan ends.
 #[derive(Debug)]
 #[must_use = "a loan that is dropped without `returned` costs the worker"]
-struct LentWorker {
+pub(crate) struct LentWorker {
     pool: Arc<Pool>,
     /// `None` once the loan has ended.
     process: Option<Process>,
 }
 
 impl LentWorker {
-    async fn call(&mut self, call: Call<'_>, rows: &RecordBatch) -> Result<RecordBatch, Error> {
+    pub(crate) async fn call(
+        &mut self,
+        call: Call<'_>,
+        rows: &RecordBatch,
+    ) -> Result<RecordBatch, Error> {
         match &mut self.process {
             Some(process) => process.call(call, rows).await,
             None => Err(Error::Stopped),
         }
     }
 
+    async fn observed(&mut self) -> Result<serde_json::Value, Error> {
+        match &mut self.process {
+            Some(process) => process.observed().await,
+            None => Err(Error::Stopped),
+        }
+    }
+
     /// The worker is healthy: another call may use it.
-    fn returned(mut self) {
+    pub(crate) fn returned(mut self) {
         let process = self.process.take();
         self.pool.give_back(process);
     }

@@ -151,6 +151,22 @@ impl Process {
         }
     }
 
+    /// What the process has noted about what its functions do.
+    pub(crate) async fn observed(&mut self) -> Result<serde_json::Value, Error> {
+        let asked = async {
+            send(&mut self.socket, &Request::Observed, &[]).await?;
+            receive::<Answer>(&mut self.socket).await
+        };
+        match asked.await {
+            Ok((Answer::Observed { seen }, _)) => Ok(seen),
+            Ok(_) => Err(self.crashed("it answered out of turn".into())),
+            Err(_) => {
+                let reason = self.death().await;
+                Err(self.crashed(reason))
+            }
+        }
+    }
+
     /// Whether the process has not ended yet.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
@@ -251,6 +267,7 @@ fn load_request(launch: &Launch, envelope: &EnvelopeFile) -> Result<(Request, Ve
         file: text(envelope.path()),
         buffers: buffers.into_iter().flatten().collect(),
         functions: functions.collect(),
+        observe: launch.is_observed(),
     };
     Ok((request, envelope.read(&manifest.state.pickle)?))
 }

@@ -39,7 +39,11 @@ pub(crate) enum Request {
         buffers: Vec<(u64, u64)>,
         /// The functions.
         functions: Vec<FunctionToLoad>,
+        /// Note what they open, import and warn of.
+        observe: bool,
     },
+    /// Tell what was noted.
+    Observed,
     /// Call a function. The body holds the rows.
     Call {
         /// Identifies the call; the answer repeats it.
@@ -72,6 +76,11 @@ pub(crate) enum Answer {
     NotLoaded {
         /// Why.
         exception: Exception,
+    },
+    /// What was noted since the functions were loaded, and while they were.
+    Observed {
+        /// See `observe.py`.
+        seen: serde_json::Value,
     },
     /// The function gave rows: the body.
     Rows {

@@ -4,8 +4,8 @@
 //! it queues, and the next free worker takes everything that queued, up to a number of rows. So
 //! batches grow with the load and cost nothing without it.
 //!
-//! Calls are gathered only where the envelope proves that the output for a row does not depend on
-//! the rows around it. When a gathered call fails, its members are asked again in smaller groups
+//! Calls are gathered only where the envelope holds the evidence that the output for a row does not
+//! depend on the rows around it, to the bit. When a gathered call fails, its members are asked again in smaller groups
 //! until the ones whose fault it is fail alone.
 
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub(crate) struct Line {
     pub(crate) rows: Histogram,
 }
 
-/// Whether the envelope proves that calls of `function` may be gathered.
+/// Whether the envelope holds the evidence that calls of `function` may be gathered: nobody can see
+/// in an answer who else asked. With a tile that holds as well, for the runtime fills tiles up.
 pub(crate) fn may_gather(function: &Function) -> bool {
     let certificate = &function.certificate;
     let shapes = [
@@ -65,7 +66,6 @@ pub(crate) fn may_gather(function: &Function) -> bool {
     ];
     certificate.row_wise
         && certificate.equality == Equality::Bitwise
-        && certificate.tile.is_none()
         && !shapes.iter().any(|shape| shape.is_one_row())
 }
 

@@ -428,6 +428,42 @@ async fn what_a_killed_builder_left_is_built_again() {
 }
 
 #[tokio::test]
+async fn an_environment_of_another_build_of_its_interpreter_is_made_anew() {
+    let cache = tempfile::tempdir().expect("a folder");
+    let environments = Environments {
+        cache: cache.path().into(),
+        ..acceptance::environments()
+    };
+    let envelope = acceptance::envelope("plain");
+    let builds = AtomicU64::new(0);
+    let tell = |_: &str| {
+        builds.fetch_add(1, Ordering::Relaxed);
+    };
+    let environment = environments.realise(&envelope, &tell).await;
+    let environment = environment.expect("realised");
+    environments
+        .realise(&envelope, &tell)
+        .await
+        .expect("found again");
+    assert_eq!(builds.load(Ordering::Relaxed), 1);
+    let marker = environment
+        .python()
+        .ancestors()
+        .nth(2)
+        .expect("the environment's folder")
+        .join("environment.json");
+    let mut described: serde_json::Value =
+        serde_json::from_slice(&fs::read(&marker).expect("readable")).expect("JSON");
+    described["files"][0]["size"] = 1.into();
+    fs::write(&marker, described.to_string()).expect("writable");
+    environments
+        .realise(&envelope, &tell)
+        .await
+        .expect("made anew");
+    assert_eq!(builds.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test]
 async fn another_interpreter_is_refused_before_anything_is_unpickled() {
     let good = acceptance::envelope("plain");
     let environment = acceptance::environments()

@@ -4,7 +4,7 @@ pub(super) mod statistics;
 
 use std::collections::BTreeMap;
 
-use envelope_format::{Certificate, Digest, Equality, Field, Function, Rows};
+use envelope_format::{Certificate, Digest, Equality, Field, Function, Proof, Rows};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -39,6 +39,7 @@ struct ShownFunction<'e> {
     input: &'e Rows,
     output: &'e Rows,
     certificate: &'e Certificate,
+    proof: Proof,
     #[serde(skip_serializing_if = "Option::is_none")]
     statistics: Option<Value>,
 }
@@ -113,6 +114,7 @@ impl<'e> ShownFunction<'e> {
             doc,
             signature,
             certificate,
+            proof,
             ..
         } = function;
         Self {
@@ -121,6 +123,7 @@ impl<'e> ShownFunction<'e> {
             input: &signature.input,
             output: &signature.output,
             certificate,
+            proof: *proof,
             statistics,
         }
     }
@@ -182,8 +185,9 @@ fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> 
     lines.extend(columns(terminal, "input", function.input));
     lines.extend(columns(terminal, "output", function.output));
     lines.extend(indent([format!(
-        "proved  {}",
-        certificate(function.certificate)
+        "tested  {}{}",
+        certificate(function.certificate),
+        place(function.proof)
     )]));
     if let Some(statistics) = &function.statistics {
         lines.extend(indent(statistics::lines(terminal, statistics)));
@@ -243,6 +247,15 @@ fn remarks(field: &Field) -> String {
 
 fn certificate(certificate: &Certificate) -> String {
     let trials = certificate.trials;
+    let planned = certificate
+        .planned
+        .map(|planned| format!(" of {planned}"))
+        .unwrap_or_default();
+    if certificate.reducer {
+        return format!(
+            "reducer, {trials}{planned} trials: online it answers each request, in a job each row"
+        );
+    }
     if !certificate.row_wise {
         let reason = certificate
             .reason
@@ -251,16 +264,26 @@ fn certificate(certificate: &Certificate) -> String {
             .unwrap_or_default();
         return format!("not row-wise: {reason}");
     }
-    let equality = match certificate.equality {
-        Equality::Bitwise => "the same bits at any number of rows",
-        Equality::Close => "equal within 1e-6 at any number of rows",
-        Equality::None => "no statement about equality",
+    let rows = match certificate.tile {
+        None => "at any number of rows".to_owned(),
+        Some(rows) => format!("when calls are filled up to multiples of {rows} rows"),
     };
-    let tile = certificate
-        .tile
-        .map(|rows| format!(", padded to multiples of {rows} rows"))
-        .unwrap_or_default();
-    format!("row-wise, {equality}{tile} ({trials} trials)")
+    let equality = match certificate.equality {
+        Equality::Bitwise => "the same bits".to_owned(),
+        Equality::Close => format!("equal within {:e}", certificate.tolerance()),
+        Equality::None => "no statement about equality".to_owned(),
+    };
+    format!("row-wise, {trials}{planned} trials: {equality} {rows}")
+}
+
+/// A proof in a realised environment is what there should be, and needs no word.
+fn place(proof: Proof) -> &'static str {
+    match proof {
+        Proof::Full => "",
+        Proof::Quick => {
+            "; quick proof: in the environment it was saved from, not in that of its lock"
+        }
+    }
 }
 
 fn paragraph(text: &str) -> Vec<String> {

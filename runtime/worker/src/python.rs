@@ -7,6 +7,7 @@ use crate::Batch;
 
 const COLUMNS: &str = include_str!("python/columns.py");
 const ROWS: &str = include_str!("python/rows.py");
+const OBSERVE: &str = include_str!("python/observe.py");
 
 /// The module `rows.py`, made on first use.
 ///
@@ -20,6 +21,13 @@ pub fn conversions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         define(py, ROWS, "_envelope_rows").map(Bound::unbind)
     })?;
     Ok(module.bind(py))
+}
+
+/// The module `observe.py`, which from now on notes what this process does.
+pub(crate) fn observer<'py>(py: Python<'py>, view: &str) -> PyResult<Bound<'py, PyModule>> {
+    let module = define(py, OBSERVE, "_envelope_observe")?;
+    module.call_method1("begin", (view,))?;
+    Ok(module)
 }
 
 /// Makes a module from source and registers it, as an import would.

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use arrow_array::RecordBatch;
 use pyo3::prelude::*;
@@ -12,16 +13,19 @@ use rustix::process::{Signal, getpgrp, kill_process_group};
 
 use crate::load::{self, Loaded};
 use crate::protocol::{self, Answer, Exception, Fault, PREFIX_BYTES, Request};
+use crate::python::observer;
 use crate::{Batch, capsule, conversions};
 
-/// Serves the host on the socket `descriptor` until it is closed.
+/// Serves the host on the socket `descriptor` until it is closed. `view` is how well this process is
+/// confined.
 #[pyfunction]
-pub(crate) fn main(py: Python<'_>, descriptor: i32) -> PyResult<()> {
+pub(crate) fn main(py: Python<'_>, descriptor: i32, view: &str) -> PyResult<()> {
     let socket = UnixStream::from(capsule::own_descriptor(py, descriptor)?);
     die_with_host(socket.try_clone()?)?;
     let mut worker = Worker {
         socket,
         functions: vec![],
+        observer: None,
     };
     while let Some((request, body)) = py.detach(|| receive(&mut worker.socket))? {
         match request {
@@ -30,12 +34,19 @@ pub(crate) fn main(py: Python<'_>, descriptor: i32) -> PyResult<()> {
                 file,
                 buffers,
                 functions,
+                observe,
             } => {
+                if observe {
+                    worker.observer = Some(observer(py, view)?.unbind());
+                }
+                let began = Instant::now();
                 let modules = modules.as_deref();
                 let loaded = load::state(py, modules, &file, &buffers, &body)
                     .and_then(|state| load::functions(&state, &functions));
+                worker.timed(py, "load", began)?;
                 worker.loaded(py, loaded)?;
             }
+            Request::Observed => worker.tell(py)?,
             Request::Call {
                 id,
                 function,
@@ -52,6 +63,8 @@ pub(crate) fn main(py: Python<'_>, descriptor: i32) -> PyResult<()> {
 struct Worker {
     socket: UnixStream,
     functions: Vec<Loaded>,
+    /// There when the host asked for it.
+    observer: Option<Py<PyModule>>,
 }
 
 /// One call.
@@ -100,11 +113,13 @@ impl Worker {
             );
         };
         let rows = protocol::read_rows(body).map_err(crate::batch::arrow_error)?;
+        let began = Instant::now();
         let called = if each_row {
             call_each(py, function, &rows)
         } else {
             call(py, function, rows)
         };
+        self.timed(py, "call", began)?;
         match called {
             Ok(rows) => {
                 let mut body = Vec::new();
@@ -122,6 +137,30 @@ impl Worker {
                     &[],
                 )
             }
+        }
+    }
+
+    /// What the observer has seen, which calls of it are not part of.
+    fn tell(&mut self, py: Python<'_>) -> PyResult<()> {
+        let seen = match &self.observer {
+            Some(observer) => observer
+                .bind(py)
+                .call_method0("seen")?
+                .extract::<String>()?,
+            None => "null".into(),
+        };
+        let seen = serde_json::from_str(&seen).map_err(io::Error::from)?;
+        self.send(&Answer::Observed { seen }, &[])
+    }
+
+    /// Notes how long a step took, where somebody observes.
+    fn timed(&self, py: Python<'_>, step: &str, began: Instant) -> PyResult<()> {
+        match &self.observer {
+            Some(observer) => observer
+                .bind(py)
+                .call_method1("took", (step, began.elapsed().as_secs_f64()))
+                .map(drop),
+            None => Ok(()),
         }
     }
 

@@ -258,19 +258,19 @@ async fn as_many_calls_run_as_there_are_workers() {
 }
 
 #[test]
-fn calls_are_gathered_only_where_the_envelope_proves_that_they_may() {
-    let proved = envelope_format::Manifest::example().functions.remove(0);
-    assert!(may_gather(&proved));
-    let mut changed = proved.clone();
+fn calls_are_gathered_only_where_nobody_can_see_it_in_an_answer() {
+    let tested = envelope_format::Manifest::example().functions.remove(0);
+    assert!(may_gather(&tested));
+    let mut changed = tested.clone();
     changed.certificate.row_wise = false;
     assert!(!may_gather(&changed));
-    let mut changed = proved.clone();
+    let mut changed = tested.clone();
     changed.certificate.equality = Equality::Close;
     assert!(!may_gather(&changed));
-    let mut changed = proved.clone();
+    let mut changed = tested.clone();
     changed.certificate.tile = Some(8);
-    assert!(!may_gather(&changed));
-    let mut changed = proved;
+    assert!(may_gather(&changed));
+    let mut changed = tested;
     changed.signature.output.shape = envelope_format::Shape::Scalar;
     assert!(!may_gather(&changed));
 }

@@ -1,6 +1,7 @@
 //! Becomes a worker: an interpreter of the realised environment that runs the worker core.
 //!
-//! `envelope-launcher PYTHON LIBPYTHON|- VERSION CORE`, with the socket as standard input.
+//! `envelope-launcher PYTHON LIBPYTHON|- VERSION CORE [r=PATH|w=PATH]…`, with the socket as standard
+//! input. The paths, if there are any, are all that the interpreter may open.
 //!
 //! Where the environment's Python has a shared library of the same version, this process loads it
 //! and becomes the interpreter itself; otherwise it executes the environment's Python. Both ways
@@ -10,6 +11,9 @@
     reason = "an interpreter that is not linked is entered through dlopen"
 )]
 
+#[path = "../confine.rs"]
+mod confine;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::io;
 use std::os::unix::process::CommandExt as _;
@@ -17,30 +21,34 @@ use std::process::{Command, ExitCode};
 
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 
+use crate::confine::View;
+
 /// The socket arrives as standard input and moves here, so that code which reads standard input
 /// gets the end of a file.
 const BOOT: &str = "\
 import importlib.machinery, importlib.util, sys
-core, descriptor = sys.argv[1], int(sys.argv[2])
+core, descriptor, view = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 sys.argv = ['']
 loader = importlib.machinery.ExtensionFileLoader('envelope_worker', core)
 spec = importlib.util.spec_from_file_location('envelope_worker', core, loader=loader)
 module = importlib.util.module_from_spec(spec)
 sys.modules['envelope_worker'] = module
 loader.exec_module(module)
-module.main(descriptor)
+module.main(descriptor, view)
 ";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [python, library, version, core] = arguments.as_slice() else {
-        return fail("usage: envelope-launcher PYTHON LIBPYTHON|- VERSION CORE");
+    let [python, library, version, core, paths @ ..] = arguments.as_slice() else {
+        return fail("usage: envelope-launcher PYTHON LIBPYTHON|- VERSION CORE [r=PATH|w=PATH]...");
     };
     let descriptor = match move_socket() {
         Ok(descriptor) => descriptor.to_string(),
         Err(error) => return fail(&format!("cannot take over the socket: {error}")),
     };
-    let line = [python.as_str(), "-I", "-c", BOOT, core, &descriptor];
+    // Before there is an interpreter, and a second thread: a thread is confined alone.
+    let view = View::from_arguments(paths).confine();
+    let line = [python.as_str(), "-I", "-c", BOOT, core, &descriptor, view];
     match Interpreter::load(library, version) {
         Some(interpreter) => interpreter.run(&line),
         None => fail(&format!(
