@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos clean
+.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -72,6 +72,10 @@ $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 
 chaos: package $(VENV)/.test-tools ## Kills 500 workers under load (the tests kill 8)
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
+
+fuzz: ## Fuzzes the format for SECONDS_EACH (60) each way; then a million mutated envelopes against a second reader
+	envelope-format/fuzz/run.sh $(or $(SECONDS_EACH),60)
+	MUTATIONS=1000000 cargo test $(CARGO_FLAGS) -p envelope-format --test mutations -- --nocapture
 
 clean: ## Removes what was built
 	rm -rf target .venv demo-out

@@ -43,6 +43,10 @@ pub(crate) struct Global {
     /// Folder of realised environments [env: `ENVELOPE_CACHE_DIR`] [default: `~/.cache/model-envelope`]
     #[arg(long, global = true, value_name = "FOLDER")]
     pub(crate) cache_dir: Option<PathBuf>,
+
+    /// Run only envelopes that a key in this file vouches for [env: `ENVELOPE_TRUST`]
+    #[arg(long, global = true, value_name = "KEYFILE")]
+    pub(crate) trust: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -60,6 +64,9 @@ pub(crate) enum Verb {
     Ls(Ls),
     Show(Show),
     Verify(Verify),
+    Diff(Diff),
+    Sign(Sign),
+    Keygen(Keygen),
     Predict(Predict),
     Serve(Serve),
     Build(Build),
@@ -110,9 +117,56 @@ pub(crate) struct Verify {
     #[command(flatten)]
     pub(crate) envelope: Ref,
 
+    /// The attestation, with `--trust` [default: beside the envelope]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) attestation: Option<PathBuf>,
+
     /// Only the digests and the sample, not the trials
     #[arg(long)]
     pub(crate) quick: bool,
+}
+
+/// Show how two envelopes differ: code, environment, signature, statistics, certificate
+#[derive(Debug, Args)]
+#[command(after_help = DIFF_HELP)]
+pub(crate) struct Diff {
+    /// The one envelope: `NAME`, `NAME:VERSION`, `sha256:…`, a tag query, or a file
+    pub(crate) a: String,
+
+    /// The other one
+    pub(crate) b: String,
+
+    /// Exit with 1 when they differ
+    #[arg(long)]
+    pub(crate) exit_code: bool,
+}
+
+/// Vouch for an envelope: put a signature beside it
+#[derive(Debug, Args)]
+#[command(after_help = SIGN_HELP)]
+pub(crate) struct Sign {
+    #[command(flatten)]
+    pub(crate) envelope: Ref,
+
+    /// The secret key
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+
+    /// How long the signature counts [default: for ever]
+    #[arg(long, value_name = "N")]
+    pub(crate) days: Option<u32>,
+
+    /// Where the signature is put [default: beside the envelope]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+}
+
+/// Make a pair of keys: `FILE` to sign with, `FILE.pub` for those who trust it
+#[derive(Debug, Args)]
+#[command(after_help = KEYGEN_HELP)]
+pub(crate) struct Keygen {
+    /// The file of the secret key
+    pub(crate) file: PathBuf,
 }
 
 /// Call a function once
@@ -297,8 +351,31 @@ Examples:
   envelope verify client_ltv_model
   envelope verify client_ltv_model --quick
   envelope verify ./ltv.envelope --json
+  envelope verify --trust trusted.keys client_ltv_model
 
 This runs the functions on the samples they were saved with, in a new process.";
+
+const DIFF_HELP: &str = "\
+Examples:
+  envelope diff client_ltv_model:6 client_ltv_model:7
+  envelope diff client_ltv_model ./candidate.envelope --exit-code
+  envelope diff a.envelope b.envelope --json | jq .packages
+
+This runs nothing that is in the envelopes.";
+
+const SIGN_HELP: &str = "\
+Examples:
+  envelope sign client_ltv_model:7 --key release.key
+  envelope sign ./ltv.envelope --key release.key --days 90 -o ltv.attestation
+
+The signature is over the digest of the envelope, so over every byte of it. It stands in
+`FILE.envelope.attestation`; `export` and `import` take it along. A second key adds a second one.";
+
+const KEYGEN_HELP: &str = "\
+Examples:
+  envelope keygen release.key
+  cat release.key.pub >> trusted.keys
+  ENVELOPE_TRUST=trusted.keys envelope serve client_ltv_model";
 
 const PREDICT_HELP: &str = "\
 Examples:

@@ -3,12 +3,15 @@
 mod batch;
 mod build;
 mod completion;
+mod diff;
 mod export;
 mod import;
+mod keygen;
 mod ls;
 mod predict;
 mod serve;
 mod show;
+mod sign;
 mod tag;
 mod verify;
 
@@ -26,6 +29,9 @@ pub(crate) async fn run(
         Verb::Ls(args) => unless(interrupted, ls::ls(wiring, &args)).await,
         Verb::Show(args) => unless(interrupted, show::show(wiring, &args)).await,
         Verb::Verify(args) => unless(interrupted, verify::verify(wiring, &args)).await,
+        Verb::Diff(args) => unless(interrupted, diff::diff(wiring, &args)).await,
+        Verb::Sign(args) => unless(interrupted, sign::sign(wiring, &args)).await,
+        Verb::Keygen(args) => keygen::keygen(wiring, &args),
         Verb::Predict(args) => unless(interrupted, predict::predict(wiring, &args)).await,
         // These two end in their own way: one finishes its calls, one removes its files.
         Verb::Serve(args) => serve::serve(wiring, &args).await,

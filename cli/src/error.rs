@@ -35,6 +35,18 @@ pub(crate) enum Error {
         function: String,
         reason: String,
     },
+    #[error("`{}` is not vouched for by a trusted key", path.display())]
+    Untrusted {
+        path: PathBuf,
+        source: envelope_format::Error,
+    },
+    #[error("`{}` holds no key", path.display())]
+    Key {
+        path: PathBuf,
+        source: envelope_format::InvalidKey,
+    },
+    #[error("the envelopes differ")]
+    Different,
     #[error("it is not as it was saved: {}", differences.join("; "))]
     NotReproduced { differences: Vec<String> },
     #[error("`{}`, the program that built services begin with, is not there", path.display())]
@@ -94,10 +106,26 @@ impl Error {
             Self::Input { .. } => kind("bad_input", FAILED),
             Self::Stored { .. } => kind("bad_envelope", FAILED),
             Self::NotReproduced { .. } => kind("not_reproduced", FAILED),
+            Self::Untrusted { source, .. } => kind(source.code(), NOT_ALLOWED),
+            Self::Key { .. } => kind("invalid_key", USAGE),
+            Self::Different => kind("different", FAILED),
             Self::NoStub { .. } => kind("no_service_program", FAILED),
             Self::Io { source, .. } => of_io(source),
             Self::Interrupted { signal } => kind("interrupted", 128 + signal),
         }
+    }
+
+    /// The rule of the format that an envelope breaks.
+    pub(crate) fn broken_rule(&self) -> Option<&envelope_format::Error> {
+        if let Self::Registry(registry::Error::Envelope { source, .. })
+        | Self::Untrusted { source, .. } = self
+        {
+            return Some(source);
+        }
+        if let Some(runtime::Error::Envelope { source, .. }) = self.worker() {
+            return Some(source);
+        }
+        None
     }
 
     /// What the user may do about it.
@@ -120,11 +148,17 @@ impl Error {
             Self::NoStub { .. } => {
                 Some("build it: `cargo build --release --bin envelope-service`".into())
             }
+            Self::Untrusted { .. } => Some(
+                "`envelope sign REF --key FILE` vouches for it; `--trust` and `ENVELOPE_TRUST` say whose word counts"
+                    .into(),
+            ),
+            Self::Key { .. } => Some("`envelope keygen FILE` makes a pair of keys".into()),
             Self::NotReproduced { .. } => Some(
                 "another processor or library may round differently; save it again on a machine like this one"
                     .into(),
             ),
-            Self::Stored { .. }
+            Self::Different
+            | Self::Stored { .. }
             | Self::Io { .. }
             | Self::Interrupted { .. } => None,
         }
@@ -211,7 +245,7 @@ fn of_registry(error: &registry::Error) -> Kind {
             ..
         }
         | Error::Io { source, .. } => of_io(source),
-        Error::Envelope { .. } => kind("bad_envelope", FAILED),
+        Error::Envelope { source, .. } => kind(source.code(), FAILED),
         Error::Changed { .. } => kind("file_changed", FAILED),
         Error::Tag(_) => kind("invalid_tag", USAGE),
         Error::Reference(_) => kind("invalid_reference", USAGE),
@@ -236,7 +270,7 @@ fn of_runtime(error: &runtime::Error) -> Kind {
             ..
         }
         | Error::Io { source, .. } => of_io(source),
-        Error::Envelope { .. } => kind("bad_envelope", FAILED),
+        Error::Envelope { source, .. } => kind(source.code(), FAILED),
         Error::NoSuchFunction(_) => kind("no_such_function", NOT_FOUND),
         Error::WrongInterpreter { .. } => kind("wrong_interpreter", CONFLICT),
         Error::Environment { .. } => kind("environment_failed", FAILED),

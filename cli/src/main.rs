@@ -13,6 +13,7 @@ mod rows;
 mod settings;
 mod table;
 mod terminal;
+mod trust;
 mod wiring;
 
 use std::process::ExitCode;

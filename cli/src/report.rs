@@ -20,6 +20,26 @@ struct Described<'e> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     causes: Vec<String>,
     hint: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broken: Option<Broken<'e>>,
+}
+
+/// Which rule of the format an envelope breaks, and where.
+#[derive(Debug, Serialize)]
+struct Broken<'e> {
+    rule: &'e str,
+    offset: Option<u64>,
+    member: Option<&'e str>,
+}
+
+impl<'e> Broken<'e> {
+    fn of(error: &'e envelope_format::Error) -> Option<Self> {
+        Some(Self {
+            rule: error.rule()?,
+            offset: error.offset(),
+            member: error.member(),
+        })
+    }
 }
 
 /// Tells why a command failed, on standard error.
@@ -31,6 +51,7 @@ pub(crate) fn report(terminal: &Terminal, error: &Error) {
             message: error.to_string(),
             causes: causes(error),
             hint: error.hint(),
+            broken: error.broken_rule().and_then(Broken::of),
         };
         return document(described);
     }
@@ -64,6 +85,7 @@ pub(crate) fn report_usage(message: String) {
         message,
         causes: vec![],
         hint: Some("see `--help`".into()),
+        broken: None,
     });
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Settings {
     pub(crate) path: Vec<PathBuf>,
     /// Never use the network.
     pub(crate) offline: bool,
+    /// The keys without which no envelope runs.
+    pub(crate) trust: Option<PathBuf>,
 }
 
 /// How the program speaks. Known before anything can go wrong.
@@ -166,6 +168,10 @@ impl Settings {
                 .or_else(|| uv(around.beside.as_deref(), &path)),
             path,
             offline: around.is_set("ENVELOPE_OFFLINE"),
+            trust: flags
+                .trust
+                .clone()
+                .or_else(|| around.path("ENVELOPE_TRUST")),
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::progress::Waiting;
 use crate::settings::Settings;
 use crate::terminal::Terminal;
+use crate::trust;
 
 /// What the commands work with.
 #[derive(Debug)]
@@ -59,6 +60,15 @@ impl Wiring {
             envelope: Arc::new(EnvelopeFile::open(path)?),
             version: Some(version),
         })
+    }
+
+    /// The envelope that is meant, to be run: where trust is asked for, somebody vouches for it.
+    pub(crate) async fn find_trusted(&self, reference: &str) -> Result<Found, Error> {
+        let found = self.find(reference).await?;
+        if let Some(keys) = &self.settings.trust {
+            trust::check(&found.envelope, keys, None)?;
+        }
+        Ok(found)
     }
 
     /// How environments are made real for `manifest`.

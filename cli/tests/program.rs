@@ -94,7 +94,10 @@ impl User {
         }
         let mut draft = Draft::new(manifest);
         let text = |text: &str| Content::Text(text.as_bytes().to_vec());
-        draft.add("environment/pylock.toml".parse().unwrap(), text("lock"));
+        draft.add(
+            "environment/pylock.toml".parse().unwrap(),
+            text("lock-version = \"1.0\"\n"),
+        );
         draft.add("state/functions.pkl".parse().unwrap(), text("pickle"));
         draft.add(
             "statistics.json".parse().unwrap(),
@@ -327,10 +330,13 @@ fn a_damaged_envelope_exits_with_1_and_names_the_member() {
         .rposition(|name| name == b"function.pkl\x01")
         .unwrap_or(good.len() / 2);
     flipped[at + 60] ^= 1;
-    for (bytes, named) in [(&good[..good.len() - 7], "truncated"), (&flipped, "")] {
+    for (bytes, named, code) in [
+        (&good[..good.len() - 7], "truncated", "not_an_envelope"),
+        (&flipped[..], "", "damaged_member"),
+    ] {
         fs::write(user.file("bad.envelope"), bytes).unwrap();
         for command in ["import", "verify"] {
-            let told = user.fails(&[command, "bad.envelope"], "bad_envelope", 1);
+            let told = user.fails(&[command, "bad.envelope"], code, 1);
             assert!(told.contains("cause: ") && told.contains(named), "{told}");
         }
     }

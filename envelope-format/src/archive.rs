@@ -258,11 +258,11 @@ fn get<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-fn get16(bytes: &[u8], at: usize) -> Option<u16> {
+pub(crate) fn get16(bytes: &[u8], at: usize) -> Option<u16> {
     get(bytes, at).map(u16::from_le_bytes)
 }
 
-fn get32(bytes: &[u8], at: usize) -> Option<u32> {
+pub(crate) fn get32(bytes: &[u8], at: usize) -> Option<u32> {
     get(bytes, at).map(u32::from_le_bytes)
 }
 

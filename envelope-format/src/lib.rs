@@ -14,7 +14,7 @@
 //! # fn main() -> Result<(), envelope_format::Error> {
 //! let mut draft = Draft::new(Manifest::example());
 //! for name in ["environment/pylock.toml", "state/functions.pkl"] {
-//!     draft.add(name.parse::<MemberName>()?, Content::Text(b"...".to_vec()));
+//!     draft.add(name.parse::<MemberName>()?, Content::Text(b"lock-version = \"1.0\"\n".to_vec()));
 //! }
 //! let mut bytes = Vec::new();
 //! let digest = draft.write(&mut bytes)?;
@@ -26,18 +26,24 @@
 //! ```
 
 mod archive;
+mod attestation;
+mod content;
 mod digest;
 mod error;
 pub mod limits;
+mod lock;
 mod manifest;
 mod member;
 mod read;
 mod signature;
 mod source;
+mod wheel;
 mod write;
 
+pub use attestation::{Attestation, InvalidKey, PublicKey, SecretKey, Trust};
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
+pub use lock::{Lock, Package, PackageFile, Repository};
 pub use manifest::{
     Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Proof, Sample,
     SourceCode, State,
@@ -45,5 +51,6 @@ pub use manifest::{
 pub use member::{Encoding, MemberName};
 pub use read::{Envelope, MemberRange};
 pub use signature::{DataType, Field, InvalidDataType, Rows, Shape, Signature, TimeUnit};
-pub use source::{ReadAt, Section, WriteAt};
+pub use source::{ReadAt, Section, WriteAt, open_file};
+pub use wheel::check_wheel;
 pub use write::{Buffer, Buffers, Content, Draft};

@@ -23,3 +23,27 @@ pub const MAX_FIELDS: usize = 10_000;
 
 /// Mapped members begin at a multiple of this, in bytes: the page size of the systems we run on.
 pub const PAGE_BYTES: u64 = 4096;
+
+/// Largest environment lock, in bytes: 16 MiB. A package with all its wheels takes about 10 KiB.
+pub const MAX_LOCK_BYTES: u64 = 16 << 20;
+
+/// Most packages of an environment lock.
+pub const MAX_PACKAGES: usize = 10_000;
+
+/// Longest marker of a package, in bytes: long ones nest deeply, and are parsed by recursion.
+pub const MAX_MARKER_BYTES: usize = 4096;
+
+/// Largest carried wheel, in bytes: 1 GiB. It is held in memory while it is checked.
+pub const MAX_WHEEL_BYTES: u64 = 1 << 30;
+
+/// Most files in a carried wheel. Without the ZIP64 records, which are refused there, ZIP has no more.
+pub const MAX_WHEEL_FILES: usize = 65_535;
+
+/// Most bytes that the files of a carried wheel may have together: 8 GiB.
+pub const MAX_WHEEL_CONTENT_BYTES: u64 = 8 << 30;
+
+/// Longest attestation, in bytes.
+pub const MAX_ATTESTATION_BYTES: u64 = 64 << 10;
+
+/// Most signatures of an attestation.
+pub const MAX_SIGNATURES: usize = 100;

@@ -246,7 +246,10 @@ impl Manifest {
     /// [`Error::ManifestTooLarge`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, Error> {
         let mut bytes =
-            serde_json::to_vec_pretty(self).map_err(|source| Error::ManifestSyntax { source })?;
+            serde_json::to_vec_pretty(self).map_err(|reason| Error::ManifestSyntax {
+                field: ".".to_owned(),
+                reason,
+            })?;
         bytes.push(b'\n');
         if bytes.len() as u64 > MAX_MANIFEST_BYTES {
             return Err(Error::ManifestTooLarge {
@@ -259,8 +262,7 @@ impl Manifest {
     /// Parses and validates the bytes of `manifest.json`.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         check_version(bytes)?;
-        let manifest: Self =
-            serde_json::from_slice(bytes).map_err(|source| Error::ManifestSyntax { source })?;
+        let manifest: Self = parse(bytes)?;
         // One spelling only: no duplicate keys, no other number formats, no hidden white space.
         if manifest.to_bytes()? != bytes {
             return Err(Error::ManifestNotCanonical);
@@ -285,7 +287,8 @@ impl Manifest {
             function.signature.input.check(&function.name)?;
             function.signature.output.check(&function.name)?;
         }
-        self.check_references()
+        self.check_references()?;
+        check_modules(&self.source.modules)
     }
 
     fn check_references(&self) -> Result<(), Error> {
@@ -381,8 +384,7 @@ fn check_version(bytes: &[u8]) -> Result<(), Error> {
     struct Version {
         format_version: u32,
     }
-    let Version { format_version } =
-        serde_json::from_slice(bytes).map_err(|source| Error::ManifestSyntax { source })?;
+    let Version { format_version } = parse(bytes)?;
     if format_version != FORMAT_VERSION {
         return Err(Error::FormatVersion {
             found: format_version,
@@ -390,6 +392,16 @@ fn check_version(bytes: &[u8]) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Rule 5.3, with the path of the field that breaks it.
+fn parse<'m, T: Deserialize<'m>>(bytes: &'m [u8]) -> Result<T, Error> {
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let syntax = |field: String, reason| Error::ManifestSyntax { field, reason };
+    let parsed = serde_path_to_error::deserialize(&mut json)
+        .map_err(|error| syntax(error.path().to_string(), error.into_inner()))?;
+    json.end().map_err(|error| syntax(".".to_owned(), error))?;
+    Ok(parsed)
 }
 
 /// Rule 6.1: a name can be part of a path, a URL and a tag query unchanged.
@@ -402,6 +414,15 @@ fn check_name(name: &str) -> Result<(), Error> {
         });
     }
     Ok(())
+}
+
+/// Rule 6.6: what is put on the import path is a folder of its own.
+fn check_modules(modules: &[MemberName]) -> Result<(), Error> {
+    let outside = |name: &&MemberName| !name.as_str().starts_with("modules/");
+    match modules.iter().find(outside) {
+        None => Ok(()),
+        Some(name) => Err(Error::ModulePlace { name: name.clone() }),
+    }
 }
 
 fn is_identifier(name: &str) -> bool {

@@ -5,13 +5,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use unicode_normalization::UnicodeNormalization as _;
+
 use crate::Error;
 use crate::limits::{MAX_NAME_BYTES, MAX_NAME_PART_BYTES};
 
 /// Name of a member: a relative path that means the same on every system.
 ///
-/// Rule 3: parts are separated by `/`; no part is empty, `.` or `..`, ends in a dot or a space,
-/// or holds a backslash, a colon, or a control, bidirectional or zero-width character.
+/// Rule 3: parts are separated by `/`; no part is empty, `.` or `..`, ends in a dot or a space, is
+/// the name of a device on Windows, or holds one of `\\:<>"|?*` or a control, bidirectional or
+/// zero-width character.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MemberName(String);
 
@@ -24,7 +27,14 @@ impl MemberName {
 
     /// Two names with the same key would be one file on a system that ignores case.
     pub(crate) fn fold(&self) -> String {
-        self.0.to_lowercase()
+        // Upper case first: there are letters that only share that.
+        self.0
+            .nfc()
+            .collect::<String>()
+            .to_uppercase()
+            .to_lowercase()
+            .nfc()
+            .collect()
     }
 }
 
@@ -53,6 +63,7 @@ impl FromStr for MemberName {
                 _ if part.ends_with(['.', ' ']) => {
                     return refuse("has a part ending in `.` or space");
                 }
+                _ if is_reserved(part) => return refuse("has a part that is a device on Windows"),
                 _ => {}
             }
         }
@@ -62,8 +73,25 @@ impl FromStr for MemberName {
 
 fn is_forbidden(character: char) -> bool {
     let invisible = matches!(character,
-        '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}');
-    character.is_control() || invisible || matches!(character, '\\' | ':')
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}');
+    let on_windows = matches!(character, '\\' | ':' | '<' | '>' | '"' | '|' | '?' | '*');
+    character.is_control() || invisible || on_windows
+}
+
+/// Windows opens a device for these names, whatever follows their first dot.
+fn is_reserved(part: &str) -> bool {
+    let stem = part
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_uppercase();
+    let numbered = |device: &str| {
+        let number = stem.strip_prefix(device);
+        number.is_some_and(|number| number.chars().count() == 1 && "123456789¹²³".contains(number))
+    };
+    matches!(stem.as_str(), "CON" | "PRN" | "AUX" | "NUL") || numbered("COM") || numbered("LPT")
 }
 
 impl fmt::Display for MemberName {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::archive::{Directory, END_BYTES, Entry, MAX_RECORD_BYTES};
 use crate::limits::{MAX_DEFLATED_BYTES, MAX_ENVELOPE_BYTES, MAX_MANIFEST_BYTES, MAX_MEMBERS};
 use crate::write::crc;
-use crate::{Digest, Encoding, Error, Manifest, Member, MemberName, ReadAt};
+use crate::{Digest, Encoding, Error, Manifest, Member, MemberName, ReadAt, content};
 
 /// The entry that describes the others. It is always the last, so that it can be written again
 /// without the large ones, and one read of the file's end gives all that describes it.
@@ -48,9 +48,12 @@ impl<S: ReadAt> Envelope<S> {
         let directory = read_directory(&source)?;
         let mut entries = read_entries(&source, directory)?;
         check_layout(&source, &entries, directory)?;
-        let bytes = read_manifest(&source, &mut entries)?;
-        let manifest = Manifest::from_bytes(&bytes)?;
-        check_members(&manifest.members, &entries)?;
+        let (bytes, offset) = read_manifest(&source, &mut entries)?;
+        let manifest =
+            Manifest::from_bytes(&bytes).map_err(|error| error.at(offset, Some(MANIFEST)))?;
+        check_members(&manifest.members, &entries)
+            .and_then(|()| content::check_sizes(&manifest))
+            .map_err(|error| error.at(offset, Some(MANIFEST)))?;
         Ok(Self {
             source,
             manifest,
@@ -69,17 +72,23 @@ impl<S: ReadAt> Envelope<S> {
         self.digest
     }
 
-    /// Reads a member and checks its digest.
+    /// Reads a member and checks its digest, and the rules for its content if there are any.
     ///
     /// # Errors
     /// When there is no such member, or its content is not what the manifest says.
     pub fn read(&self, name: &MemberName) -> Result<Vec<u8>, Error> {
         let (member, entry) = self.find(name)?;
+        let content = self.content(member, entry)?;
+        content::check(&self.manifest, name, &content).map_err(of(entry))?;
+        Ok(content)
+    }
+
+    fn content(&self, member: &Member, entry: &Entry) -> Result<Vec<u8>, Error> {
         let content = match entry.encoding {
             Encoding::Deflated => inflate(&self.source, entry)?,
             Encoding::Mapped => read_range(&self.source, entry.data_offset(), entry.stored_size)?,
         };
-        compare(member, Digest::of(&content))?;
+        compare(member, Digest::of(&content)).map_err(of(entry))?;
         Ok(content)
     }
 
@@ -101,7 +110,18 @@ impl<S: ReadAt> Envelope<S> {
     /// # Errors
     /// The first member that is not what the manifest says.
     pub fn verify(&self) -> Result<(), Error> {
-        self.verify_those(|_| true)
+        self.verify_mapped()?;
+        let mut installed = BTreeSet::new();
+        for (member, entry) in self.manifest.members.iter().zip(&self.entries) {
+            let name = &member.name;
+            if entry.encoding == Encoding::Deflated || content::has_rules(&self.manifest, name) {
+                let content = self.content(member, entry)?;
+                content::check(&self.manifest, name, &content)
+                    .and_then(|paths| content::add_installed(&mut installed, name, paths))
+                    .map_err(of(entry))?;
+            }
+        }
+        Ok(())
     }
 
     /// [`Envelope::verify`] for the mapped members only: the others are checked whenever they are
@@ -110,16 +130,9 @@ impl<S: ReadAt> Envelope<S> {
     /// # Errors
     /// The first mapped member that is not what the manifest says.
     pub fn verify_mapped(&self) -> Result<(), Error> {
-        self.verify_those(|encoding| encoding == Encoding::Mapped)
-    }
-
-    fn verify_those(&self, wanted: impl Fn(Encoding) -> bool) -> Result<(), Error> {
         let members = self.manifest.members.iter().zip(&self.entries);
-        for (member, entry) in members.filter(|(member, _)| wanted(member.encoding)) {
-            match entry.encoding {
-                Encoding::Deflated => compare(member, Digest::of(&inflate(&self.source, entry)?))?,
-                Encoding::Mapped => self.verify_in_chunks(member, entry)?,
-            }
+        for (member, entry) in members.filter(|(_, entry)| entry.encoding == Encoding::Mapped) {
+            self.verify_in_chunks(member, entry).map_err(of(entry))?;
         }
         Ok(())
     }
@@ -169,8 +182,15 @@ fn read_directory(source: &impl ReadAt) -> Result<Directory, Error> {
     }
     let end = length.checked_sub(END_BYTES).ok_or(Error::NotAnEnvelope {
         reason: "it is too short",
-    })?;
-    let directory = Directory::parse(&read_range(source, end, END_BYTES)?, length)?;
+    });
+    let end = end.map_err(|error| error.at(length, None))?;
+    let records = read_range(source, end, END_BYTES)?;
+    Directory::parse(&records, length)
+        .and_then(check_directory)
+        .map_err(|error| error.at(end, None))
+}
+
+fn check_directory(directory: Directory) -> Result<Directory, Error> {
     if directory.count > MAX_MEMBERS {
         return Err(Error::TooManyMembers {
             count: directory.count,
@@ -193,22 +213,26 @@ fn read_entries(source: &impl ReadAt, directory: Directory) -> Result<Vec<Entry>
     let mut entries: Vec<Entry> = vec![];
     let mut seen = BTreeSet::new();
     for index in 0..usize::try_from(directory.count).unwrap_or(0) {
-        let (entry, tail) = Entry::parse(rest, index)?;
+        let at = directory.offset + (bytes.len() - rest.len()) as u64;
+        let (entry, tail) = Entry::parse(rest, index).map_err(|error| error.at(at, None))?;
         if !seen.insert(entry.name.fold()) {
-            return Err(Error::DuplicateMember { name: entry.name });
+            let member = entry.name.to_string();
+            let error = Error::DuplicateMember { name: entry.name };
+            return Err(error.at(at, Some(&member)));
         }
         entries.push(entry);
         rest = tail;
     }
-    check_folders(&seen)?;
+    let located = |error: Error| error.at(directory.offset, None);
+    check_folders(&seen).map_err(located)?;
     match (rest, entries.last()) {
         ([], Some(last)) if last.name.as_str() == MANIFEST => Ok(entries),
-        ([], _) => Err(Error::NotAnEnvelope {
+        ([], _) => Err(located(Error::NotAnEnvelope {
             reason: "its last entry is not `manifest.json`",
-        }),
-        _ => Err(Error::NotAnEnvelope {
+        })),
+        _ => Err(located(Error::NotAnEnvelope {
             reason: "there are bytes after the directory",
-        }),
+        })),
     }
 }
 
@@ -231,64 +255,67 @@ fn check_layout(
     entries: &[Entry],
     directory: Directory,
 ) -> Result<(), Error> {
+    let misplaced = |index, expected, found| {
+        let error = Error::Layout {
+            index,
+            expected,
+            found,
+        };
+        Err(error.at(found, None))
+    };
     let mut expected = 0;
     for (index, entry) in entries.iter().enumerate() {
+        let wrong =
+            |what| Error::Header { index, what }.at(entry.offset, Some(entry.name.as_str()));
         if entry.offset != expected {
-            return Err(Error::Layout {
-                index,
-                expected,
-                found: entry.offset,
-            });
+            return misplaced(index, expected, entry.offset);
         }
-        expected = entry.end().ok_or(Error::Header {
-            index,
-            what: "size",
-        })?;
+        expected = entry.end().ok_or_else(|| wrong("size"))?;
         if expected > directory.offset {
-            return Err(Error::Layout {
-                index: index + 1,
-                expected,
-                found: directory.offset,
-            });
+            return misplaced(index + 1, expected, directory.offset);
         }
         let header = entry.local_header();
         if read_range(source, entry.offset, header.len() as u64)? != header {
-            return Err(Error::Header {
-                index,
-                what: "field before its bytes",
-            });
+            return Err(wrong("field before its bytes"));
         }
     }
     if expected != directory.offset {
-        return Err(Error::Layout {
-            index: entries.len(),
-            expected,
-            found: directory.offset,
-        });
+        return misplaced(entries.len(), expected, directory.offset);
     }
     Ok(())
 }
 
-/// Rule 5.1, before anything is inflated. Takes the manifest's entry away.
-fn read_manifest(source: &impl ReadAt, entries: &mut Vec<Entry>) -> Result<Vec<u8>, Error> {
+/// Rule 5.1, before anything is inflated. Takes the manifest's entry away; gives its content, and
+/// where it is.
+fn read_manifest(source: &impl ReadAt, entries: &mut Vec<Entry>) -> Result<(Vec<u8>, u64), Error> {
     let Some(entry) = entries.pop() else {
         unreachable!("`read_entries` has seen the last one");
     };
     if entry.encoding != Encoding::Deflated {
-        return Err(Error::Header {
-            index: entries.len(),
-            what: "compression method",
-        });
+        let index = entries.len();
+        let what = "compression method";
+        return Err(of(&entry)(Error::Header { index, what }));
     }
     if entry.size > MAX_MANIFEST_BYTES {
-        return Err(Error::ManifestTooLarge { size: entry.size });
+        return Err(of(&entry)(Error::ManifestTooLarge { size: entry.size }));
     }
-    inflate(source, &entry)
+    Ok((inflate(source, &entry)?, entry.data_offset()))
+}
+
+/// Says that an error is about the content of an entry.
+fn of(entry: &Entry) -> impl Fn(Error) -> Error {
+    |error| error.at(entry.data_offset(), Some(entry.name.as_str()))
 }
 
 /// Rules 4.1 and 4.4.
 fn check_members(members: &[Member], entries: &[Entry]) -> Result<(), Error> {
-    let differ = |index, reason| Err(Error::MemberList { index, reason });
+    let differ = |index: usize, reason| {
+        let error = Error::MemberList { index, reason };
+        Err(match entries.get(index) {
+            Some(entry) => error.at(entry.offset, Some(entry.name.as_str())),
+            None => error,
+        })
+    };
     if members.len() != entries.len() {
         return differ(
             members.len().min(entries.len()),
@@ -311,11 +338,11 @@ fn check_members(members: &[Member], entries: &[Entry]) -> Result<(), Error> {
         }
         is_after_deflated = member.encoding == Encoding::Deflated;
         if member.encoding == Encoding::Deflated && member.size > MAX_DEFLATED_BYTES {
-            return Err(Error::MemberTooLarge {
+            return Err(of(entry)(Error::MemberTooLarge {
                 name: member.name.clone(),
                 size: member.size,
                 limit: MAX_DEFLATED_BYTES,
-            });
+            }));
         }
     }
     Ok(())
@@ -323,6 +350,17 @@ fn check_members(members: &[Member], entries: &[Entry]) -> Result<(), Error> {
 
 /// Rules 2.3 and 4.3. Never holds more than the declared size, whatever the stream expands to.
 fn inflate(source: &impl ReadAt, entry: &Entry) -> Result<Vec<u8>, Error> {
+    inflated(source, entry).map_err(of(entry))
+}
+
+fn inflated(source: &impl ReadAt, entry: &Entry) -> Result<Vec<u8>, Error> {
+    // Before it is read: no compressor makes more of less, but a sparse file costs nothing.
+    if entry.stored_size > entry.size + entry.size / 8 + 64 {
+        return Err(Error::Inflate {
+            name: entry.name.clone(),
+            expected: entry.size,
+        });
+    }
     let stored = read_range(source, entry.data_offset(), entry.stored_size)?;
     if crc(&stored) != entry.stored_crc {
         return Err(Error::Damaged {

@@ -1,8 +1,11 @@
 //! Where the bytes of an envelope are.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt as _, OpenOptionsExt as _};
+use std::path::Path;
+
+use crate::Error;
 
 /// Bytes that can be read at any position, by any number of readers at once.
 pub trait ReadAt {
@@ -42,6 +45,32 @@ impl ReadAt for Vec<u8> {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         self.as_slice().read_at(buffer, offset)
     }
+}
+
+/// Opens a file to be read as an envelope. Rule 1.4: other things than regular files may never end,
+/// or wait for somebody to write.
+///
+/// # Errors
+/// [`Error::NotRegular`], or what the operating system says.
+pub fn open_file(path: &Path) -> Result<File, Error> {
+    // Opening a pipe waits for its writer, unless it is told not to.
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = File::options().read(true).custom_flags(flags).open(path);
+    // A socket cannot even be opened, and some devices not without their hardware.
+    let kind = match &file {
+        Ok(file) => file.metadata()?.file_type(),
+        Err(_) => fs::metadata(path)?.file_type(),
+    };
+    if kind.is_file() {
+        return Ok(file?);
+    }
+    let found = match () {
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(Error::NotRegular { found })
 }
 
 impl ReadAt for File {

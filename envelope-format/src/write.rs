@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::archive::{Directory, Entry};
 use crate::limits::{MAX_DEFLATED_BYTES, MAX_MEMBERS};
 use crate::read::{MANIFEST, check_folders};
-use crate::{Digest, Encoding, Error, Manifest, Member, MemberName, WriteAt};
+use crate::{Digest, Encoding, Error, Manifest, Member, MemberName, WriteAt, content};
 
 /// An envelope that is being put together in memory.
 #[derive(Debug)]
@@ -315,6 +315,10 @@ impl<'o, W: Write> Writer<'o, W> {
         };
         manifest.check()?;
         check_names(&manifest.members)?;
+        content::check_sizes(&manifest)?;
+        for (name, content) in texts {
+            content::check(&manifest, name, content)?;
+        }
         let manifest = manifest.to_bytes()?;
         self.entry(MANIFEST.parse()?, &manifest, Encoding::Deflated)?;
         self.directory()?;

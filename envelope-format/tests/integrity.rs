@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::Read as _;
 
 use envelope_format::{Buffers, Content, Draft, Envelope, Error, Manifest};
-use forge::Forge;
+use forge::{Forge, LOCK};
 use proptest::prelude::*;
 
 fn is_good(bytes: Vec<u8>) -> bool {
@@ -47,7 +47,7 @@ fn every_truncation_is_noticed() {
 fn draft(members: &[(String, Vec<u8>, bool)]) -> Vec<u8> {
     let mut draft = Draft::new(Manifest::example());
     for name in ["environment/pylock.toml", "state/functions.pkl"] {
-        draft.add(name.parse().unwrap(), Content::Text(b"x".to_vec()));
+        draft.add(name.parse().unwrap(), Content::Text(LOCK.to_vec()));
     }
     for (name, content, mapped) in members {
         let content = if *mapped {
@@ -74,7 +74,7 @@ fn piecewise(members: &[(String, Vec<u8>, bool)], size: usize) -> Vec<u8> {
         buffer.finish().unwrap();
     }
     let fixed =
-        ["environment/pylock.toml", "state/functions.pkl"].map(|name| (name, b"x".to_vec()));
+        ["environment/pylock.toml", "state/functions.pkl"].map(|name| (name, LOCK.to_vec()));
     let texts = members.iter().filter(|(_, _, mapped)| !*mapped);
     let texts = texts.map(|(name, content, _)| (name.as_str(), content.clone()));
     let texts: Vec<_> = fixed

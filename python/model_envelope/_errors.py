@@ -45,7 +45,7 @@ class NotServable(EnvelopeError):
 
 
 class BadEnvelope(EnvelopeError):
-    """A file is not an envelope, or was damaged."""
+    """A file is not an envelope, or was damaged. `code` says which rule of the format it breaks."""
 
     code = "bad_envelope"
 
@@ -76,6 +76,13 @@ _BY_CODE: dict[str, type[EnvelopeError]] = {
 }
 
 
-def from_code(code: str, message: str, *, hint: str = "", details: str = "") -> EnvelopeError:
-    """The exception for a code of the native module."""
-    return _BY_CODE.get(code, EnvelopeError)(message, hint=hint, details=details)
+def from_code(
+    code: str, message: str, *, hint: str = "", details: str = "", exactly: str = ""
+) -> EnvelopeError:
+    """The exception for a code of the native module.
+
+    `exactly` is the rule of the format that an envelope breaks, which becomes the code.
+    """
+    error = _BY_CODE.get(code, EnvelopeError)(message, hint=hint, details=details)
+    error.code = exactly or code
+    return error

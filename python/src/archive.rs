@@ -89,7 +89,9 @@ pub(crate) fn mapped_members(
 /// Opens an envelope; gives its manifest as JSON, and its digest. Runs nothing that is in it.
 #[pyfunction]
 pub(crate) fn open_envelope(py: Python<'_>, path: PathBuf) -> PyResult<(String, String)> {
-    let envelope = Envelope::open(File::open(path)?).map_err(|error| fault::format(py, &error))?;
+    let envelope = envelope_format::open_file(&path)
+        .and_then(Envelope::open)
+        .map_err(|error| fault::format(py, &error))?;
     let manifest = serde_json::to_string(envelope.manifest()).map_err(std::io::Error::from)?;
     Ok((manifest, envelope.digest().to_string()))
 }
@@ -103,7 +105,7 @@ pub(crate) fn read_member<'py>(
 ) -> PyResult<Bound<'py, PyBytes>> {
     let read = || {
         let name: MemberName = name.parse()?;
-        Envelope::open(File::open(path)?)?.read(&name)
+        Envelope::open(envelope_format::open_file(&path)?)?.read(&name)
     };
     let content = read().map_err(|error: envelope_format::Error| fault::format(py, &error))?;
     Ok(PyBytes::new(py, &content))

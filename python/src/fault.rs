@@ -12,6 +12,8 @@ pub(crate) struct Fault {
     message: String,
     hint: String,
     details: String,
+    /// The code of a broken rule of the format; `code` is the one of the exception's class.
+    exactly: &'static str,
 }
 
 impl Fault {
@@ -21,6 +23,11 @@ impl Fault {
             message,
             ..Self::default()
         }
+    }
+
+    fn exactly(mut self, error: &envelope_format::Error) -> Self {
+        self.exactly = error.code();
+        self
     }
 
     fn hint(mut self, hint: &str) -> Self {
@@ -40,6 +47,7 @@ pub(crate) fn raise(py: Python<'_>, fault: &Fault) -> PyErr {
         let options = PyDict::new(py);
         options.set_item("hint", &fault.hint)?;
         options.set_item("details", &fault.details)?;
+        options.set_item("exactly", fault.exactly)?;
         let make = py.import("model_envelope._errors")?.getattr("from_code")?;
         make.call((fault.code, &fault.message), Some(&options))
     };
@@ -47,7 +55,7 @@ pub(crate) fn raise(py: Python<'_>, fault: &Fault) -> PyErr {
 }
 
 pub(crate) fn format(py: Python<'_>, error: &envelope_format::Error) -> PyErr {
-    raise(py, &Fault::new("bad_envelope", chain(error)))
+    raise(py, &Fault::new("bad_envelope", chain(error)).exactly(error))
 }
 
 pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
@@ -60,7 +68,7 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
         reason = "the rest is not the caller's to mend"
     )]
     let fault = match error {
-        Error::Envelope { .. } => fault("bad_envelope"),
+        Error::Envelope { source, .. } => fault("bad_envelope").exactly(source),
         Error::NoSuchFunction(_) => fault("not_found"),
         Error::WrongInterpreter { .. } => fault("environment_mismatch")
             .hint("install that interpreter, for example with `uv python install`"),
@@ -96,7 +104,11 @@ pub(crate) fn registry(py: Python<'_>, error: &registry::Error) -> PyErr {
         _ => "failed",
     };
     let hint = error.hint().unwrap_or_default();
-    raise(py, &Fault::new(code, chain(error)).hint(&hint))
+    let fault = Fault::new(code, chain(error)).hint(&hint);
+    if let Error::Envelope { source, .. } = error {
+        return raise(py, &fault.exactly(source));
+    }
+    raise(py, &fault)
 }
 
 /// The message of an error and of its causes.

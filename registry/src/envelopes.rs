@@ -48,15 +48,16 @@ impl VerifiedFile {
     }
 
     fn verify(path: PathBuf) -> Result<Self, Error> {
-        let open = || {
-            let file = File::open(&path)?;
-            Ok((state(&file)?, file.try_clone()?, file))
+        let broken = |error| match error {
+            envelope_format::Error::Io { source } => reading(&path, source),
+            source => Error::Envelope {
+                path: path.clone(),
+                source,
+            },
         };
-        let (state, copy, file) = open().map_err(|source| reading(&path, source))?;
-        let broken = |source| Error::Envelope {
-            path: path.clone(),
-            source,
-        };
+        let file = envelope_format::open_file(&path).map_err(broken)?;
+        let copied = || Ok((state(&file)?, file.try_clone()?));
+        let (state, copy) = copied().map_err(|source| reading(&path, source))?;
         let envelope = Envelope::open(copy).map_err(broken)?;
         envelope.verify().map_err(broken)?;
         let (manifest, digest) = (envelope.manifest().clone(), envelope.digest());

@@ -262,7 +262,10 @@ mod tests {
         let file = folder.path().join("a.envelope");
         let mut draft = Draft::new(Manifest::example());
         for member in ["environment/pylock.toml", "state/functions.pkl"] {
-            draft.add(member.parse().unwrap(), Content::Text(vec![]));
+            draft.add(
+                member.parse().unwrap(),
+                Content::Text(b"lock-version = \"1.0\"\n".to_vec()),
+            );
         }
         draft
             .write(&mut std::fs::File::create(&file).unwrap())

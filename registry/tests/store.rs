@@ -52,7 +52,10 @@ impl Stack {
         };
         let mut draft = Draft::new(manifest);
         for member in ["environment/pylock.toml", "state/functions.pkl"] {
-            draft.add(member.parse().unwrap(), Content::Text(b"...".to_vec()));
+            draft.add(
+                member.parse().unwrap(),
+                Content::Text(b"lock-version = \"1.0\"\n".to_vec()),
+            );
         }
         let mut bytes = vec![];
         let digest = draft.write(&mut bytes).unwrap();

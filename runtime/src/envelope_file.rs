@@ -152,7 +152,13 @@ fn state(path: &Path) -> std::io::Result<String> {
 }
 
 fn open(path: &Path) -> Result<File, Error> {
-    File::open(path).map_err(|source| reading(path, source))
+    envelope_format::open_file(path).map_err(|error| match error {
+        envelope_format::Error::Io { source } => reading(path, source),
+        source => Error::Envelope {
+            path: path.to_owned(),
+            source,
+        },
+    })
 }
 
 fn reading(path: &Path, source: std::io::Error) -> Error {

@@ -308,7 +308,9 @@ fn runtime_case(error: &runtime::Error) -> (StatusCode, &'static str) {
         runtime::Error::Start { .. } => (StatusCode::SERVICE_UNAVAILABLE, "worker_did_not_start"),
         runtime::Error::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
         runtime::Error::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
-        runtime::Error::Envelope { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "bad_envelope"),
+        runtime::Error::Envelope { source, .. } => {
+            (StatusCode::INTERNAL_SERVER_ERROR, source.code())
+        }
         runtime::Error::WrongInterpreter { .. } => {
             (StatusCode::INTERNAL_SERVER_ERROR, "wrong_interpreter")
         }

@@ -9,12 +9,14 @@ use tempfile::NamedTempFile;
 use crate::args::Export;
 use crate::error::Error;
 use crate::rows::readable_by_all;
+use crate::trust;
 use crate::wiring::Wiring;
 
 pub(crate) async fn export(wiring: &Wiring, args: &Export) -> Result<(), Error> {
     let found = wiring.find(&args.envelope.reference).await?;
     found.envelope.verify()?;
     copy(&found.envelope, &args.file)?;
+    trust::take_along(found.envelope.path(), &args.file, found.envelope.digest())?;
     let digest = found.envelope.digest();
     if wiring.terminal.json() {
         return wiring

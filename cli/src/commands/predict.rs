@@ -28,7 +28,7 @@ enum Source {
 pub(crate) async fn predict(wiring: &Wiring, args: &Predict) -> Result<(), Error> {
     let source = source(&args.input)?;
     let deadline = Duration::from_secs(args.timeout.get());
-    let found = wiring.find(&args.envelope.reference).await?;
+    let found = wiring.find_trusted(&args.envelope.reference).await?;
     let function = found.envelope.function(args.function.as_deref())?;
     let takes = function.signature.input.clone();
     let rows = blocking(move || read(source, &takes)).await?;

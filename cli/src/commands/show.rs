@@ -1,6 +1,6 @@
 //! `envelope show`: what is in an envelope. Runs none of it.
 
-mod statistics;
+pub(super) mod statistics;
 
 use std::collections::BTreeMap;
 

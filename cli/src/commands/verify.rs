@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use envelope_format::{Certificate, Equality, Function, Sample};
+use envelope_format::{Certificate, Equality, Function, PublicKey, Sample};
 use runtime::{EnvelopeFile, Runtime, Trials};
 use serde::Serialize;
 
@@ -14,6 +14,7 @@ use crate::error::Error;
 use crate::progress::Waiting;
 use crate::rows;
 use crate::terminal::{Look, Terminal};
+use crate::trust;
 use crate::wiring::Wiring;
 
 /// As long as the proof at save time had for one call.
@@ -23,6 +24,9 @@ const CALL_DEADLINE: Duration = Duration::from_secs(600);
 #[derive(Debug, Serialize)]
 struct Verified {
     digest: envelope_format::Digest,
+    /// The trusted keys that vouch for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted: Vec<PublicKey>,
     members: usize,
     /// Interpreter of the environment, as it was made real here.
     python: String,
@@ -46,11 +50,19 @@ struct VerifiedFunction {
 pub(crate) async fn verify(wiring: &Wiring, args: &Verify) -> Result<(), Error> {
     let found = wiring.find(&args.envelope.reference).await?;
     let envelope = &found.envelope;
-    envelope.verify()?;
+    // Before anything of it is unpickled.
+    let trusted = match &wiring.settings.trust {
+        Some(keys) => trust::check(envelope, keys, args.attestation.as_deref())?,
+        None => {
+            envelope.verify()?;
+            vec![]
+        }
+    };
     let manifest = envelope.manifest();
     let terminal = &wiring.terminal;
     let mut verified = Verified {
         digest: envelope.digest(),
+        trusted,
         // One more than the manifest lists: itself.
         members: manifest.members.len() + 1,
         python: manifest.environment.python.version.clone(),
@@ -63,6 +75,9 @@ pub(crate) async fn verify(wiring: &Wiring, args: &Verify) -> Result<(), Error> 
         "{} members have the digests they were saved with",
         verified.members
     ))?;
+    for key in &verified.trusted {
+        report.good(&format!("{key} vouches for it"))?;
+    }
     let waiting = Waiting::new(terminal);
     let runtime = wiring.start(envelope, 1..=1, &waiting).await?;
     waiting.end();

@@ -16,7 +16,10 @@ impl Bench {
         };
         let mut draft = Draft::new(Manifest::example());
         for name in ["environment/pylock.toml", "state/functions.pkl"] {
-            draft.add(name.parse().unwrap(), Content::Text(b"...".to_vec()));
+            draft.add(
+                name.parse().unwrap(),
+                Content::Text(b"lock-version = \"1.0\"\n".to_vec()),
+            );
         }
         draft
             .write(&mut File::create(bench.path("envelope")).unwrap())
