@@ -394,7 +394,9 @@ fn a_function_that_is_not_there_exits_with_3() {
 fn rows_that_do_not_fit_are_refused_before_any_python_starts() {
     let user = User::with_models();
     let refused = |input: &str| user.fails(&["predict", "ltv", "-i", input], "bad_input", 1);
-    assert!(refused("x=abc").contains("row 0, column `x`: wrong type, expected float64, got \"abc\""));
+    assert!(
+        refused("x=abc").contains("row 0, column `x`: wrong type, expected float64, got \"abc\"")
+    );
     assert!(refused("y=1").contains("column `x`: missing column"));
     fs::write(user.file("rows.json"), "[{\"x\": NaN}]").unwrap();
     assert!(refused("@rows.json").contains("hint: "));

@@ -39,8 +39,8 @@ mod write;
 pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use manifest::{
-    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Parameter,
-    Sample, SourceCode,
+    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Parameter, Sample,
+    SourceCode,
 };
 pub use member::{Encoding, MemberName};
 pub use read::{Envelope, MemberRange};

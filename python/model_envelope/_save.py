@@ -23,7 +23,7 @@ from ._settings import Settings, settings
 SAMPLE_ROWS = 256
 """Rows of the input that are carried in the envelope as its sample."""
 
-LIBRARIES = {"pandas", "polars", "pyarrow", "numpy"}
+LIBRARIES = {"pandas", "polars", "pyarrow", "numpy", "torch"}
 """Libraries whose objects functions take and give."""
 
 
@@ -166,7 +166,7 @@ def _describe(query_function: Callable[..., Any], api_input: Any, api_output: An
     rows = _native.conversions()
     parameter = rows.parameter_name(query_function)
     try:
-        takes, everything = rows.describe(api_input, parameter)
+        takes, everything = rows.describe(api_input, parameter, names=rows.parameter_names(query_function))
     except rows.Unsupported as error:
         raise InvalidInput(f"`api_input` cannot be carried: {error}") from None
     _check_learned(everything, takes)
@@ -187,22 +187,20 @@ def _describe(query_function: Callable[..., Any], api_input: Any, api_output: An
 def _check_learned(everything: _native.Batch, takes: dict[str, Any]) -> None:
     if everything.num_rows == 0:
         raise InvalidInput("`api_input` has no rows", hint="pass at least one row; some hundred are better")
-    for field in takes["fields"]:
-        if "null" in field["type"]:
-            raise InvalidInput(
-                f"all values of `{field['name']}` are missing: its type cannot be learned",
-                hint="pass rows in which it has a value, or drop it",
-            )
+    for name in _native.conversions().unlearned(takes):
+        raise InvalidInput(
+            f"all values of `{name}` are missing: its type cannot be learned",
+            hint="pass rows in which it has a value, or drop it",
+        )
 
 
 def _check_given(name: str, gives: dict[str, Any]) -> None:
-    for field in gives["fields"]:
-        if "null" in field["type"]:
-            what = "gives None" if gives["shape"] == "scalar" else f"gives no value in `{field['name']}`"
-            raise NotServable(
-                f"`{name}` {what} for its sample: the type of its output cannot be learned",
-                hint="does it `return` its result? If so, pass an `api_input` for which it gives a value",
-            )
+    for column in _native.conversions().unlearned(gives):
+        what = "gives None" if gives["shape"] == "scalar" else f"gives no value in `{column}`"
+        raise NotServable(
+            f"`{name}` {what} for its sample: the type of its output cannot be learned",
+            hint="does it `return` its result? If so, pass an `api_input` for which it gives a value",
+        )
 
 
 def _sample_indices(rows: int) -> list[int]:
