@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from . import _capture, _lock, _native, _prove
+from . import _capture, _definition, _lock, _native, _prove
 from ._envelope import Envelope, open_stored
 from ._errors import EnvelopeError, InvalidInput, NotServable
 from ._settings import Settings, settings
@@ -50,8 +50,11 @@ def save_model(
         name: 1 to 128 letters, digits, `.`, `_`, `-`.
         description: For people.
         tags: Text to text, for finding it again.
-        api_input: A pandas, polars or pyarrow table, a numpy array of one or two dimensions, a
-            dict of columns, a list of dicts or values, a dict of keyword arguments, or one value.
+        api_input: A pandas, polars or pyarrow table, a numpy array or a torch tensor (one row for
+            each index of the first dimension), a dict of columns, a list of dicts or values, a
+            tuple of columns, a dict of keyword arguments, one value, or several positional
+            arguments as `("args", first, second)`. Whatever would not come back exactly as it was
+            is refused.
         api_output: What the function gives for `api_input`, if that is known. It is checked.
         modules: Custom modules (names, paths, modules) that cannot be seen from the function.
         requirements: Packages that cannot be seen from the function, as pip writes them, or the
@@ -83,6 +86,7 @@ class _Function:
 
     name: str
     doc: str
+    parameters: list[dict[str, str]]
     takes: dict[str, Any]
     gives: dict[str, Any]
     sample: _native.Batch
@@ -181,7 +185,8 @@ def _describe(query_function: Callable[..., Any], api_input: Any, api_output: An
     if api_output is not None:
         _check_output(rows, api_output, gives, _run(query_function, everything, takes, rows))
     statistics = _statistics(everything, output)
-    return _Function(name, _doc(query_function), takes, gives, sample, output, statistics)
+    parameters = _definition.parameters(query_function)
+    return _Function(name, _doc(query_function), parameters, takes, gives, sample, output, statistics)
 
 
 def _check_learned(everything: _native.Batch, takes: dict[str, Any]) -> None:
@@ -377,6 +382,7 @@ class _Proof:
         described = {
             "name": function.name,
             "doc": function.doc,
+            "parameters": function.parameters,
             "signature": {"input": function.takes, "output": function.gives},
             "pickle": f"{folder}/function.pkl",
             "buffers": buffers,

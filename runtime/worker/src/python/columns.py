@@ -34,6 +34,8 @@ PLAIN = {
 # pandas types of numbers with a mask of missing ones, and what is under the mask.
 MASKED = {f"{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)}
 MASKED |= {"Float32": "float32", "Float64": "float64", "boolean": "bool"}
+# Names of the types of numpy and torch that are arrays.
+ARRAYS = ("ndarray", "Tensor", "Parameter")
 # What to do about pandas types that have no counterpart.
 INSTEAD = {
     "period": "use `.dt.to_timestamp()`, or `.astype(str)`",
@@ -112,7 +114,7 @@ def is_value(value):
 
 def is_array(value):
     """A numpy array or a torch tensor."""
-    return type(value).__name__ in ("ndarray", "Tensor", "Parameter") and hasattr(value, "ndim")
+    return type(value).__name__ in ARRAYS and hasattr(value, "ndim")
 
 
 def is_kept(value):

@@ -83,11 +83,12 @@ def _as_dicts(value):
 
 
 def _has_fields(value):
-    return hasattr(value, "__dataclass_fields__") or (isinstance(value, tuple) and hasattr(value, "_asdict"))
+    kind = type(value)  # asking the object itself is slow where it makes up attributes
+    return hasattr(kind, "__dataclass_fields__") or (isinstance(value, tuple) and hasattr(kind, "_asdict"))
 
 
 def _as_dict(value):
-    if not _has_fields(value) or isinstance(value, type):
+    if not _has_fields(value):
         return value
     if isinstance(value, tuple):
         return value._asdict()
@@ -232,7 +233,7 @@ def _columns(value, name, output):
         return _pandas_columns(value, name)
     if library in ("polars", "pyarrow"):
         return tables.columns_of(value, name, f"{library}.{kind}")
-    if library in ("numpy", "torch") and columns.is_array(value) and value.ndim:
+    if kind in columns.ARRAYS and library in ("numpy", "torch") and value.ndim:
         return _array_columns(value, name, library)
     if isinstance(value, dict):
         return _dict_columns(value, output)
@@ -280,8 +281,9 @@ def _array_columns(value, name, library):
     if value.ndim == 2:
         found = [columns.from_array(f"{name}{i}", value[:, i]) for i in range(value.shape[1])]
         return f"{library}.matrix", found
-    several = "ndarray" if library == "numpy" else "Tensor"
-    return f"{library}.{'vector' if value.ndim == 1 else several}", [columns.from_array(name, value)]
+    if value.ndim == 1:
+        return f"{library}.vector", [columns.from_array(name, value)]
+    return ("numpy.ndarray" if library == "numpy" else "torch.Tensor"), [columns.from_array(name, value)]
 
 
 def _dict_columns(value, output):

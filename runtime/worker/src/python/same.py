@@ -99,12 +99,13 @@ def _same_number(one, other):
 
 
 def _same_moment(one, other):
-    """The zone counts by its name: every library has objects of its own for it."""
-    if one != other or getattr(one, "fold", 0) != getattr(other, "fold", 0):
-        return False
+    """The zone counts by its distance: every library has objects of its own for it. With one, that
+    says all there is about the hour that comes twice a year; without, only `fold` does."""
     offsets = [value.utcoffset() for value in (one, other)]
     units = [getattr(value, "unit", None) for value in (one, other)]
-    return offsets[0] == offsets[1] and units[0] == units[1]
+    if one != other or offsets[0] != offsets[1] or units[0] != units[1]:
+        return False
+    return offsets[0] is not None or getattr(one, "fold", 0) == getattr(other, "fold", 0)
 
 
 # === arrays and tables
