@@ -85,7 +85,9 @@ fn delta_type(from: &DataType) -> Option<DataType> {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => None,
         DataType::Timestamp(_, zone) => Some(microseconds(zone.is_some())),
         DataType::Decimal128(_, scale) if *scale >= 0 => Some(from.clone()),
-        DataType::List(item) => Some(DataType::List(nested(item)?)),
+        DataType::List(item) | DataType::FixedSizeList(item, _) => {
+            Some(DataType::List(nested(item)?))
+        }
         DataType::Struct(fields) => Some(DataType::Struct(
             fields.iter().map(nested).collect::<Option<Fields>>()?,
         )),
@@ -169,6 +171,11 @@ mod tests {
                 DataType::new_list(DataType::UInt16, true),
                 DataType::new_list(DataType::Int32, true),
             ),
+            (
+                DataType::new_fixed_size_list(DataType::Float16, 3, true),
+                DataType::new_list(DataType::Float32, true),
+            ),
+            (DataType::Decimal128(10, 2), DataType::Decimal128(10, 2)),
         ];
         for (from, to) in cases {
             let schema = written(&schema_of(&[("x", from.clone(), false)]), Format::Delta).unwrap();
@@ -183,6 +190,7 @@ mod tests {
             DataType::UInt64,
             DataType::Null,
             DataType::Duration(TimeUnit::Second),
+            DataType::Time64(TimeUnit::Microsecond),
             nested,
         ] {
             let error =

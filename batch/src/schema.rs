@@ -149,8 +149,9 @@ fn check_distinct(mapped: &[FieldRef], keep: &[String]) -> Result<(), Error> {
 /// Everything that is not listed here is refused: nothing is coerced silently.
 pub(crate) fn lossless(found: &DataType, expected: &DataType) -> bool {
     use DataType::{
-        Binary, BinaryView, Dictionary, Duration, FixedSizeBinary, FixedSizeList, LargeBinary,
-        LargeList, LargeUtf8, List, Null, Timestamp, Utf8, Utf8View,
+        Binary, BinaryView, Decimal128, Dictionary, Duration, FixedSizeBinary, FixedSizeList,
+        LargeBinary, LargeList, LargeUtf8, List, Null, Struct, Time32, Time64, Timestamp, Utf8,
+        Utf8View,
     };
     if let (Some(found), Some(expected)) = (Number::of(found), Number::of(expected)) {
         return found.fits(expected);
@@ -168,6 +169,24 @@ pub(crate) fn lossless(found: &DataType, expected: &DataType) -> bool {
         (Timestamp(from, Some(_)), Timestamp(to, Some(_))) => finer(*from, *to),
         (List(from) | LargeList(from) | FixedSizeList(from, _), List(to)) => {
             lossless(from.data_type(), to.data_type())
+        }
+        // Tables know no lists of fixed length, or forget them: a list of another one stops the job.
+        (List(from) | LargeList(from), FixedSizeList(to, _)) => {
+            lossless(from.data_type(), to.data_type())
+        }
+        (FixedSizeList(from, length), FixedSizeList(to, wanted)) => {
+            length == wanted && lossless(from.data_type(), to.data_type())
+        }
+        (Struct(from), Struct(to)) => {
+            from.len() == to.len()
+                && from.iter().zip(to).all(|(from, to)| {
+                    from.name() == to.name() && lossless(from.data_type(), to.data_type())
+                })
+        }
+        (Time32(from) | Time64(from), Time32(to) | Time64(to)) => finer(*from, *to),
+        (Decimal128(precision, scale), Decimal128(wider, finer)) => {
+            let whole = |precision: u8, scale: i8| i16::from(precision) - i16::from(scale);
+            scale <= finer && whole(*precision, *scale) <= whole(*wider, *finer)
         }
         _ => false,
     }
@@ -243,8 +262,10 @@ fn plain(data_type: &DataType) -> DataType {
         DataType::List(item)
         | DataType::LargeList(item)
         | DataType::ListView(item)
-        | DataType::LargeListView(item)
-        | DataType::FixedSizeList(item, _) => DataType::List(Arc::new(plain_field(item))),
+        | DataType::LargeListView(item) => DataType::List(Arc::new(plain_field(item))),
+        DataType::FixedSizeList(item, length) => {
+            DataType::FixedSizeList(Arc::new(plain_field(item)), *length)
+        }
         DataType::Struct(fields) => {
             DataType::Struct(fields.iter().map(|field| plain_field(field)).collect())
         }
@@ -312,6 +333,9 @@ fn same_type(one: &DataType, other: &DataType) -> bool {
         (DataType::List(one), DataType::List(other)) => {
             same_type(one.data_type(), other.data_type())
         }
+        (DataType::FixedSizeList(one, length), DataType::FixedSizeList(other, wanted)) => {
+            length == wanted && same_type(one.data_type(), other.data_type())
+        }
         (DataType::Struct(one), DataType::Struct(other)) => {
             one.len() == other.len()
                 && one.iter().zip(other).all(|(one, other)| {
@@ -342,6 +366,12 @@ pub(crate) fn type_name(data_type: &DataType) -> String {
         DataType::Timestamp(of, Some(zone)) => format!("timestamp[{}, {zone}]", unit(of)),
         DataType::Duration(of) => format!("duration[{}]", unit(of)),
         DataType::List(item) => format!("list<{}>", type_name(item.data_type())),
+        DataType::FixedSizeList(..)
+        | DataType::Struct(_)
+        | DataType::Time32(_)
+        | DataType::Time64(_)
+        | DataType::Decimal128(..) => runtime::signature_type(data_type)
+            .map_or_else(|| data_type.to_string(), |known| known.to_string()),
         other => other.to_string().to_lowercase(),
     }
 }

@@ -45,8 +45,8 @@ pub use digest::{Digest, InvalidDigest};
 pub use error::Error;
 pub use lock::{Lock, Package, PackageFile, Repository};
 pub use manifest::{
-    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Proof, Sample,
-    SourceCode, State,
+    Certificate, Environment, Equality, Function, Interpreter, Manifest, Member, Parameter, Proof,
+    Sample, SourceCode, State,
 };
 pub use member::{Encoding, MemberName};
 pub use read::{Envelope, MemberRange};

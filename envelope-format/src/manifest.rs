@@ -43,6 +43,9 @@ pub struct Function {
     pub name: String,
     /// Its doc text.
     pub doc: String,
+    /// What its definition says about its parameters, for people.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parameters: Vec<Parameter>,
     /// Input and output.
     pub signature: Signature,
     /// The rows on which it was run.
@@ -85,6 +88,35 @@ pub struct State {
     pub pickle: MemberName,
     /// Members with the pickle's out-of-band buffers, in order.
     pub buffers: Vec<MemberName>,
+}
+
+/// A parameter of a query function, as the source code writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parameter {
+    /// Its name, with the `*` or `**` of one that takes the rest.
+    pub name: String,
+    /// Its annotation: `pd.DataFrame`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub annotation: Option<String>,
+    /// Its default; `...` where that is not a short plain value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default: Option<String>,
+}
+
+impl std::fmt::Display for Parameter {
+    /// As in a definition: `limit: int = 10`.
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.name)?;
+        if let Some(annotation) = &self.annotation {
+            write!(formatter, ": {annotation}")?;
+        }
+        match (&self.default, &self.annotation) {
+            (Some(default), Some(_)) => write!(formatter, " = {default}"),
+            (Some(default), None) => write!(formatter, "={default}"),
+            (None, _) => Ok(()),
+        }
+    }
 }
 
 /// Members with input rows and the output that a clean process gave for them (Arrow IPC streams).
@@ -337,6 +369,7 @@ impl Manifest {
             functions: vec![Function {
                 name: "double".into(),
                 doc: String::new(),
+                parameters: vec![],
                 signature: Signature {
                     input: column("x"),
                     output: column("prediction"),

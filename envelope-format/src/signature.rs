@@ -59,6 +59,18 @@ pub enum Shape {
     /// `numpy.ndarray` of two dimensions: one row for each index of the first.
     #[serde(rename = "numpy.matrix")]
     NumpyMatrix,
+    /// `numpy.ndarray` of three or more dimensions: one row for each index of the first.
+    #[serde(rename = "numpy.ndarray")]
+    NumpyArray,
+    /// `torch.Tensor` of one dimension.
+    #[serde(rename = "torch.vector")]
+    TorchVector,
+    /// `torch.Tensor` of two dimensions: one row for each index of the first.
+    #[serde(rename = "torch.matrix")]
+    TorchMatrix,
+    /// `torch.Tensor` of three or more dimensions: one row for each index of the first.
+    #[serde(rename = "torch.Tensor")]
+    TorchTensor,
     /// `dict` of equally long columns.
     #[serde(rename = "columns")]
     Columns,
@@ -71,6 +83,12 @@ pub enum Shape {
     /// `tuple` of equally long columns.
     #[serde(rename = "tuple")]
     Tuple,
+    /// Equally long columns, passed as positional arguments.
+    #[serde(rename = "arguments")]
+    Arguments,
+    /// One row, passed as positional arguments.
+    #[serde(rename = "positional")]
+    Positional,
     /// One row, passed as keyword arguments.
     #[serde(rename = "keywords")]
     Keywords,
@@ -86,7 +104,10 @@ impl Shape {
     /// Whether the object holds exactly one row whatever the function is asked.
     #[must_use]
     pub fn is_one_row(self) -> bool {
-        matches!(self, Self::Keywords | Self::Record | Self::Scalar)
+        matches!(
+            self,
+            Self::Positional | Self::Keywords | Self::Record | Self::Scalar
+        )
     }
 
     /// Whether a row is one plain value and not a set of named ones.
@@ -98,6 +119,9 @@ impl Shape {
                 | Self::PolarsSeries
                 | Self::PyarrowArray
                 | Self::NumpyVector
+                | Self::NumpyArray
+                | Self::TorchVector
+                | Self::TorchTensor
                 | Self::List
                 | Self::Scalar
         )
@@ -183,8 +207,9 @@ impl Rows {
     }
 }
 
-/// Type of the values of a column, written as Arrow writes it: `int64`, `timestamp[us, UTC]`,
-/// `list<float64>`.
+/// Type of the values of a column, as text: `int64`, `timestamp[us, UTC]`, `decimal[10, 2]`,
+/// `list<float64>`, `list<list<float32, 4>, 3>` (each value has 3 × 4 items),
+/// `struct<"age": int64, "names": list<utf8>>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum DataType {
     /// Nothing but missing values.
@@ -207,6 +232,8 @@ pub enum DataType {
     UInt32,
     /// Unsigned 64-bit integer.
     UInt64,
+    /// 16-bit floating point.
+    Float16,
     /// 32-bit floating point.
     Float32,
     /// 64-bit floating point.
@@ -221,8 +248,21 @@ pub enum DataType {
     Timestamp(TimeUnit, Option<String>),
     /// A length of time.
     Duration(TimeUnit),
+    /// A time of day, counted from midnight.
+    Time(TimeUnit),
+    /// An exact number of so many digits, so many of them after the point.
+    Decimal {
+        /// Digits in all, 1 to 38.
+        precision: u8,
+        /// Digits after the point, 0 to `precision`.
+        scale: u8,
+    },
     /// A list of values of one type.
     List(Box<Self>),
+    /// A list of values of one type, each as long as the others: arrays are lists of these.
+    FixedList(Box<Self>, u32),
+    /// Values of several types, by name, in order.
+    Struct(Vec<(String, Self)>),
 }
 
 /// What a timestamp or a duration counts.
@@ -238,7 +278,7 @@ pub enum TimeUnit {
     Nanosecond,
 }
 
-const PLAIN: [(&str, DataType); 15] = [
+const PLAIN: [(&str, DataType); 16] = [
     ("null", DataType::Null),
     ("bool", DataType::Bool),
     ("int8", DataType::Int8),
@@ -249,6 +289,7 @@ const PLAIN: [(&str, DataType); 15] = [
     ("uint16", DataType::UInt16),
     ("uint32", DataType::UInt32),
     ("uint64", DataType::UInt64),
+    ("float16", DataType::Float16),
     ("float32", DataType::Float32),
     ("float64", DataType::Float64),
     ("utf8", DataType::Utf8),
@@ -268,44 +309,125 @@ const UNITS: [(&str, TimeUnit); 4] = [
 #[error("`{0}` is not a type of a column")]
 pub struct InvalidDataType(String);
 
-/// Lists in lists deeper than this are refused, so that parsing cannot exhaust the stack.
-const MAX_LIST_DEPTH: usize = 8;
+/// Types within types deeper than this are refused, so that parsing cannot exhaust the stack.
+const MAX_DEPTH: usize = 8;
+
+/// The most digits that 128 bits hold.
+const MAX_DIGITS: u8 = 38;
+
+/// The longest list whose length is part of its type, and the most items that a value of such lists
+/// within lists has: a type of a few bytes must not ask for all the memory there is.
+const MAX_ITEMS: u64 = 1 << 24;
+
+/// The most names in one `struct`.
+const MAX_NAMES: usize = 1_000;
 
 impl FromStr for DataType {
     type Err = InvalidDataType;
 
     fn from_str(text: &str) -> Result<Self, InvalidDataType> {
-        parse(text, 0).ok_or_else(|| InvalidDataType(text.chars().take(64).collect()))
+        let whole = |(data_type, rest): (Self, &str)| {
+            (rest.is_empty() && data_type.items() <= MAX_ITEMS).then_some(data_type)
+        };
+        parse(text, 0)
+            .and_then(whole)
+            // One spelling only: a signature is compared as text, too.
+            .filter(|data_type| data_type.to_string() == text)
+            .ok_or_else(|| InvalidDataType(text.chars().take(64).collect()))
     }
 }
 
-fn parse(text: &str, depth: usize) -> Option<DataType> {
-    if let Some((_, plain)) = PLAIN.iter().find(|(name, _)| *name == text) {
-        return Some(plain.clone());
+impl DataType {
+    /// The most items that one value has because its type says so; 1 for a plain type.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        match self {
+            Self::FixedList(item, length) => item.items().saturating_mul(u64::from(*length)),
+            Self::List(item) => item.items(),
+            Self::Struct(fields) => fields
+                .iter()
+                .fold(0, |sum, (_, field)| field.items().saturating_add(sum)),
+            _ => 1,
+        }
     }
-    if let Some(item) = text
-        .strip_prefix("list<")
-        .and_then(|rest| rest.strip_suffix('>'))
-    {
-        return (depth < MAX_LIST_DEPTH)
-            .then(|| parse(item, depth + 1))?
-            .map(|item| DataType::List(Box::new(item)));
+}
+
+/// The type at the beginning of `text`, and what follows it.
+fn parse(text: &str, depth: usize) -> Option<(DataType, &str)> {
+    let length = text
+        .find(|c: char| !c.is_ascii_alphanumeric())
+        .unwrap_or(text.len());
+    let (word, rest) = text.split_at(length);
+    match word {
+        "list" | "struct" if depth >= MAX_DEPTH => None,
+        "list" => parse_list(rest.strip_prefix('<')?, depth + 1),
+        "struct" => parse_struct(rest.strip_prefix('<')?, depth + 1),
+        "duration" | "time" | "timestamp" | "decimal" => {
+            let (inside, rest) = rest.strip_prefix('[')?.split_once(']')?;
+            Some((parse_measure(word, inside)?, rest))
+        }
+        _ => PLAIN
+            .iter()
+            .find(|(name, _)| *name == word)
+            .map(|(_, plain)| (plain.clone(), rest)),
     }
-    if let Some(unit) = bracketed(text, "duration[") {
-        return time_unit(unit).map(DataType::Duration);
+}
+
+/// `X>` or `X, 3>`.
+fn parse_list(text: &str, depth: usize) -> Option<(DataType, &str)> {
+    let (item, rest) = parse(text, depth)?;
+    let item = Box::new(item);
+    if let Some(rest) = rest.strip_prefix('>') {
+        return Some((DataType::List(item), rest));
     }
-    let inside = bracketed(text, "timestamp[")?;
-    match inside.split_once(", ") {
-        None => Some(DataType::Timestamp(time_unit(inside)?, None)),
-        Some((unit, zone)) if is_zone(zone) => {
+    let (length, rest) = rest.strip_prefix(", ")?.split_once('>')?;
+    let length = number(length).filter(|length| *length > 0)?;
+    Some((DataType::FixedList(item, length), rest))
+}
+
+/// `"name": X, "name": X>`; names are written as in JSON.
+fn parse_struct(mut text: &str, depth: usize) -> Option<(DataType, &str)> {
+    let mut fields: Vec<(String, DataType)> = vec![];
+    let mut seen = BTreeSet::new();
+    loop {
+        let mut names = serde_json::Deserializer::from_str(text).into_iter::<String>();
+        let name = names.next()?.ok()?;
+        let (_, rest) = text.split_at_checked(names.byte_offset())?;
+        let (field, rest) = parse(rest.strip_prefix(": ")?, depth)?;
+        if !seen.insert(name.clone()) || fields.len() >= MAX_NAMES {
+            return None;
+        }
+        fields.push((name, field));
+        if let Some(rest) = rest.strip_prefix('>') {
+            return Some((DataType::Struct(fields), rest));
+        }
+        text = rest.strip_prefix(", ")?;
+    }
+}
+
+/// What is in the brackets of a type that counts something.
+fn parse_measure(word: &str, inside: &str) -> Option<DataType> {
+    match (word, inside.split_once(", ")) {
+        ("duration", None) => time_unit(inside).map(DataType::Duration),
+        ("time", None) => time_unit(inside).map(DataType::Time),
+        ("timestamp", None) => Some(DataType::Timestamp(time_unit(inside)?, None)),
+        ("timestamp", Some((unit, zone))) if is_zone(zone) => {
             Some(DataType::Timestamp(time_unit(unit)?, Some(zone.to_owned())))
         }
-        Some(_) => None,
+        ("decimal", Some((precision, scale))) => {
+            let (precision, scale) = (number(precision)?, number(scale)?);
+            let holds = 1 <= precision && precision <= MAX_DIGITS && scale <= precision;
+            holds.then_some(DataType::Decimal { precision, scale })
+        }
+        _ => None,
     }
 }
 
-fn bracketed<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
-    text.strip_prefix(prefix)?.strip_suffix(']')
+/// Digits only: no sign, no space. (Leading zeros are another spelling, which is refused above.)
+fn number<N: FromStr>(text: &str) -> Option<N> {
+    text.bytes()
+        .all(|byte| byte.is_ascii_digit())
+        .then(|| text.parse().ok())?
 }
 
 fn time_unit(text: &str) -> Option<TimeUnit> {
@@ -337,7 +459,13 @@ impl fmt::Display for DataType {
         }
         match self {
             Self::List(item) => write!(formatter, "list<{item}>"),
+            Self::FixedList(item, length) => write!(formatter, "list<{item}, {length}>"),
+            Self::Struct(fields) => write_struct(fields, formatter),
             Self::Duration(unit) => write!(formatter, "duration[{unit}]"),
+            Self::Time(unit) => write!(formatter, "time[{unit}]"),
+            Self::Decimal { precision, scale } => {
+                write!(formatter, "decimal[{precision}, {scale}]")
+            }
             Self::Timestamp(unit, None) => write!(formatter, "timestamp[{unit}]"),
             Self::Timestamp(unit, Some(zone)) => write!(formatter, "timestamp[{unit}, {zone}]"),
             Self::Null
@@ -350,6 +478,7 @@ impl fmt::Display for DataType {
             | Self::UInt16
             | Self::UInt32
             | Self::UInt64
+            | Self::Float16
             | Self::Float32
             | Self::Float64
             | Self::Utf8
@@ -357,6 +486,16 @@ impl fmt::Display for DataType {
             | Self::Date => Ok(()), // found in PLAIN
         }
     }
+}
+
+fn write_struct(fields: &[(String, DataType)], formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    formatter.write_str("struct<")?;
+    for (index, (name, field)) in fields.iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        let name = serde_json::to_string(name).map_err(|_| fmt::Error)?;
+        write!(formatter, "{comma}{name}: {field}")?;
+    }
+    formatter.write_str(">")
 }
 
 impl Serialize for DataType {
@@ -384,6 +523,10 @@ mod tests {
             "timestamp[ns, Europe/London]",
             "duration[ms]",
             "list<list<utf8>>",
+            "time[ns]",
+            "decimal[38, 38]",
+            "list<list<float32, 4>, 3>",
+            r#"struct<"a": int64, "b, \"c\">": list<struct<"": utf8>>>"#,
         ];
         for text in PLAIN.iter().map(|(name, _)| *name).chain(composed) {
             assert_eq!(
@@ -396,6 +539,8 @@ mod tests {
     #[test]
     fn unknown_types_are_refused() {
         let deep = format!("{}int8{}", "list<".repeat(100_000), ">".repeat(100_000));
+        let many = (0..=MAX_NAMES).map(|name| format!("\"{name}\": int8"));
+        let wide = format!("struct<{}>", many.collect::<Vec<_>>().join(", "));
         for text in [
             "",
             "int65",
@@ -404,7 +549,26 @@ mod tests {
             "timestamp[]",
             "timestamp[us, ]",
             "duration[h]",
+            "time[us, UTC]",
+            "decimal[39, 0]",
+            "decimal[0, 0]",
+            "decimal[3, 4]",
+            "decimal[3, -1]",
+            "decimal[03, 1]",
+            "decimal[3,1]",
+            "list<int8, 0>",
+            "list<int8, +1>",
+            "list<int8, 4294967296>",
+            "list<list<int8, 65536>, 65536>",
+            "struct<>",
+            "struct<a: int8>",
+            r#"struct<"a":int8>"#,
+            r#"struct<"\u0061": int8>"#,
+            r#"struct<"a": int8, "a": int8>"#,
+            r#"struct<"a": int8,>"#,
+            "int8>",
             &deep,
+            &wide,
         ] {
             assert!(text.parse::<DataType>().is_err(), "{text:.40} was accepted");
         }

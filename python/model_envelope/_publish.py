@@ -18,7 +18,7 @@ from ._installed import Installed
 from ._settings import Settings, settings
 from ._transcript import Steps
 
-LIBRARIES = {"pandas", "polars", "pyarrow", "numpy"}
+LIBRARIES = {"pandas", "polars", "pyarrow", "numpy", "torch"}
 """Libraries whose objects functions take and give."""
 
 
@@ -28,6 +28,7 @@ class QueryFunction:
 
     name: str
     doc: str
+    parameters: list[dict[str, str]]
     callable: Callable[..., Any]
     takes: dict[str, Any]
     gives: dict[str, Any]
@@ -130,6 +131,7 @@ def _described(function: QueryFunction, evidence: Evidence, proof: str) -> dict[
     return {
         "name": function.name,
         "doc": function.doc,
+        "parameters": function.parameters,
         "signature": {"input": function.takes, "output": function.gives},
         "sample": {"input": f"{folder}/sample/input.arrow", "output": f"{folder}/sample/output.arrow"},
         "statistics": f"{folder}/statistics.json",

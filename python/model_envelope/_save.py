@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from . import _capture, _lock, _native, _prove
+from . import _capture, _definition, _lock, _native, _prove
 from ._envelope import Envelope
 from ._errors import InvalidInput, NotServable
 from ._publish import QueryFunction, publish
@@ -46,8 +46,11 @@ def save_model(
         name: 1 to 128 letters, digits, `.`, `_`, `-`.
         description: For people.
         tags: Text to text, for finding it again.
-        api_input: A pandas, polars or pyarrow table, a numpy array of one or two dimensions, a
-            dict of columns, a list of dicts or values, a dict of keyword arguments, or one value.
+        api_input: A pandas, polars or pyarrow table, a numpy array or a torch tensor (one row for
+            each index of the first dimension), a dict of columns, a list of dicts or values, a
+            tuple of columns, a dict of keyword arguments, one value, or several positional
+            arguments as `("args", first, second)`. Whatever would not come back exactly as it was
+            is refused.
         api_output: What the function gives for `api_input`, if that is known. It is checked.
         modules: Custom modules (names, paths, modules) that cannot be seen from the function.
         requirements: Packages that cannot be seen from the function, as pip writes them, or the
@@ -119,6 +122,7 @@ def _known(envelope: Envelope, described: dict[str, Any]) -> QueryFunction:
     return QueryFunction(
         described["name"],
         described["doc"],
+        described["parameters"],
         envelope.callables()[described["name"]],
         described["signature"]["input"],
         described["signature"]["output"],
@@ -208,7 +212,7 @@ def _describe(
     rows = _native.conversions()
     parameter = rows.parameter_name(query_function)
     try:
-        takes, everything = rows.describe(api_input, parameter)
+        takes, everything = rows.describe(api_input, parameter, names=rows.parameter_names(query_function))
     except rows.Unsupported as error:
         raise InvalidInput(f"`api_input` cannot be carried: {error}") from None
     _check_learned(everything, takes)
@@ -222,28 +226,29 @@ def _describe(
     if api_output is not None:
         _check_output(rows, api_output, gives, _run(query_function, everything, takes, rows))
     statistics = _statistics(everything, output)
-    return QueryFunction(name, _doc(query_function), query_function, takes, gives, sample, output, statistics)
+    parameters = _definition.parameters(query_function)
+    return QueryFunction(
+        name, _doc(query_function), parameters, query_function, takes, gives, sample, output, statistics
+    )
 
 
 def _check_learned(everything: _native.Batch, takes: dict[str, Any]) -> None:
     if everything.num_rows == 0:
         raise InvalidInput("`api_input` has no rows", hint="pass at least one row; some hundred are better")
-    for field in takes["fields"]:
-        if "null" in field["type"]:
-            raise InvalidInput(
-                f"all values of `{field['name']}` are missing: its type cannot be learned",
-                hint="pass rows in which it has a value, or drop it",
-            )
+    for name in _native.conversions().unlearned(takes):
+        raise InvalidInput(
+            f"all values of `{name}` are missing: its type cannot be learned",
+            hint="pass rows in which it has a value, or drop it",
+        )
 
 
 def _check_given(name: str, gives: dict[str, Any]) -> None:
-    for field in gives["fields"]:
-        if "null" in field["type"]:
-            what = "gives None" if gives["shape"] == "scalar" else f"gives no value in `{field['name']}`"
-            raise NotServable(
-                f"`{name}` {what} for its sample: the type of its output cannot be learned",
-                hint="does it `return` its result? If so, pass an `api_input` for which it gives a value",
-            )
+    for column in _native.conversions().unlearned(gives):
+        what = "gives None" if gives["shape"] == "scalar" else f"gives no value in `{column}`"
+        raise NotServable(
+            f"`{name}` {what} for its sample: the type of its output cannot be learned",
+            hint="does it `return` its result? If so, pass an `api_input` for which it gives a value",
+        )
 
 
 def _sample_indices(rows: int) -> list[int]:

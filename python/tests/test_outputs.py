@@ -1,6 +1,9 @@
 """`.predict` gives back what the function gave: kind, types, values, and each way to be missing."""
 
 import datetime as dt
+from collections import namedtuple
+from dataclasses import dataclass
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
@@ -60,6 +63,17 @@ OUTPUTS = {
     "polars series": lambda rows: pl.Series([1, None, 3], dtype=pl.UInt16),
     "pyarrow table": lambda rows: pa.table({"a": rows, "b": pa.array(["x", None, "z"], pa.large_string())}),
     "pyarrow array": lambda rows: pa.array([1, None, 3], pa.int8()),
+    "cube": lambda rows: np.ones((3, 2, 2)) * np.array(rows).reshape(3, 1, 1),
+    "point": lambda rows: np.array(rows).sum(keepdims=False).reshape(()),
+    "probabilities": lambda rows: (np.ones((3, 2), "float32"), ["a", "b", "c"]),
+    "structs": lambda rows: [{"best": {"label": "a", "score": row}, "all": [row]} for row in rows],
+    "record of lists": lambda rows: {"label": "a", "scores": rows, "box": np.array([[1, 2]])},
+    "decimals": lambda rows: [Decimal("1.50"), None, Decimal("-0.25")],
+    "decimal": lambda rows: Decimal("12.30"),
+    "times": lambda rows: pd.Series([dt.time(1, 2), None, dt.time(23, 59, 59, 1)], dtype=object),
+    "polars structs": lambda rows: pl.DataFrame({"s": [{"x": 1}, None, {"x": 2}]}),
+    "enum": lambda rows: pl.Series(["a", None, "b"], dtype=pl.Enum(["b", "a"])),
+    "dictionary": lambda rows: pa.array(["a", None, "a"]).dictionary_encode(),
 }
 CALLED = (
     "float",
@@ -69,6 +83,9 @@ CALLED = (
     "tuple",
     "polars frame",
     "pyarrow table",
+    "cube",
+    "structs",
+    "record of lists",
 )
 
 
@@ -89,7 +106,14 @@ REFUSED = {
     "generator": (lambda rows: (row for row in rows), "a builtins.generator is not a kind of rows"),
     "index": (lambda rows: pd.Series(rows, index=list("abc")), "the index holds data"),
     "lengths": (lambda rows: {"a": [1], "b": [1, 2]}, "different lengths"),
-    "cube": (lambda rows: np.ones((2, 2, 2)), "3 dimensions"),
+    "complex array": (lambda rows: np.ones((2, 2, 2), "complex64"), "numpy array of complex64"),
+    "nothing in rows": (lambda rows: np.ones((2, 0, 2)), "whose rows hold nothing"),
+    "tuples": (lambda rows: [(1, "a")], "holds a builtins.tuple"),
+    "fold": (lambda rows: dt.datetime(2026, 10, 25, 1, fold=1), "would come back as"),
+    "zoned time": (lambda rows: dt.time(1, tzinfo=dt.timezone.utc), "would come back as"),
+    "negative zero": (lambda rows: Decimal("-0.0"), "would come back as"),
+    "keys that differ": (lambda rows: [[{"a": 1}], [{"b": 1}]], "give all of them the same keys"),
+    "surrogate": (lambda rows: "\ud800", "surrogates not allowed"),
     "nothing": (lambda rows: [None for _ in rows], "gives no value in `prediction`"),
     "no columns": (lambda rows: pd.DataFrame(index=range(3)), "it has no columns"),
     "series in a dict": (lambda rows: {"a": pd.Series(rows)}, "`a` is a pandas object in a dict"),
@@ -103,6 +127,38 @@ def test_outputs_without_a_counterpart_are_refused(kind, save, store):
         save(function, ROWS)
     assert reason in refused.value.message
     assert not store.exists()
+
+
+Point = namedtuple("Point", "x y")
+
+
+@dataclass
+class Answer:
+    label: str
+    scores: list
+
+
+@pytest.mark.parametrize(
+    ("function", "given"),
+    [
+        (lambda rows: Point(1, 2.5), {"x": 1, "y": 2.5}),
+        (lambda rows: [Point(row, "a") for row in rows], [{"x": row, "y": "a"} for row in ROWS]),
+        (lambda rows: Answer("a", [1.5]), {"label": "a", "scores": [1.5]}),
+        (
+            lambda rows: [Answer("a", [row]) for row in rows],
+            [{"label": "a", "scores": [row]} for row in ROWS],
+        ),
+    ],
+)
+def test_named_fields_come_back_as_dicts(function, given, save):
+    assert save(function, ROWS).predict(ROWS) == given
+
+
+def test_arrays_of_another_shape_are_refused(save):
+    envelope = save(lambda rows: np.ones((len(rows), 2, len(rows))), ROWS)
+    assert envelope.predict(ROWS).shape == (3, 2, 3)
+    with pytest.raises(me.PredictionFailed, match="list<list<float64, 2>, 2>, the signature says list<list"):
+        envelope.predict(ROWS[:2])
 
 
 def test_no_rows_of_any_kind_are_given(save):

@@ -1,14 +1,18 @@
 """What cannot be served is refused before anything is kept, in one line that names it, with a hint."""
 
+import datetime as dt
 import importlib
 import random
 import socket
 import sys
 import threading
 import time
+from decimal import Decimal
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 
 import model_envelope as me
@@ -23,13 +27,6 @@ class Client:
 
     def score(self, frame):
         return frame["a"]
-
-
-class Tensor:
-    """Looks like one of a library that is not installed here."""
-
-
-Tensor.__module__ = "torch"
 
 
 def helper_with_lock(value):
@@ -205,7 +202,6 @@ def test_tags(refused, tags, reason):
         (SAMPLE[:0], "`api_input` has no rows"),
         ([], "`api_input` has no rows"),
         ({}, "it has no columns"),
-        (Tensor(), "a torch.Tensor is not carried yet; convert it with `.numpy()`"),
         (np.ones(2, "complex64"), "numpy array of complex64"),
         (
             pd.DataFrame({"a": pd.period_range("2026", periods=2, freq="M")}),
@@ -226,7 +222,18 @@ def test_tags(refused, tags, reason):
         ([{"a": 1}, {"b": 1}], "record 1 has the keys ['b']"),
         ([2**70], "do not fit 64 bits"),
         ({1, 2}, "a builtins.set is not a kind of rows"),
-        ((1, 2), "a tuple is carried when it is an output"),
+        ((1, 2), "a tuple is carried when it holds equally long lists or arrays"),
+        (("args", 1, [1]), 'several arguments of a function as ("args", first, second)'),
+        ([np.array([1]), np.array(["a"])], "holds arrays of"),
+        ([{"a": {}}], "an empty dict"),
+        ([dt.datetime(2026, 1, 1), dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)], "mixes the time zones"),
+        (pd.DataFrame({"a": pd.interval_range(0, 2)}), "`.array.left` and `.array.right`"),
+        (pl.Series([["a"]], dtype=pl.List(pl.Categorical)), "would come back as List(String)"),
+        (
+            pa.table({"a": pa.array([[("k", 1)]], pa.map_(pa.string(), pa.int64()))}),
+            "column `a` has the type Map",
+        ),
+        ([Decimal(10) ** 40], "more than 38 digits"),
     ],
 )
 def test_samples(refused, sample, reason):

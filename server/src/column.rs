@@ -10,19 +10,22 @@ use arrow_array::builder::{
     ArrayBuilder as _, BinaryBuilder, BooleanBuilder, NullBuilder, PrimitiveBuilder, StringBuilder,
 };
 use arrow_array::types::{
-    ArrowPrimitiveType, ArrowTimestampType, Date32Type, DurationMicrosecondType,
-    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, Decimal128Type, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float16Type, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
+    Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
-use arrow_array::{ArrayRef, ListArray};
+use arrow_array::{ArrayRef, FixedSizeListArray, ListArray, StructArray};
 use arrow_buffer::{NullBufferBuilder, OffsetBuffer};
-use arrow_schema::{Field as ArrowField, TimeUnit as ArrowTimeUnit};
+use arrow_schema::{DataType as ArrowType, Field as ArrowField, Fields, TimeUnit as ArrowTimeUnit};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use envelope_format::{DataType, Field, TimeUnit};
 
-use crate::moment::{parse_date, parse_moment};
+use crate::decimal::{NotDecimal, parse_decimal};
+use crate::moment::{parse_date, parse_moment, parse_time};
 
 /// Why a column does not take a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +36,8 @@ pub(crate) enum Misfit {
     Range,
     /// It is text that does not say what the type needs.
     Form(&'static str),
+    /// It is a list with another number of items than the type says.
+    Length,
     /// It is not one of the column's categories.
     Category,
 }
@@ -59,16 +64,45 @@ pub(crate) trait Column: Send {
         Err(Misfit::Type)
     }
 
-    /// Begins a list: where its items go until [`Column::end_list`]. `None` when the column holds no lists.
+    /// Begins a list: where its items go until [`Column::end_list`].
+    /// `None` when the column holds no lists.
     fn begin_list(&mut self) -> Option<&mut dyn Column> {
         None
     }
 
-    fn end_list(&mut self) {}
+    /// Ends a list of so many items, good or bad.
+    fn end_list(&mut self, _items: usize) -> Result<(), Misfit> {
+        Err(Misfit::Type)
+    }
+
+    /// Whether it takes objects: each key once, by [`Column::key`], until [`Column::end_object`].
+    fn takes_objects(&self) -> bool {
+        false
+    }
+
+    /// Where the value of a key goes.
+    fn key(&mut self, _name: &str) -> Place<'_> {
+        Place::Unknown
+    }
+
+    /// Ends an object; gives the keys that it lacked.
+    fn end_object(&mut self) -> Vec<String> {
+        vec![]
+    }
 
     fn length(&self) -> usize;
 
     fn finish(&mut self) -> ArrayRef;
+}
+
+/// What a column knows of the key of an object.
+pub(crate) enum Place<'c> {
+    /// Its value goes there.
+    Column(&'c mut dyn Column),
+    /// The object had it before.
+    Twice,
+    /// There is no such key.
+    Unknown,
 }
 
 /// An empty column for the values of `field`.
@@ -94,6 +128,7 @@ fn column_of(data_type: &DataType) -> Box<dyn Column> {
         DataType::UInt16 => integers::<UInt16Type>(),
         DataType::UInt32 => integers::<UInt32Type>(),
         DataType::UInt64 => integers::<UInt64Type>(),
+        DataType::Float16 => Box::new(Floats16(PrimitiveBuilder::new())),
         DataType::Float32 => Box::new(Floats32(PrimitiveBuilder::new())),
         DataType::Float64 => Box::new(Floats64(PrimitiveBuilder::new())),
         DataType::Utf8 => Box::new(Texts(StringBuilder::new())),
@@ -104,8 +139,32 @@ fn column_of(data_type: &DataType) -> Box<dyn Column> {
         DataType::Duration(TimeUnit::Millisecond) => integers::<DurationMillisecondType>(),
         DataType::Duration(TimeUnit::Microsecond) => integers::<DurationMicrosecondType>(),
         DataType::Duration(TimeUnit::Nanosecond) => integers::<DurationNanosecondType>(),
+        DataType::Time(TimeUnit::Second) => times::<Time32SecondType>(1),
+        DataType::Time(TimeUnit::Millisecond) => times::<Time32MillisecondType>(1_000),
+        DataType::Time(TimeUnit::Microsecond) => times::<Time64MicrosecondType>(1_000_000),
+        DataType::Time(TimeUnit::Nanosecond) => times::<Time64NanosecondType>(1_000_000_000),
+        DataType::Decimal { precision, scale } => {
+            let data_type = runtime::arrow_type(data_type);
+            Box::new(Decimals {
+                values: PrimitiveBuilder::new().with_data_type(data_type),
+                precision: *precision,
+                scale: *scale,
+            })
+        }
         DataType::List(item) => Box::new(Lists::of(item)),
+        DataType::FixedList(item, length) => Box::new(FixedLists::of(item, *length)),
+        DataType::Struct(fields) => Box::new(Structs::of(fields)),
     }
+}
+
+fn times<T: ArrowPrimitiveType>(per_second: i64) -> Box<dyn Column>
+where
+    T::Native: TryFrom<i64>,
+{
+    Box::new(Times::<T> {
+        values: PrimitiveBuilder::new(),
+        per_second,
+    })
 }
 
 fn integers<T: ArrowPrimitiveType>() -> Box<dyn Column>
@@ -203,6 +262,33 @@ impl Column for Floats64 {
 
     fn float(&mut self, value: f64) -> Result<(), Misfit> {
         self.0.append_value(value);
+        Ok(())
+    }
+}
+
+struct Floats16(PrimitiveBuilder<Float16Type>);
+
+impl Column for Floats16 {
+    built!(0);
+
+    #[expect(clippy::cast_precision_loss, reason = "loss is what is looked for")]
+    fn integer(&mut self, value: i128) -> Result<(), Misfit> {
+        let half = <Float16Type as ArrowPrimitiveType>::Native::from_f64(value as f64);
+        // 65,504 is the greatest, so that the way back cannot overflow.
+        if !half.is_finite() || f64::from(half) != value as f64 {
+            return Err(Misfit::Range);
+        }
+        self.0.append_value(half);
+        Ok(())
+    }
+
+    /// As for 32 bits.
+    fn float(&mut self, value: f64) -> Result<(), Misfit> {
+        let half = <Float16Type as ArrowPrimitiveType>::Native::from_f64(value);
+        if half.is_infinite() {
+            return Err(Misfit::Range);
+        }
+        self.0.append_value(half);
         Ok(())
     }
 }
@@ -326,6 +412,62 @@ impl<T: ArrowTimestampType> Column for Moments<T> {
     }
 }
 
+/// Times of day.
+struct Times<T: ArrowPrimitiveType> {
+    values: PrimitiveBuilder<T>,
+    per_second: i64,
+}
+
+impl<T: ArrowPrimitiveType> Column for Times<T>
+where
+    T::Native: TryFrom<i64>,
+{
+    built!(values);
+
+    fn text(&mut self, value: &str) -> Result<(), Misfit> {
+        let nanoseconds =
+            parse_time(value).ok_or(Misfit::Form("it is not a time like `12:30:00`"))?;
+        let each = 1_000_000_000 / self.per_second;
+        if nanoseconds % each != 0 {
+            return Err(Misfit::Range);
+        }
+        let count = T::Native::try_from(nanoseconds / each).map_err(|_| Misfit::Range)?;
+        self.values.append_value(count);
+        Ok(())
+    }
+}
+
+/// Text, because a number of JSON would have been rounded on its way here.
+struct Decimals {
+    values: PrimitiveBuilder<Decimal128Type>,
+    precision: u8,
+    scale: u8,
+}
+
+impl Column for Decimals {
+    built!(values);
+
+    fn integer(&mut self, _value: i128) -> Result<(), Misfit> {
+        self.float(0.0)
+    }
+
+    fn float(&mut self, _value: f64) -> Result<(), Misfit> {
+        Err(Misfit::Form(
+            "a decimal is written as text, like `\"12.30\"`",
+        ))
+    }
+
+    fn text(&mut self, value: &str) -> Result<(), Misfit> {
+        let digits =
+            parse_decimal(value, self.precision, self.scale).map_err(|error| match error {
+                NotDecimal::Form => Misfit::Form("it is not a decimal like `12.30`"),
+                NotDecimal::Range => Misfit::Range,
+            })?;
+        self.values.append_value(digits);
+        Ok(())
+    }
+}
+
 /// How many of a unit make a second.
 pub(crate) fn per_second(unit: &ArrowTimeUnit) -> i64 {
     match unit {
@@ -364,9 +506,10 @@ impl Column for Lists {
         Some(&mut *self.items)
     }
 
-    fn end_list(&mut self) {
+    fn end_list(&mut self, _items: usize) -> Result<(), Misfit> {
         self.ends.push(self.items.length());
         self.valid.append_non_null();
+        Ok(())
     }
 
     fn length(&self) -> usize {
@@ -386,6 +529,138 @@ impl Column for Lists {
             Arc::new(item),
             offsets,
             self.items.finish(),
+            self.valid.finish(),
+        ))
+    }
+}
+
+/// Lists of one length: the rows of arrays.
+struct FixedLists {
+    items: Box<dyn Column>,
+    item_type: ArrowType,
+    length: usize,
+    rows: usize,
+    valid: NullBufferBuilder,
+}
+
+impl FixedLists {
+    fn of(item: &DataType, length: u32) -> Self {
+        Self {
+            items: column_of(item),
+            item_type: runtime::arrow_type(item),
+            // The format allows no length that is longer than an address.
+            length: usize::try_from(length).unwrap_or(usize::MAX),
+            rows: 0,
+            valid: NullBufferBuilder::new(0),
+        }
+    }
+}
+
+impl Column for FixedLists {
+    fn null(&mut self) {
+        for _ in 0..self.length {
+            self.items.null();
+        }
+        self.rows += 1;
+        self.valid.append_null();
+    }
+
+    fn begin_list(&mut self) -> Option<&mut dyn Column> {
+        Some(&mut *self.items)
+    }
+
+    fn end_list(&mut self, items: usize) -> Result<(), Misfit> {
+        if items != self.length {
+            return Err(Misfit::Length);
+        }
+        self.rows += 1;
+        self.valid.append_non_null();
+        Ok(())
+    }
+
+    fn length(&self) -> usize {
+        self.rows
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        let item = ArrowField::new_list_field(self.item_type.clone(), true);
+        Arc::new(FixedSizeListArray::new(
+            Arc::new(item),
+            i32::try_from(self.length).unwrap_or(i32::MAX),
+            self.items.finish(),
+            self.valid.finish(),
+        ))
+    }
+}
+
+/// Objects with known keys.
+struct Structs {
+    fields: Fields,
+    columns: Vec<Box<dyn Column>>,
+    /// For each key the number of the last object that had it, counted from 1.
+    seen: Vec<usize>,
+    rows: usize,
+    valid: NullBufferBuilder,
+}
+
+impl Structs {
+    fn of(fields: &[(String, DataType)]) -> Self {
+        let column = |(_, field): &(String, DataType)| column_of(field);
+        let field = |(name, field): &(String, DataType)| {
+            ArrowField::new(name, runtime::arrow_type(field), true)
+        };
+        Self {
+            fields: fields.iter().map(field).collect(),
+            columns: fields.iter().map(column).collect(),
+            seen: vec![0; fields.len()],
+            rows: 0,
+            valid: NullBufferBuilder::new(0),
+        }
+    }
+}
+
+impl Column for Structs {
+    fn null(&mut self) {
+        for column in &mut self.columns {
+            column.null();
+        }
+        self.rows += 1;
+        self.valid.append_null();
+    }
+
+    fn takes_objects(&self) -> bool {
+        true
+    }
+
+    fn key(&mut self, name: &str) -> Place<'_> {
+        let Some((index, _)) = self.fields.find(name) else {
+            return Place::Unknown;
+        };
+        if std::mem::replace(&mut self.seen[index], self.rows + 1) == self.rows + 1 {
+            return Place::Twice;
+        }
+        Place::Column(&mut *self.columns[index])
+    }
+
+    fn end_object(&mut self) -> Vec<String> {
+        self.rows += 1;
+        self.valid.append_non_null();
+        let lacking = self.fields.iter().zip(&self.seen);
+        lacking
+            .filter(|(_, seen)| **seen != self.rows)
+            .map(|(field, _)| field.name().clone())
+            .collect()
+    }
+
+    fn length(&self) -> usize {
+        self.rows
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        let columns = self.columns.iter_mut().map(|column| column.finish());
+        Arc::new(StructArray::new(
+            self.fields.clone(),
+            columns.collect(),
             self.valid.finish(),
         ))
     }

@@ -13,7 +13,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
-use crate::column::{Column, Misfit, column};
+use crate::column::{Column, Misfit, Place, column};
 use crate::error::Refusal;
 use crate::fault::{Fault, Faults};
 
@@ -165,7 +165,8 @@ impl<'d> Table<'d> {
         Cell {
             nullable: field.nullable || field.data_type == DataType::Null,
             column: &mut *self.columns[index],
-            field,
+            data_type: &field.data_type,
+            path: Path::Column(&field.name),
             row: self.row,
             faults: &mut self.faults,
         }
@@ -215,6 +216,7 @@ enum Got<'v> {
     Float(f64),
     Text(&'v str),
     List,
+    Items(usize),
     Object,
 }
 
@@ -227,6 +229,7 @@ impl fmt::Display for Got<'_> {
             Self::Float(value) => write!(formatter, "{value:?}"),
             Self::Text(value) => write!(formatter, "{:?}", crate::error::cut(value, 64)),
             Self::List => formatter.write_str("a list"),
+            Self::Items(count) => write!(formatter, "a list of {count}"),
             Self::Object => formatter.write_str("an object"),
         }
     }
@@ -402,6 +405,10 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        if self.0.decoder.plain && self.0.columns[0].takes_objects() {
+            // The row is the value: else an object would have two meanings.
+            return self.0.cell(0).visit_map(object);
+        }
         let table = self.0;
         // Rows mostly have their keys in the order of the schema.
         let mut expected = 0;
@@ -485,16 +492,57 @@ impl Visitor<'_> for Key<'_> {
     }
 }
 
-/// One value of a column, or of a list in it.
+/// Where a value is, as it is told to the caller: `image[0][3]`, `user.age`.
+#[derive(Clone, Copy)]
+enum Path<'p> {
+    Column(&'p str),
+    Item(&'p Path<'p>, usize),
+    Key(&'p Path<'p>, &'p str),
+}
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Column(name) => formatter.write_str(name),
+            Self::Item(list, index) => write!(formatter, "{list}[{index}]"),
+            Self::Key(object, name) => write!(formatter, "{object}.{name}"),
+        }
+    }
+}
+
+/// The most items that one `null` may stand for: a short body must not fill the memory.
+const MOST_FILLED: u64 = 64;
+
+/// One value of a column, or of a list or an object in it.
 struct Cell<'a> {
     column: &'a mut dyn Column,
-    field: &'a Field,
+    data_type: &'a DataType,
+    path: Path<'a>,
     nullable: bool,
     row: usize,
     faults: &'a mut Faults,
 }
 
 impl Cell<'_> {
+    /// The cell of a value within this one. It may be missing, for the signature has no word against
+    /// it, unless it is an array.
+    fn within<'c>(
+        column: &'c mut dyn Column,
+        data_type: &'c DataType,
+        path: Path<'c>,
+        row: usize,
+        faults: &'c mut Faults,
+    ) -> Cell<'c> {
+        Cell {
+            column,
+            data_type,
+            path,
+            nullable: data_type.items() <= MOST_FILLED,
+            row,
+            faults,
+        }
+    }
+
     fn take<E: serde::de::Error>(self, got: Got<'_>) -> Result<(), E> {
         let taken = match got {
             Got::Null if self.nullable => {
@@ -506,19 +554,26 @@ impl Cell<'_> {
             Got::Integer(value) => self.column.integer(value),
             Got::Float(value) => self.column.float(value),
             Got::Text(value) => self.column.text(value),
-            Got::List | Got::Object => Err(Misfit::Type),
+            Got::List | Got::Items(_) | Got::Object => Err(Misfit::Type),
         };
         match taken {
             Ok(()) => Ok(()),
-            Err(Misfit::Type) => self.fault("wrong_type", &got, None),
-            Err(Misfit::Range) => self.fault("out_of_range", &got, None),
-            Err(Misfit::Form(reason)) => self.fault("wrong_form", &got, Some(reason)),
-            Err(Misfit::Category) => self.fault(
+            Err(misfit) => self.misfit(misfit, &got),
+        }
+    }
+
+    fn misfit<E: serde::de::Error>(self, misfit: Misfit, got: &Got<'_>) -> Result<(), E> {
+        let (code, reason) = match misfit {
+            Misfit::Type => ("wrong_type", None),
+            Misfit::Range => ("out_of_range", None),
+            Misfit::Form(reason) => ("wrong_form", Some(reason)),
+            Misfit::Length => ("wrong_length", None),
+            Misfit::Category => (
                 "unknown_category",
-                &got,
                 Some("it is not one of the column's categories"),
             ),
-        }
+        };
+        self.fault(code, got, reason)
     }
 
     fn fault<E: serde::de::Error>(
@@ -529,8 +584,8 @@ impl Cell<'_> {
     ) -> Result<(), E> {
         let fault = Fault::new(code)
             .row(self.row)
-            .column(&self.field.name)
-            .expected(&self.field.data_type)
+            .column(&self.path.to_string())
+            .expected(self.data_type)
             .got(&got.to_string());
         note(self.faults, Fault { reason, ..fault })
     }
@@ -552,42 +607,59 @@ impl<'de> Visitor<'de> for Cell<'_> {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Self {
-            column,
-            field,
-            row,
-            faults,
-            ..
-        } = self;
-        let Some(items) = column.begin_list() else {
-            Cell {
-                column,
-                field,
-                nullable: false,
-                row,
-                faults,
-            }
-            .take::<A::Error>(Got::List)?;
+        let (DataType::List(item) | DataType::FixedList(item, _)) = self.data_type else {
+            self.take::<A::Error>(Got::List)?;
             return skip_list(list);
         };
-        // Items of lists may be missing: the signature has no word against it.
-        while list
-            .next_element_seed(Cell {
-                column: items,
-                field,
-                nullable: true,
-                row,
-                faults,
-            })?
-            .is_some()
-        {}
-        column.end_list();
-        Ok(())
+        let mut count = 0;
+        if let Some(items) = self.column.begin_list() {
+            while list
+                .next_element_seed(Cell::within(
+                    &mut *items,
+                    item,
+                    Path::Item(&self.path, count),
+                    self.row,
+                    self.faults,
+                ))?
+                .is_some()
+            {
+                count += 1;
+            }
+        }
+        match self.column.end_list(count) {
+            Ok(()) => Ok(()),
+            Err(misfit) => self.misfit(misfit, &Got::Items(count)),
+        }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<(), A::Error> {
-        self.take::<A::Error>(Got::Object)?;
-        skip_object(object)
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
+        let DataType::Struct(fields) = self.data_type else {
+            self.take::<A::Error>(Got::Object)?;
+            return skip_object(object);
+        };
+        while let Some(key) = object.next_key::<std::borrow::Cow<'de, str>>()? {
+            let path = Path::Key(&self.path, &key);
+            let code = match self.column.key(&key) {
+                Place::Column(column) => {
+                    let named = |(name, _): &&(String, DataType)| *name == *key;
+                    let data_type = fields.iter().find(named).map_or(&DataType::Null, |f| &f.1);
+                    let cell = Cell::within(column, data_type, path, self.row, self.faults);
+                    object.next_value_seed(cell)?;
+                    continue;
+                }
+                Place::Twice => "duplicate_key",
+                Place::Unknown => "unknown_key",
+            };
+            let fault = Fault::new(code).row(self.row).column(&path.to_string());
+            note::<A::Error>(self.faults, fault)?;
+            object.next_value::<IgnoredAny>()?;
+        }
+        for name in self.column.end_object() {
+            let path = Path::Key(&self.path, &name).to_string();
+            let fault = Fault::new("missing_key").row(self.row).column(&path);
+            note::<A::Error>(self.faults, fault)?;
+        }
+        Ok(())
     }
 
     plain_values! {

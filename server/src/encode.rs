@@ -5,10 +5,12 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    ArrowPrimitiveType, ArrowTimestampType, Date32Type, DurationMicrosecondType,
-    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float32Type, Float64Type,
-    Int8Type, Int16Type, Int32Type, Int64Type, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    ArrowPrimitiveType, ArrowTimestampType, Date32Type, Decimal128Type, DurationMicrosecondType,
+    DurationMillisecondType, DurationNanosecondType, DurationSecondType, Float16Type, Float32Type,
+    Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType,
+    Time32SecondType, Time64MicrosecondType, Time64NanosecondType, TimestampMicrosecondType,
+    TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
 };
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
@@ -18,8 +20,9 @@ use envelope_format::Rows;
 use serde::Serialize;
 
 use crate::column::per_second;
+use crate::decimal::format_decimal;
 use crate::error::Refusal;
-use crate::moment::{format_date, format_moment};
+use crate::moment::{format_date, format_moment, format_time};
 
 /// What the function gives, prepared for writing.
 #[derive(Debug)]
@@ -34,12 +37,6 @@ type WriteCell<'a> = Box<dyn Fn(&mut Vec<u8>, usize) -> Result<(), Refusal> + 'a
 
 impl Encoder {
     pub(crate) fn new(rows: &Rows) -> Self {
-        let key = |name: &str| {
-            let mut key = Vec::new();
-            put(&mut key, name);
-            key.push(b':');
-            key
-        };
         let keys = rows.fields.iter().map(|field| key(&field.name)).collect();
         Self {
             keys,
@@ -81,17 +78,34 @@ impl Encoder {
         if let ([cell], true) = (cells, self.plain) {
             return cell(out, row);
         }
-        out.push(b'{');
-        for (index, (key, cell)) in self.keys.iter().zip(cells).enumerate() {
-            if index > 0 {
-                out.push(b',');
-            }
-            out.extend_from_slice(key);
-            cell(out, row)?;
-        }
-        out.push(b'}');
-        Ok(())
+        object(&self.keys, cells, out, row)
     }
+}
+
+/// `"name":`, escaped.
+fn key(name: &str) -> Vec<u8> {
+    let mut key = Vec::new();
+    put(&mut key, name);
+    key.push(b':');
+    key
+}
+
+fn object(
+    keys: &[Vec<u8>],
+    cells: &[WriteCell<'_>],
+    out: &mut Vec<u8>,
+    row: usize,
+) -> Result<(), Refusal> {
+    out.push(b'{');
+    for (index, (key, cell)) in keys.iter().zip(cells).enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        out.extend_from_slice(key);
+        cell(out, row)?;
+    }
+    out.push(b'}');
+    Ok(())
 }
 
 fn list(
@@ -155,6 +169,10 @@ fn writer_of_present(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
         DataType::UInt16 => numbers::<UInt16Type>(column),
         DataType::UInt32 => numbers::<UInt32Type>(column),
         DataType::UInt64 => numbers::<UInt64Type>(column),
+        DataType::Float16 => {
+            let values = column.as_primitive::<Float16Type>().values();
+            plain(move |out, row| put(out, &f32::from(values[row])))
+        }
         DataType::Float32 => numbers::<Float32Type>(column),
         DataType::Float64 => numbers::<Float64Type>(column),
         DataType::Utf8 => {
@@ -185,7 +203,20 @@ fn writer_of_present(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
         DataType::Duration(TimeUnit::Millisecond) => numbers::<DurationMillisecondType>(column),
         DataType::Duration(TimeUnit::Microsecond) => numbers::<DurationMicrosecondType>(column),
         DataType::Duration(TimeUnit::Nanosecond) => numbers::<DurationNanosecondType>(column),
+        DataType::Time32(TimeUnit::Second) => times::<Time32SecondType>(column, 1),
+        DataType::Time32(_) => times::<Time32MillisecondType>(column, 1_000),
+        DataType::Time64(TimeUnit::Nanosecond) => {
+            times::<Time64NanosecondType>(column, 1_000_000_000)
+        }
+        DataType::Time64(_) => times::<Time64MicrosecondType>(column, 1_000_000),
+        DataType::Decimal128(_, scale) => {
+            let values = column.as_primitive::<Decimal128Type>().values();
+            let scale = u8::try_from(*scale).unwrap_or(0); // signatures have none below 0
+            plain(move |out, row| put(out, &format_decimal(values[row], scale)))
+        }
         DataType::List(_) => lists(column)?,
+        DataType::FixedSizeList(..) => fixed_lists(column)?,
+        DataType::Struct(_) => objects(column)?,
         other => {
             let reason = format!("it has a column of the type {other}, which no signature has");
             return Err(Refusal::Unwritable { reason });
@@ -213,9 +244,17 @@ fn moments<T: ArrowTimestampType>(column: &dyn Array, zoned: bool) -> WriteCell<
     Box::new(move |out, row| text(out, format_moment(values[row], per_second(&T::UNIT), zoned)))
 }
 
+fn times<T: ArrowPrimitiveType>(column: &dyn Array, per_second: i64) -> WriteCell<'_>
+where
+    T::Native: Into<i64>,
+{
+    let values = column.as_primitive::<T>().values();
+    Box::new(move |out, row| text(out, format_time(values[row].into(), per_second)))
+}
+
 fn text(out: &mut Vec<u8>, text: Option<String>) -> Result<(), Refusal> {
     let text = text.ok_or_else(|| Refusal::Unwritable {
-        reason: "a date is not in the years 1 to 9999".into(),
+        reason: "a date is not in the years 1 to 9999, or a time not within a day".into(),
     })?;
     put(out, &text);
     Ok(())
@@ -229,6 +268,23 @@ fn lists(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
     Ok(Box::new(move |out, row| {
         list(out, at(row)..at(row + 1), &item)
     }))
+}
+
+fn fixed_lists(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
+    let lists = column.as_fixed_size_list();
+    let item = writer(lists.values())?;
+    let length = usize::try_from(lists.value_length()).unwrap_or(0); // never negative
+    Ok(Box::new(move |out, row| {
+        list(out, row * length..(row + 1) * length, &item)
+    }))
+}
+
+fn objects(column: &dyn Array) -> Result<WriteCell<'_>, Refusal> {
+    let column = column.as_struct();
+    let keys: Vec<_> = column.column_names().into_iter().map(key).collect();
+    let cells = column.columns().iter().map(|column| writer(column));
+    let cells = cells.collect::<Result<Vec<_>, _>>()?;
+    Ok(Box::new(move |out, row| object(&keys, &cells, out, row)))
 }
 
 #[cfg(test)]

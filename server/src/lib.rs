@@ -29,6 +29,7 @@ mod body;
 mod calls;
 mod column;
 mod components;
+mod decimal;
 mod decode;
 mod encode;
 mod error;

@@ -1,4 +1,4 @@
-//! Dates and moments as text: RFC 3339, on the proleptic Gregorian calendar.
+//! Dates, moments and times of day as text: RFC 3339, on the proleptic Gregorian calendar.
 
 /// What a text says about a moment: the seconds and nanoseconds since 1970-01-01T00:00:00, in UTC
 /// when `zoned`, else on an unnamed clock.
@@ -48,6 +48,15 @@ pub(crate) fn parse_moment(text: &str) -> Option<Moment> {
         nanoseconds,
         zoned: offset.is_some(),
     })
+}
+
+/// Reads `HH:MM:SS[.fraction]` as nanoseconds since midnight.
+pub(crate) fn parse_time(text: &str) -> Option<i64> {
+    let (clock, rest) = text.split_at_checked(8)?;
+    let (nanoseconds, rest) = parse_fraction(rest)?;
+    let seconds = parse_clock(clock)?;
+    rest.is_empty()
+        .then(|| seconds * 1_000_000_000 + i64::from(nanoseconds))
 }
 
 fn parse_clock(text: &str) -> Option<i64> {
@@ -155,18 +164,28 @@ pub(crate) fn format_moment(count: i64, per_second: i64, zoned: bool) -> Option<
     let seconds = count.div_euclid(per_second);
     let fraction = count.rem_euclid(per_second);
     let date = format_date(seconds.div_euclid(SECONDS_PER_DAY))?;
-    let second = seconds.rem_euclid(SECONDS_PER_DAY);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    let clock = clock(seconds.rem_euclid(SECONDS_PER_DAY), fraction, per_second);
     let zone = if zoned { "Z" } else { "" };
+    Some(format!("{date}T{clock}{zone}"))
+}
+
+/// Writes a time of day as [`format_moment`] does; `None` when it is not within a day.
+pub(crate) fn format_time(count: i64, per_second: i64) -> Option<String> {
+    let seconds = count.div_euclid(per_second);
+    (0..SECONDS_PER_DAY)
+        .contains(&seconds)
+        .then(|| clock(seconds, count.rem_euclid(per_second), per_second))
+}
+
+fn clock(second: i64, fraction: i64, per_second: i64) -> String {
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     let point = match (fraction, per_second) {
         (0, _) => String::new(),
         (_, 1_000) => format!(".{fraction:03}"),
         (_, 1_000_000) => format!(".{fraction:06}"),
         _ => format!(".{fraction:09}"),
     };
-    Some(format!(
-        "{date}T{hour:02}:{minute:02}:{second:02}{point}{zone}"
-    ))
+    format!("{hour:02}:{minute:02}:{second:02}{point}")
 }
 
 #[cfg(test)]
@@ -250,6 +269,31 @@ mod tests {
         ] {
             assert_eq!(parse_moment(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn times_of_day_are_within_a_day() {
+        for (text, per_second, count) in [
+            ("00:00:00", 1, 0),
+            ("23:59:59.999", 1_000, 86_399_999),
+            ("12:30:00.000001", 1_000_000, 45_000_000_001),
+        ] {
+            assert_eq!(parse_time(text), Some(count * (1_000_000_000 / per_second)));
+            assert_eq!(format_time(count, per_second).as_deref(), Some(text));
+        }
+        for text in [
+            "",
+            "24:00:00",
+            "12:30",
+            "12:30:00Z",
+            "12:30:00+01:00",
+            "1:30:00",
+            "12:30:0é",
+        ] {
+            assert_eq!(parse_time(text), None, "{text}");
+        }
+        assert_eq!(format_time(86_400, 1), None);
+        assert_eq!(format_time(-1, 1), None);
     }
 
     #[test]

@@ -94,7 +94,12 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
             "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
         });
     }
-    json!({
+    let parameters: Vec<_> = function
+        .parameters
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let mut operation = json!({
         "post": {
             "operationId": operation,
             "summary": summary,
@@ -108,7 +113,13 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
             "requestBody": { "required": true, "content": { "application/json": body } },
             "responses": responses,
         }
-    })
+    });
+    if !parameters.is_empty() {
+        operation["post"]["x-envelope-parameters"] = json!(function.parameters);
+        operation["post"]["x-envelope-definition"] =
+            json!(format!("{}({})", function.name, parameters.join(", ")));
+    }
+    operation
 }
 
 const REFUSALS: [(&str, &str); 10] = [
@@ -133,6 +144,10 @@ const REFUSALS: [(&str, &str); 10] = [
 fn request(input: &Rows) -> Value {
     let object = object(input, false);
     let row = match input.fields.as_slice() {
+        // An object is the value itself where values are objects.
+        [only] if input.shape.is_one_column() && matches!(only.data_type, DataType::Struct(_)) => {
+            column(only, false)
+        }
         [only] if input.shape.is_one_column() => json!({ "anyOf": [column(only, false), object] }),
         _ => object,
     };
@@ -172,7 +187,10 @@ fn column(field: &Field, output: bool) -> Value {
         schema["enum"] = json!(categories);
     }
     // NaN is written as null.
-    let float = matches!(field.data_type, DataType::Float32 | DataType::Float64);
+    let float = matches!(
+        field.data_type,
+        DataType::Float16 | DataType::Float32 | DataType::Float64
+    );
     if field.nullable || (output && float) {
         nullable(schema)
     } else {
@@ -181,7 +199,7 @@ fn column(field: &Field, output: bool) -> Value {
 }
 
 fn nullable(mut schema: Value) -> Value {
-    if schema["type"] != "null" {
+    if schema["type"] != "null" && !schema["type"].is_array() {
         schema["type"] = json!([schema["type"], "null"]);
     }
     if let Some(values) = schema.get_mut("enum").and_then(Value::as_array_mut) {
@@ -209,6 +227,7 @@ fn value(data_type: &DataType) -> Value {
         DataType::UInt16 => integer(0, u16::MAX.into()),
         DataType::UInt32 => integer(0, u32::MAX.into()),
         DataType::UInt64 => integer(0, u64::MAX.into()),
+        DataType::Float16 => json!({ "type": "number", "minimum": -65504, "maximum": 65504 }),
         DataType::Float32 => json!({ "type": "number", "format": "float" }),
         DataType::Float64 => json!({ "type": "number", "format": "double" }),
         DataType::Utf8 => json!({ "type": "string" }),
@@ -223,7 +242,36 @@ fn value(data_type: &DataType) -> Value {
         DataType::Duration(unit) => {
             json!({ "type": "integer", "description": format!("a time in {unit}") })
         }
+        DataType::Time(_) => json!({
+            "type": "string",
+            "description": "a time of day without a time zone",
+            "pattern": r"^\d{2}:\d{2}:\d{2}(\.\d+)?$",
+        }),
+        DataType::Decimal { precision, scale } => json!({
+            "type": "string",
+            "format": "decimal",
+            "description": format!("exactly {precision} digits at most, {scale} of them after the point"),
+            "pattern": r"^-?\d+(\.\d+)?$",
+        }),
         DataType::List(item) => json!({ "type": "array", "items": nullable(value(item)) }),
+        DataType::FixedList(item, length) => json!({
+            "type": "array",
+            "items": nullable(value(item)),
+            "minItems": length,
+            "maxItems": length,
+        }),
+        DataType::Struct(fields) => {
+            let properties = fields
+                .iter()
+                .map(|(name, field)| (name.clone(), nullable(value(field))));
+            let required: Vec<_> = fields.iter().map(|(name, _)| name).collect();
+            json!({
+                "type": "object",
+                "properties": properties.collect::<Map<_, _>>(),
+                "required": required,
+                "additionalProperties": false,
+            })
+        }
     }
 }
 
@@ -246,4 +294,69 @@ fn problem() -> Value {
         },
         "required": ["type", "title", "status", "detail", "code", "request_id"],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use envelope_format::{Parameter, Shape};
+
+    use super::*;
+
+    fn schema(data_type: &str) -> Value {
+        value(&data_type.parse().unwrap())
+    }
+
+    #[test]
+    fn nested_values_are_described_as_they_are_read() {
+        let image = schema("list<list<uint8, 3>, 2>");
+        assert_eq!(
+            (&image["minItems"], &image["maxItems"]),
+            (&json!(2), &json!(2))
+        );
+        assert_eq!(image["items"]["type"], json!(["array", "null"]));
+        assert_eq!(image["items"]["maxItems"], json!(3));
+        let user = schema(r#"struct<"age": int64, "born": date>"#);
+        assert_eq!(user["required"], json!(["age", "born"]));
+        assert_eq!(
+            user["properties"]["born"]["type"],
+            json!(["string", "null"])
+        );
+        assert_eq!(user["additionalProperties"], json!(false));
+        assert_eq!(schema("decimal[10, 2]")["type"], json!("string"));
+        assert_eq!(schema("time[us]")["type"], json!("string"));
+    }
+
+    #[test]
+    fn a_row_of_objects_has_one_meaning() {
+        let field = Field::new("v", r#"struct<"v": int64>"#.parse().unwrap(), false);
+        let rows = Rows {
+            shape: Shape::List,
+            fields: vec![field],
+        };
+        let row = &request(&rows)["properties"]["data"]["items"];
+        assert_eq!(row["properties"]["v"]["type"], json!(["integer", "null"]));
+    }
+
+    #[test]
+    fn the_definition_is_shown() {
+        let mut manifest = Manifest::example();
+        let parameter = |name: &str, annotation: Option<&str>, default: Option<&str>| Parameter {
+            name: name.into(),
+            annotation: annotation.map(Into::into),
+            default: default.map(Into::into),
+        };
+        manifest.functions[0].parameters = vec![
+            parameter("x", Some("pd.Series"), None),
+            parameter("limit", None, Some("10")),
+        ];
+        let operation = path(&manifest.functions[0], "predict", None);
+        assert_eq!(
+            operation["post"]["x-envelope-definition"],
+            json!("double(x: pd.Series, limit=10)")
+        );
+        assert_eq!(
+            operation["post"]["x-envelope-parameters"][0],
+            json!({ "name": "x", "annotation": "pd.Series" })
+        );
+    }
 }

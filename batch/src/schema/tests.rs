@@ -10,6 +10,15 @@ fn timestamp(unit: TimeUnit, zone: Option<&str>) -> DataType {
     DataType::Timestamp(unit, zone.map(Into::into))
 }
 
+fn fixed(item: DataType, length: i32) -> DataType {
+    DataType::new_fixed_size_list(item, length, true)
+}
+
+fn structure(fields: &[(&str, DataType)]) -> DataType {
+    let field = |(name, data_type): &(&str, DataType)| Field::new(*name, data_type.clone(), true);
+    DataType::Struct(fields.iter().map(field).collect())
+}
+
 #[test]
 fn changes_that_keep_every_value_are_made() {
     let list = |item| DataType::new_list(item, true);
@@ -37,6 +46,16 @@ fn changes_that_keep_every_value_are_made() {
             DataType::LargeList(Arc::new(Field::new("element", DataType::Int8, true))),
             list(DataType::Int32),
         ),
+        (fixed(DataType::Int8, 3), list(DataType::Int32)),
+        (fixed(DataType::Int8, 3), fixed(DataType::Int16, 3)),
+        // Which length a list has is seen when it is read.
+        (list(DataType::Int8), fixed(DataType::Int8, 3)),
+        (
+            structure(&[("a", DataType::Int8), ("b", DataType::Utf8View)]),
+            structure(&[("a", DataType::Int64), ("b", DataType::Utf8)]),
+        ),
+        (DataType::Time32(Second), DataType::Time64(Nanosecond)),
+        (DataType::Decimal128(5, 2), DataType::Decimal128(38, 10)),
     ];
     for (found, expected) in cases {
         assert!(lossless(&found, &expected), "{found} → {expected}");
@@ -63,6 +82,20 @@ fn changes_that_may_lose_something_are_not_made() {
         (timestamp(Second, None), timestamp(Second, Some("UTC"))),
         (timestamp(Second, Some("UTC")), timestamp(Second, None)),
         (DataType::Decimal128(10, 2), DataType::Float64),
+        (DataType::Float64, DataType::Decimal128(38, 10)),
+        (DataType::Decimal128(10, 2), DataType::Decimal128(10, 1)),
+        (DataType::Decimal128(10, 2), DataType::Decimal128(10, 3)),
+        (DataType::Time64(Nanosecond), DataType::Time64(Microsecond)),
+        (DataType::Time32(Second), DataType::Int32),
+        (fixed(DataType::Int8, 3), fixed(DataType::Int8, 4)),
+        (
+            structure(&[("a", DataType::Int8)]),
+            structure(&[("b", DataType::Int8)]),
+        ),
+        (
+            structure(&[("a", DataType::Int8)]),
+            structure(&[("a", DataType::Int8), ("b", DataType::Int8)]),
+        ),
         (dictionary(DataType::Int64), DataType::Int32),
         (
             DataType::new_list(DataType::Int64, true),
@@ -93,6 +126,10 @@ fn types_are_named_as_signatures_name_them() {
         (DataType::Boolean, "bool"),
         (timestamp(Microsecond, Some("UTC")), "timestamp[us, UTC]"),
         (DataType::new_list(DataType::Utf8View, true), "list<utf8>"),
+        (fixed(DataType::Float32, 3), "list<float32, 3>"),
+        (structure(&[("a", DataType::Utf8)]), r#"struct<"a": utf8>"#),
+        (DataType::Time32(Second), "time[s]"),
+        (DataType::Decimal128(10, 2), "decimal[10, 2]"),
     ];
     for (data_type, name) in cases {
         assert_eq!(type_name(&data_type), name);

@@ -110,7 +110,12 @@ fn one_row(takes: &Rows, values: Vec<(String, String)>) -> String {
 fn value_of_text(data_type: &DataType, text: &str) -> Value {
     let is_text = matches!(
         data_type,
-        DataType::Utf8 | DataType::Binary | DataType::Date | DataType::Timestamp(..)
+        DataType::Utf8
+            | DataType::Binary
+            | DataType::Date
+            | DataType::Time(_)
+            | DataType::Timestamp(..)
+            | DataType::Decimal { .. }
     );
     match serde_json::from_str(text) {
         Ok(value) if !is_text => value,

@@ -4,7 +4,7 @@ pub(super) mod statistics;
 
 use std::collections::BTreeMap;
 
-use envelope_format::{Certificate, Digest, Equality, Field, Function, Proof, Rows};
+use envelope_format::{Certificate, Digest, Equality, Field, Function, Parameter, Proof, Rows};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -36,6 +36,8 @@ struct Shown<'e> {
 struct ShownFunction<'e> {
     name: &'e str,
     doc: &'e str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    parameters: &'e [Parameter],
     input: &'e Rows,
     output: &'e Rows,
     certificate: &'e Certificate,
@@ -112,6 +114,7 @@ impl<'e> ShownFunction<'e> {
         let Function {
             name,
             doc,
+            parameters,
             signature,
             certificate,
             proof,
@@ -120,6 +123,7 @@ impl<'e> ShownFunction<'e> {
         Self {
             name,
             doc,
+            parameters,
             input: &signature.input,
             output: &signature.output,
             certificate,
@@ -181,6 +185,9 @@ fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> 
         "{}{mark}",
         terminal.paint(Look::Strong, &harmless(function.name))
     )];
+    if !function.parameters.is_empty() {
+        lines.extend(paragraph(&definition(function)));
+    }
     lines.extend(paragraph(function.doc));
     lines.extend(columns(terminal, "input", function.input));
     lines.extend(columns(terminal, "output", function.output));
@@ -193,6 +200,16 @@ fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> 
         lines.extend(indent(statistics::lines(terminal, statistics)));
     }
     lines
+}
+
+/// As in its source code: `score(frame: pd.DataFrame, limit: int = 10)`.
+fn definition(function: &ShownFunction<'_>) -> String {
+    let parameters: Vec<_> = function
+        .parameters
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    format!("{}({})", function.name, parameters.join(", "))
 }
 
 fn columns(terminal: &Terminal, name: &str, rows: &Rows) -> Vec<String> {

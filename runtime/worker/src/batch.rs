@@ -72,7 +72,7 @@ impl Batch {
         schema
             .fields()
             .iter()
-            .map(|field| capsule::type_name(field.data_type()))
+            .map(|field| capsule::type_name(field))
             .collect()
     }
 
@@ -91,7 +91,7 @@ impl Batch {
         Ok(row < column.len() && column.is_null(row))
     }
 
-    /// The bytes of a fixed-width column and, if values are missing, one byte for each row that is
+    /// The bytes of a column of numbers, or of arrays of numbers, and, if values are missing, one byte for each row that is
     /// 1 where they are. Booleans are one byte each.
     fn values<'py>(
         &self,

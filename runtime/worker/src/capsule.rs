@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use arrow_array::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
 use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchOptions, RecordBatchReader as _};
-use arrow_schema::{ArrowError, DataType, Field, Schema};
+use arrow_schema::{ArrowError, DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Schema};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::batch::arrow_error;
+use crate::exact::STRICT;
 use crate::schema::{arrow_type, signature_type};
 
 const STREAM: &std::ffi::CStr = c"arrow_array_stream";
@@ -49,13 +50,15 @@ pub(crate) fn export<'py>(py: Python<'py>, rows: &RecordBatch) -> PyResult<Bound
     PyCapsule::new_with_value(py, stream, STREAM)
 }
 
-/// The type as a signature writes it.
-pub(crate) fn type_name(data_type: &DataType) -> PyResult<String> {
-    signature_type(data_type)
+/// The type of a column as a signature writes it.
+pub(crate) fn type_name(field: &Field) -> PyResult<String> {
+    signature_type(field.data_type())
         .map(|found| found.to_string())
         .ok_or_else(|| {
             PyTypeError::new_err(format!(
-                "columns of type {data_type} are not carried; cast them first"
+                "column `{}` has the type {}, which is not carried; cast it first",
+                field.name(),
+                field.data_type()
             ))
         })
 }
@@ -66,7 +69,8 @@ fn plain(rows: &RecordBatch) -> PyResult<RecordBatch> {
     let mut columns = Vec::with_capacity(rows.num_columns());
     for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
         let wanted = plain_type(field.data_type());
-        columns.push(arrow_cast::cast(column, &wanted).map_err(arrow_error)?);
+        let cast = arrow_cast::cast_with_options(column, &wanted, &STRICT);
+        columns.push(cast.map_err(arrow_error)?);
         fields.push(Field::new(field.name(), wanted, field.is_nullable()));
     }
     let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
@@ -81,16 +85,34 @@ fn plain_type(data_type: &DataType) -> DataType {
     )]
     match data_type {
         DataType::Utf8View | DataType::LargeUtf8 => DataType::Utf8,
-        DataType::BinaryView | DataType::LargeBinary => DataType::Binary,
-        DataType::Dictionary(_, values) => plain_type(values),
-        DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => {
-            DataType::List(Arc::new(Field::new_list_field(
-                plain_type(item.data_type()),
-                true,
-            )))
+        DataType::BinaryView | DataType::LargeBinary | DataType::FixedSizeBinary(_) => {
+            DataType::Binary
         }
+        DataType::Dictionary(_, values) => plain_type(values),
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal256(precision, scale)
+            if *precision <= DECIMAL128_MAX_PRECISION =>
+        {
+            DataType::Decimal128(*precision, *scale)
+        }
+        DataType::List(item)
+        | DataType::LargeList(item)
+        | DataType::ListView(item)
+        | DataType::LargeListView(item) => DataType::List(plain_item(item)),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(plain_item(item), *length),
+        DataType::Struct(fields) => DataType::Struct(
+            fields
+                .iter()
+                .map(|field| Field::new(field.name(), plain_type(field.data_type()), true))
+                .collect(),
+        ),
         other => signature_type(other).map_or_else(|| other.clone(), |known| arrow_type(&known)),
     }
+}
+
+fn plain_item(item: &Field) -> FieldRef {
+    Arc::new(Field::new_list_field(plain_type(item.data_type()), true))
 }
 
 /// Takes the socket that the launcher left open under the number `descriptor`. Programs that the

@@ -1,17 +1,30 @@
 //! The same values in another type, exactly or not at all.
 
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, ListArray, RecordBatch, StructArray, new_null_array,
+};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::DataType;
+use arrow_schema::{DataType, FieldRef, Fields};
 
 use crate::read::first_difference;
 use crate::schema::signature_type;
 
 /// An error instead of a missing value where a value does not fit.
-const STRICT: CastOptions<'static> = CastOptions {
+pub(crate) const STRICT: CastOptions<'static> = CastOptions {
     safe: false,
     format_options: arrow_cast::display::FormatOptions::new(),
 };
+
+/// Why a column cannot be of another type.
+enum Misfit {
+    /// Its values are of another kind.
+    Kind,
+    /// They are of the right kind, but one is not such a value exactly.
+    Value,
+}
 
 /// The column `name` of `rows` as `wanted`, or why it cannot be that.
 pub(crate) fn column(
@@ -22,53 +35,103 @@ pub(crate) fn column(
     let column = rows
         .column_by_name(name)
         .ok_or_else(|| format!("there is no column `{name}`"))?;
+    let (found, said) = (shown(column.data_type()), shown(wanted));
+    converted(column, wanted).map_err(|misfit| match misfit {
+        Misfit::Kind => format!("`{name}` is {found}, the signature says {said}"),
+        Misfit::Value => format!("`{name}` has {found} values that {said} does not hold exactly"),
+    })
+}
+
+fn converted(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, Misfit> {
     let found = column.data_type();
     if found == wanted {
         return Ok(ArrayRef::clone(column));
     }
-    if !is_comparable(found, wanted) {
-        let (found, wanted) = (shown(found), shown(wanted));
-        return Err(format!("`{name}` is {found}, the signature says {wanted}"));
+    match (found, wanted) {
+        (DataType::Null, _) => Ok(new_null_array(wanted, column.len())),
+        (DataType::Struct(_), DataType::Struct(fields)) => structs(column.as_struct(), fields),
+        (DataType::List(_), DataType::List(item)) => lists(column.as_list(), item),
+        (DataType::List(_), DataType::FixedSizeList(item, _)) => {
+            cast(&lists(column.as_list(), item)?, wanted)
+        }
+        (DataType::FixedSizeList(_, one), DataType::FixedSizeList(item, other)) if one == other => {
+            fixed_lists(column.as_fixed_size_list(), item)
+        }
+        (DataType::FixedSizeList(..), DataType::List(item)) => {
+            cast(&fixed_lists(column.as_fixed_size_list(), item)?, wanted)
+        }
+        _ if is_comparable(found, wanted) => there_and_back(column, wanted),
+        _ => Err(Misfit::Kind),
     }
-    exactly(column, wanted).ok_or_else(|| {
-        let (found, wanted) = (shown(found), shown(wanted));
-        format!("`{name}` has {found} values that {wanted} does not hold exactly")
-    })
+}
+
+fn cast(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, Misfit> {
+    cast_with_options(column, wanted, &STRICT).map_err(|_| Misfit::Value)
 }
 
 /// The column as `wanted`, if the way there and back changes nothing.
-fn exactly(column: &ArrayRef, wanted: &DataType) -> Option<ArrayRef> {
-    let found = column.data_type();
-    let there = cast_with_options(column, wanted, &STRICT).ok()?;
-    if is_nothing(found) {
-        return Some(there);
+fn there_and_back(column: &ArrayRef, wanted: &DataType) -> Result<ArrayRef, Misfit> {
+    let there = cast(column, wanted)?;
+    let back = cast(&there, column.data_type())?;
+    match first_difference(column, &back, 0.0) {
+        None => Ok(there),
+        Some(_) => Err(Misfit::Value),
     }
-    let back = cast_with_options(&there, found, &STRICT).ok()?;
-    first_difference(column, &back, 0.0)
-        .is_none()
-        .then_some(there)
 }
 
-/// Whether a column of this type has no values, only missing ones and empty lists.
-fn is_nothing(data_type: &DataType) -> bool {
-    if let DataType::List(item) = data_type {
-        return is_nothing(item.data_type());
+/// By name: a `dict` is the same in any order.
+fn structs(column: &StructArray, fields: &Fields) -> Result<ArrayRef, Misfit> {
+    if column.num_columns() != fields.len() {
+        return Err(Misfit::Kind);
     }
-    *data_type == DataType::Null
+    let columns = fields.iter().map(|field| {
+        let found = column.column_by_name(field.name()).ok_or(Misfit::Kind)?;
+        converted(found, field.data_type())
+    });
+    let columns = columns.collect::<Result<Vec<_>, _>>()?;
+    made(StructArray::try_new_with_length(
+        fields.clone(),
+        columns,
+        column.nulls().cloned(),
+        column.len(),
+    ))
+}
+
+fn lists(column: &ListArray, item: &FieldRef) -> Result<ArrayRef, Misfit> {
+    let items = converted(column.values(), item.data_type())?;
+    made(ListArray::try_new(
+        Arc::clone(item),
+        column.offsets().clone(),
+        items,
+        column.nulls().cloned(),
+    ))
+}
+
+fn fixed_lists(column: &FixedSizeListArray, item: &FieldRef) -> Result<ArrayRef, Misfit> {
+    let items = converted(column.values(), item.data_type())?;
+    made(FixedSizeListArray::try_new(
+        Arc::clone(item),
+        column.value_length(),
+        items,
+        column.nulls().cloned(),
+    ))
+}
+
+fn made(array: Result<impl Array + 'static, arrow_schema::ArrowError>) -> Result<ArrayRef, Misfit> {
+    array
+        .map(|array| Arc::new(array) as ArrayRef)
+        .map_err(|_| Misfit::Value)
 }
 
 /// Whether values of the two types can be equal: a number is a number, a moment a moment.
 fn is_comparable(one: &DataType, other: &DataType) -> bool {
     match (one, other) {
-        (DataType::Null, _) => true,
-        (DataType::List(one), DataType::List(other)) => {
-            let (one, other) = (one.data_type(), other.data_type());
-            one == other || is_comparable(one, other)
-        }
         (DataType::Timestamp(_, one), DataType::Timestamp(_, other)) => {
             one.is_some() == other.is_some()
         }
-        (DataType::Duration(_), DataType::Duration(_)) => true,
+        (DataType::Duration(_), DataType::Duration(_))
+        | (DataType::Time32(_) | DataType::Time64(_), DataType::Time32(_) | DataType::Time64(_))
+        | (DataType::Decimal128(..), DataType::Decimal128(..)) => true,
         _ => (one.is_integer() || one.is_floating() && other.is_floating()) && other.is_numeric(),
     }
 }

@@ -5,9 +5,17 @@ use pyo3::sync::PyOnceLock;
 
 use crate::Batch;
 
-const COLUMNS: &str = include_str!("python/columns.py");
-const ROWS: &str = include_str!("python/rows.py");
 const OBSERVE: &str = include_str!("python/observe.py");
+
+/// In the order in which they need each other.
+const SOURCES: [(&str, &str); 6] = [
+    ("_envelope_kinds", include_str!("python/kinds.py")),
+    ("_envelope_columns", include_str!("python/columns.py")),
+    ("_envelope_objects", include_str!("python/objects.py")),
+    ("_envelope_tables", include_str!("python/tables.py")),
+    ("_envelope_same", include_str!("python/same.py")),
+    ("_envelope_rows", include_str!("python/rows.py")),
+];
 
 /// The module `rows.py`, made on first use.
 ///
@@ -17,8 +25,11 @@ pub fn conversions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = MODULE.get_or_try_init(py, || {
         define(py, "", "_envelope_batch")?.add("Batch", py.get_type::<Batch>())?;
-        define(py, COLUMNS, "_envelope_columns")?;
-        define(py, ROWS, "_envelope_rows").map(Bound::unbind)
+        for (name, source) in SOURCES {
+            define(py, source, name)?;
+        }
+        let rows = py.import("_envelope_rows")?;
+        PyResult::Ok(rows.unbind())
     })?;
     Ok(module.bind(py))
 }

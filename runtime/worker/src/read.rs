@@ -2,14 +2,16 @@
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{
-    Date32Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+    ArrowPrimitiveType, Date32Type, Decimal128Type, Float16Type, Float32Type, Float64Type,
+    Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::types::{UInt8Type, UInt16Type, UInt32Type, UInt64Type};
-use arrow_array::{Array, ArrayRef, RecordBatch};
-use arrow_schema::DataType;
+use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow_buffer::NullBuffer;
+use arrow_schema::{DataType, TimeUnit};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
-use pyo3::types::{PyByteArray, PyBytes, PyList, PyString};
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString};
 
 use crate::batch::is_fixed_width;
 
@@ -21,10 +23,26 @@ pub(crate) fn fixed_width<'py>(
     py: Python<'py>,
     column: &ArrayRef,
 ) -> PyResult<(Bound<'py, PyByteArray>, Option<Bound<'py, PyByteArray>>)> {
-    if !is_fixed_width(column.data_type()) {
-        return Err(unreadable(column.data_type()));
+    let (items, nulls) = items(column)?;
+    if !is_fixed_width(items.data_type()) {
+        return Err(unreadable(items.data_type()));
     }
-    Ok((value_bytes(py, column)?, mask(py, column)?))
+    Ok((value_bytes(py, &items)?, mask(py, nulls.as_ref())?))
+}
+
+/// The items of an array of several dimensions, one after the other, and which are missing: those
+/// of a missing row are. A column that is no array is its own items.
+fn items(column: &ArrayRef) -> PyResult<(ArrayRef, Option<NullBuffer>)> {
+    let (mut items, mut nulls) = (ArrayRef::clone(column), column.nulls().cloned());
+    while let Some(lists) = items.as_fixed_size_list_opt() {
+        let length = usize::try_from(lists.value_length())
+            .map_err(|_| PyTypeError::new_err("a length is negative"))?;
+        let inner = ArrayRef::clone(lists.values());
+        let outer = nulls.map(|nulls| nulls.expand(length));
+        nulls = NullBuffer::union(outer.as_ref(), inner.nulls());
+        items = inner;
+    }
+    Ok((items, nulls))
 }
 
 fn value_bytes<'py>(py: Python<'py>, column: &ArrayRef) -> PyResult<Bound<'py, PyByteArray>> {
@@ -49,11 +67,14 @@ fn value_bytes<'py>(py: Python<'py>, column: &ArrayRef) -> PyResult<Bound<'py, P
     ))
 }
 
-fn mask<'py>(py: Python<'py>, column: &ArrayRef) -> PyResult<Option<Bound<'py, PyByteArray>>> {
-    let Some(nulls) = column.nulls().filter(|nulls| nulls.null_count() > 0) else {
+fn mask<'py>(
+    py: Python<'py>,
+    nulls: Option<&NullBuffer>,
+) -> PyResult<Option<Bound<'py, PyByteArray>>> {
+    let Some(nulls) = nulls.filter(|nulls| nulls.null_count() > 0) else {
         return Ok(None);
     };
-    let mask = PyByteArray::new_with(py, column.len(), |out| {
+    let mask = PyByteArray::new_with(py, nulls.len(), |out| {
         for (byte, valid) in out.iter_mut().zip(nulls.inner()) {
             *byte = u8::from(!valid);
         }
@@ -87,10 +108,22 @@ pub(crate) fn list<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'
         DataType::UInt16 => numbers!(UInt16Type, column),
         DataType::UInt32 => numbers!(UInt32Type, column),
         DataType::UInt64 => numbers!(UInt64Type, column),
+        DataType::Float16 => {
+            let halves = column.as_primitive::<Float16Type>().iter();
+            PyList::new(
+                py,
+                halves.map(|half| half.map(f64::from)).collect::<Vec<_>>(),
+            )
+        }
         DataType::Float32 => numbers!(Float32Type, column),
         DataType::Float64 => numbers!(Float64Type, column),
+        DataType::Decimal128(..) => numbers!(Decimal128Type, column),
         DataType::Date32 => numbers!(Date32Type, column),
-        DataType::Timestamp(..) | DataType::Duration(..) => integers(py, column),
+        DataType::Time32(TimeUnit::Second) => numbers!(Time32SecondType, column),
+        DataType::Time32(_) => numbers!(Time32MillisecondType, column),
+        DataType::Timestamp(..) | DataType::Duration(..) | DataType::Time64(_) => {
+            integers(py, column)
+        }
         DataType::Utf8 => PyList::new(
             py,
             column
@@ -115,8 +148,42 @@ pub(crate) fn list<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'
                 .collect();
             PyList::new(py, items?)
         }
+        DataType::FixedSizeList(..) => {
+            let items: PyResult<Vec<_>> = column
+                .as_fixed_size_list()
+                .iter()
+                .map(|item| item.map(|item| list(py, &item)).transpose())
+                .collect();
+            PyList::new(py, items?)
+        }
+        DataType::Struct(_) => dicts(py, column.as_struct()),
         other => Err(unreadable(other)),
     }
+}
+
+fn dicts<'py>(py: Python<'py>, column: &StructArray) -> PyResult<Bound<'py, PyList>> {
+    let names: Vec<_> = column
+        .column_names()
+        .iter()
+        .map(|name| PyString::new(py, name))
+        .collect();
+    let values = column
+        .columns()
+        .iter()
+        .map(|column| list(py, column))
+        .collect::<PyResult<Vec<_>>>()?;
+    let dict = |row| {
+        if column.is_null(row) {
+            return Ok(None);
+        }
+        let dict = PyDict::new(py);
+        for (name, values) in names.iter().zip(&values) {
+            dict.set_item(name, values.get_item(row)?)?;
+        }
+        Ok(Some(dict))
+    };
+    let dicts: PyResult<Vec<_>> = (0..column.len()).map(dict).collect();
+    PyList::new(py, dicts?)
 }
 
 /// Times as what they count.
@@ -165,39 +232,80 @@ pub(crate) fn first_difference(one: &ArrayRef, other: &ArrayRef, tolerance: f64)
     if one.data_type() != other.data_type() {
         return Some(0);
     }
-    if let (Some(one), Some(other)) = (
-        one.as_primitive_opt::<Float64Type>(),
-        other.as_primitive_opt::<Float64Type>(),
-    ) {
-        return one
-            .iter()
-            .zip(other)
-            .position(|(a, b)| !same_float(a, b, tolerance));
-    }
-    if let (Some(one), Some(other)) = (
-        one.as_primitive_opt::<Float32Type>(),
-        other.as_primitive_opt::<Float32Type>(),
-    ) {
-        let wide = |value: Option<f32>| value.map(f64::from);
-        return one
-            .iter()
-            .zip(other)
-            .position(|(a, b)| !same_float(wide(a), wide(b), tolerance));
-    }
-    if let (Some(one_list), Some(other_list)) =
-        (one.as_list_opt::<i32>(), other.as_list_opt::<i32>())
-    {
-        return (0..one.len()).find(|row| {
-            match (one_list.is_null(*row), other_list.is_null(*row)) {
-                (false, false) => {
-                    let (a, b) = (one_list.value(*row), other_list.value(*row));
-                    a.len() != b.len() || first_difference(&a, &b, tolerance).is_some()
-                }
-                (a, b) => a != b,
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "values of the other types have one spelling in bits"
+    )]
+    match one.data_type() {
+        DataType::Float16 => different_float::<Float16Type>(one, other, tolerance),
+        DataType::Float32 => different_float::<Float32Type>(one, other, tolerance),
+        DataType::Float64 => different_float::<Float64Type>(one, other, tolerance),
+        DataType::List(_) => {
+            let (one, other) = (one.as_list::<i32>(), other.as_list::<i32>());
+            different_list(one.iter().zip(other.iter()), tolerance)
+        }
+        DataType::FixedSizeList(..) => {
+            let (one, other) = (one.as_fixed_size_list(), other.as_fixed_size_list());
+            let length = usize::try_from(one.value_length()).unwrap_or(usize::MAX);
+            if one.nulls().is_none() && other.nulls().is_none() && one.len() == other.len() {
+                let item = first_difference(one.values(), other.values(), tolerance);
+                return item.map(|item| item / length);
             }
-        });
+            different_list(one.iter().zip(other.iter()), tolerance)
+        }
+        DataType::Struct(_) => different_struct(one.as_struct(), other.as_struct(), tolerance),
+        _ => (0..one.len())
+            .find(|row| one.slice(*row, 1).to_data() != other.slice(*row, 1).to_data()),
     }
-    (0..one.len()).find(|row| one.slice(*row, 1).to_data() != other.slice(*row, 1).to_data())
+}
+
+fn different_float<T: ArrowPrimitiveType>(
+    one: &ArrayRef,
+    other: &ArrayRef,
+    tolerance: f64,
+) -> Option<usize>
+where
+    T::Native: Into<f64>,
+{
+    let wide = |value: Option<T::Native>| value.map(Into::into);
+    let pairs = one
+        .as_primitive::<T>()
+        .iter()
+        .zip(other.as_primitive::<T>());
+    pairs
+        .into_iter()
+        .position(|(one, other)| !same_float(wide(one), wide(other), tolerance))
+}
+
+fn different_list(
+    mut pairs: impl Iterator<Item = (Option<ArrayRef>, Option<ArrayRef>)>,
+    tolerance: f64,
+) -> Option<usize> {
+    pairs.position(|pair| match pair {
+        (Some(one), Some(other)) => {
+            one.len() != other.len() || first_difference(&one, &other, tolerance).is_some()
+        }
+        (one, other) => one.is_some() != other.is_some(),
+    })
+}
+
+fn different_struct(one: &StructArray, other: &StructArray, tolerance: f64) -> Option<usize> {
+    if one.nulls().is_none() && other.nulls().is_none() {
+        let pairs = one.columns().iter().zip(other.columns());
+        return pairs
+            .filter_map(|(one, other)| first_difference(one, other, tolerance))
+            .min();
+    }
+    (0..one.len()).find(|row| match (one.is_null(*row), other.is_null(*row)) {
+        (false, false) => {
+            let (one, other) = (one.slice(*row, 1), other.slice(*row, 1));
+            let pairs = one.columns().iter().zip(other.columns());
+            pairs
+                .into_iter()
+                .any(|(one, other)| first_difference(one, other, tolerance).is_some())
+        }
+        (one, other) => one != other,
+    })
 }
 
 fn same_float(one: Option<f64>, other: Option<f64>, tolerance: f64) -> bool {

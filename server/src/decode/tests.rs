@@ -92,6 +92,24 @@ fn values_of_every_type_are_written_as_they_were_read() {
         ("duration[ns]", "0"),
         ("list<int8>", "[],[1,null],[-128]"),
         ("list<list<utf8>>", r#"[],[null,[]],[["a"],["b","c"]]"#),
+        ("float16", "0.5,-0.0,65504.0"),
+        ("time[s]", r#""00:00:00","23:59:59""#),
+        ("time[ns]", r#""12:30:00.000000001""#),
+        ("decimal[5, 2]", r#""0.00","-999.99","12.30""#),
+        (
+            "decimal[38, 0]",
+            r#""99999999999999999999999999999999999999""#,
+        ),
+        (
+            "list<list<int8, 2>, 2>",
+            "[[1,2],[3,null]],[[-128,127],null]",
+        ),
+        ("list<list<bool, 1>>", "[],[[true],[false]]"),
+        (
+            r#"struct<"a": int64, "b c": list<float32, 2>>"#,
+            r#"{"a":1,"b c":[0.5,1.5]},{"a":null,"b c":null}"#,
+        ),
+        (r#"list<struct<"a": utf8>>"#, r#"[],[{"a":"x"},null]"#),
     ] {
         copies(
             &rows(Shape::PandasSeries, &[("v", data_type, false)]),
@@ -159,6 +177,11 @@ fn nothing_is_coerced() {
         ("timestamp[us, UTC]", vec![]),
         ("duration[s]", vec!["1", "-1"]),
         ("list<int64>", vec!["[]", "[1]"]),
+        ("float16", vec!["1", "1.0", "1.5", "-1"]),
+        ("decimal[3, 1]", vec!["\"1\""]),
+        ("time[s]", vec![]),
+        ("list<int64, 1>", vec!["[1]"]),
+        (r#"struct<"a": int64>"#, vec!["{\"a\":1}"]),
     ] {
         let rows = frame(&[("v", data_type, false)]);
         for kind in kinds {
@@ -192,8 +215,15 @@ fn values_outside_their_type_are_refused_and_not_wrapped() {
         ("timestamp[s]", "\"2026-01-01T00:00:00.5\"", "out_of_range"),
         ("timestamp[ns]", "\"9999-01-01T00:00:00\"", "out_of_range"),
         ("timestamp[s]", "1700000000", "wrong_type"),
-        ("list<int8>", "[1,128]", "out_of_range"),
-        ("list<list<int8>>", "[1]", "wrong_type"),
+        ("float16", "65520", "out_of_range"),
+        ("float16", "2049", "out_of_range"),
+        ("float16", "1e6", "out_of_range"),
+        ("time[s]", "\"12:30:00.5\"", "out_of_range"),
+        ("time[s]", "\"12:30\"", "wrong_form"),
+        ("decimal[3, 1]", "1.5", "wrong_form"),
+        ("decimal[3, 1]", "\"1.55\"", "out_of_range"),
+        ("decimal[3, 1]", "\"1e1\"", "wrong_form"),
+        ("list<int8, 2>", "[1]", "wrong_length"),
     ] {
         let rows = rows(Shape::PandasSeries, &[("v", data_type, true)]);
         let faults = faults(&rows, &format!("{{\"data\":[null,{value}]}}"));
@@ -206,6 +236,59 @@ fn values_outside_their_type_are_refused_and_not_wrapped() {
             "{value} for {data_type}"
         );
     }
+}
+
+#[test]
+fn a_fault_within_a_value_says_where() {
+    let image = "list<list<uint8, 3>, 2>";
+    let user = r#"struct<"age": int64, "tags": list<utf8>>"#;
+    let large = "list<list<uint8, 100>, 1>";
+    for (data_type, value, code, place) in [
+        ("list<int8>", "[1,128]", "out_of_range", "v[1]"),
+        ("list<list<int8>>", "[1]", "wrong_type", "v[0]"),
+        (image, "[[1,2,3]]", "wrong_length", "v"),
+        (image, "[[1,2,3],[4,5]]", "wrong_length", "v[1]"),
+        (image, "[[1,2,3],[4,5,6,7]]", "wrong_length", "v[1]"),
+        (image, "[[1,2,3],[4,256,6]]", "out_of_range", "v[1][1]"),
+        (image, "[[1,2,3],4]", "wrong_type", "v[1]"),
+        (large, "[null]", "not_nullable", "v[0]"),
+        (user, r#"{"age":1}"#, "missing_key", "v.tags"),
+        (user, r#"{"age":1,"tags":[],"x":[1]}"#, "unknown_key", "v.x"),
+        (
+            user,
+            r#"{"age":1,"tags":[],"age":1}"#,
+            "duplicate_key",
+            "v.age",
+        ),
+        (user, r#"{"age":"1","tags":[]}"#, "wrong_type", "v.age"),
+        (
+            user,
+            r#"{"age":1,"tags":["a",1]}"#,
+            "wrong_type",
+            "v.tags[1]",
+        ),
+        (user, "[1]", "wrong_type", "v"),
+    ] {
+        let rows = frame(&[("v", data_type, false)]);
+        // Twice: a bad row must not shift the faults of the next one.
+        let body = format!("{{\"data\":[{{\"v\":{value}}},{{\"v\":{value}}}]}}");
+        let found = faults(&rows, &body);
+        let told: Vec<_> = found
+            .iter()
+            .map(|fault| (fault.code, fault.row, fault.column.as_deref()))
+            .collect();
+        assert_eq!(
+            told,
+            [(code, Some(0), Some(place)), (code, Some(1), Some(place))],
+            "{value}"
+        );
+    }
+}
+
+#[test]
+fn an_object_is_the_value_where_values_are_objects() {
+    let list = rows(Shape::List, &[("v", r#"struct<"v": int64>"#, true)]);
+    copies(&list, r#"[{"v":1},null,{"v":null}]"#);
 }
 
 #[test]
@@ -415,11 +498,71 @@ proptest! {
     }
 
     #[test]
+    fn nested_values_that_are_written_are_read_again(
+        cells in prop::collection::vec((
+            prop::option::of(prop::array::uniform6(any::<Option<i16>>())),
+            prop::option::of((any::<Option<i32>>(), any::<Option<String>>())),
+            prop::option::of(-10_i128.pow(20)..10_i128.pow(20)),
+            0_i64..86_400_000_000,
+        ), 0..20),
+    ) {
+        use std::sync::Arc;
+        use arrow_array::builder::{FixedSizeListBuilder, Int16Builder};
+        use arrow_array::{ArrayRef, Decimal128Array, Int32Array, StringArray, StructArray, Time64MicrosecondArray};
+        let rows = frame(&[
+            ("a", "list<list<int16, 2>, 3>", true), ("s", r#"struct<"i": int32, "t": utf8>"#, true),
+            ("d", "decimal[20, 3]", true), ("t", "time[us]", false),
+        ]);
+        let schema = runtime::arrow_schema(&rows);
+        let mut arrays = FixedSizeListBuilder::new(FixedSizeListBuilder::new(Int16Builder::new(), 2), 3);
+        for cell in &cells {
+            for item in cell.0.unwrap_or_default().chunks(2) {
+                let pair = arrays.values();
+                item.iter().for_each(|item| pair.values().append_option(*item));
+                pair.append(cell.0.is_some());
+            }
+            arrays.append(cell.0.is_some());
+        }
+        let inner = |cell: &Option<(Option<i32>, Option<String>)>| cell.clone().unwrap_or_default();
+        let fields = match schema.field(1).data_type() {
+            arrow_schema::DataType::Struct(fields) => fields.clone(),
+            other => panic!("{other}"),
+        };
+        let structs = StructArray::try_new_with_length(
+            fields,
+            vec![
+                Arc::new(cells.iter().map(|cell| inner(&cell.1).0).collect::<Int32Array>()),
+                Arc::new(cells.iter().map(|cell| inner(&cell.1).1).collect::<StringArray>()),
+            ],
+            Some(cells.iter().map(|cell| cell.1.is_some()).collect::<Vec<_>>().into()),
+            cells.len(),
+        ).unwrap();
+        let decimals = cells.iter().map(|cell| cell.2.map(|number| number % 10_i128.pow(20))).collect::<Decimal128Array>();
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(arrays.finish()),
+            Arc::new(structs),
+            Arc::new(decimals.with_precision_and_scale(20, 3).unwrap()),
+            Arc::new(cells.iter().map(|cell| Some(cell.3)).collect::<Time64MicrosecondArray>()),
+        ];
+        let options = RecordBatchOptions::new().with_row_count(Some(cells.len()));
+        let batch = RecordBatch::try_new_with_options(schema, columns, &options).unwrap();
+        let mut body = b"{\"data\":".to_vec();
+        Encoder::new(&rows).rows(&batch, &mut body).unwrap();
+        body.push(b'}');
+        let again = Decoder::new(&rows, 100).rows(&body).unwrap();
+        let mut written = b"{\"data\":".to_vec();
+        Encoder::new(&rows).rows(&again, &mut written).unwrap();
+        written.push(b'}');
+        prop_assert_eq!(again, batch);
+        prop_assert_eq!(written, body);
+    }
+
+    #[test]
     fn no_body_makes_the_reader_panic(body in prop::collection::vec(any::<u8>(), 0..200), at in 0_usize..60, byte: u8) {
-        let rows = frame(&[("x", "float64", false), ("y", "list<utf8>", true)]);
+        let rows = frame(&[("x", "float64", false), ("y", "list<utf8>", true), ("z", r#"struct<"a": list<int8, 2>>"#, true)]);
         let decoder = Decoder::new(&rows, 100);
         let _ = decoder.rows(&body);
-        let mut near = br#"{"data":[{"x":1.5,"y":["a",null]},{"y":null,"x":-2e3}]}"#.to_vec();
+        let mut near = br#"{"data":[{"x":1.5,"y":["a",null],"z":{"a":[1,2]}},{"y":null,"x":-2e3,"z":null}]}"#.to_vec();
         if let Some(changed) = near.get_mut(at) {
             *changed = byte;
         }

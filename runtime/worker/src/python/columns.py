@@ -9,20 +9,16 @@ and gives plain Python values runs in an environment without them.
 """
 
 import datetime as dt
-import functools
-import sys
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
+import _envelope_kinds as kinds
 from _envelope_batch import Batch
+from _envelope_kinds import NUMBERS, Unsupported, is_numpy_scalar
 
-EPOCH = dt.datetime(1970, 1, 1)
-EPOCH_UTC = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
-MICROSECOND = dt.timedelta(microseconds=1)
 INT64 = range(-(2**63), 2**63)
 UINT64 = range(2**64)
-# Rows up to which handing over by objects is faster than by Arrow.
-FEW = 256
 # Every integer up to here is a 64-bit float, exactly.
 EXACT_FLOAT = 2**53
 
@@ -32,20 +28,20 @@ PLAIN = {
     str: "utf8",
     bytes: "binary",
     dt.date: "date",
+    dt.time: "time[us]",
     dt.timedelta: "duration[us]",
-}
-NUMBERS = {f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)} | {
-    "bool",
-    "float32",
-    "float64",
 }
 # pandas types of numbers with a mask of missing ones, and what is under the mask.
 MASKED = {f"{kind}{bits}": f"{kind.lower()}{bits}" for kind in ("Int", "UInt") for bits in (8, 16, 32, 64)}
 MASKED |= {"Float32": "float32", "Float64": "float64", "boolean": "bool"}
-
-
-class Unsupported(TypeError):
-    """A value that has no exact counterpart. The message says which and what to do."""
+# Names of the types of numpy and torch that are arrays.
+ARRAYS = ("ndarray", "Tensor", "Parameter")
+# What to do about pandas types that have no counterpart.
+INSTEAD = {
+    "period": "use `.dt.to_timestamp()`, or `.astype(str)`",
+    "interval": "use two columns, `.array.left` and `.array.right`, or `.astype(str)`",
+    "Sparse": "use `.sparse.to_dense()`",
+}
 
 
 @dataclass
@@ -54,7 +50,7 @@ class Column:
     type: str
     # Bytes, a list, or a batch of this column; `None` when an Arrow library holds the whole table.
     data: Any
-    # One byte for each row, 1 where the value is missing; only beside bytes.
+    # One byte for each item, 1 where it is missing; only beside bytes.
     mask: Any = None
     dtype: str | None = None
     categories: list | None = None
@@ -79,45 +75,64 @@ class Column:
 def from_list(name, values, dtype="list"):
     """A column from plain Python values; `None` is missing.
 
-    numpy scalars become plain values, except that a list of one kind of them stays one.
+    numpy scalars become plain values, except that a list of one kind of them stays one; so do
+    small arrays.
     """
     types = set(map(type, values))
-    if dtype == "list" and len(types) == 1 and _is_kept(value := next(iter(values))):
-        return _from_scalars(name, values, value)
+    if dtype == "list" and types and (first := _kept(values, types)) is not None:
+        return _from_scalars(name, values, first)
     if any(kind.__module__ == "numpy" for kind in types):
-        values = [value.item() if _is_numpy_scalar(value) else value for value in values]
+        if _are_arrays(types):
+            return _from_arrays(name, values, dtype)
+        values = [value.item() if is_numpy_scalar(value) else value for value in values]
         types = set(map(type, values))
     kind = _common_type(name, values, types)
-    if _is_time(kind) or kind.startswith("list<") or (kind == "float64" and int in types):
-        values = [_plain(value, kind) for value in values]
+    convert = kinds.to_plain(kind)
+    if convert is not None:
+        values = [None if value is None else convert(value) for value in values]
     return Column(name, kind, values, dtype=dtype, missing=type(None) in types)
 
 
 def from_scalar(name, value):
     """A column of one value."""
-    if _is_kept(value):
+    if is_kept(value):
         return _from_scalars(name, [value], value)
     if _is_nat(value):
         value = None  # of whatever type the other values have
-    return from_list(name, [value], type(value).__name__)
+    if getattr(value, "ndim", None) == 0:
+        return _from_point(name, value)
+    return from_list(name, [value], "list" if type(value).__name__ == "ndarray" else type(value).__name__)
 
 
 def is_value(value):
     """Whether it is one value, of a type that columns know."""
-    return type(value) in (*PLAIN, int, dt.datetime, type(None)) or _is_kept(value) or _is_nat(value)
+    kind = type(value)
+    if kind in PLAIN or kind in (int, dt.datetime, type(None), Decimal):
+        return True
+    return is_kept(value) or _is_nat(value) or (is_array(value) and value.ndim == 0)
+
+
+def is_array(value):
+    """A numpy array or a torch tensor."""
+    return type(value).__name__ in ARRAYS and hasattr(value, "ndim")
+
+
+def is_kept(value):
+    """Whether a library's own type of one value comes back as that type."""
+    return is_numpy_scalar(value) or _is_pandas_scalar(value)
+
+
+def _kept(values, types):
+    """A value of the one type of a library that all are of, missing ones aside."""
+    types = types - {type(None)}
+    if len(types) != 1 or next(iter(types)).__module__ in ("builtins", "datetime"):
+        return None
+    first = next(value for value in values if value is not None)
+    return first if is_kept(first) else None
 
 
 def _is_nat(value):
     return type(value).__name__ == "NaTType"
-
-
-def _is_kept(value):
-    """Whether a library's own type of one value comes back as that type."""
-    return _is_numpy_scalar(value) or _is_pandas_scalar(value)
-
-
-def _is_numpy_scalar(value):
-    return type(value).__module__ == "numpy" and hasattr(value, "dtype") and type(value).__name__ != "ndarray"
 
 
 def _is_pandas_scalar(value):
@@ -127,27 +142,92 @@ def _is_pandas_scalar(value):
 
 def _from_scalars(name, values, first):
     """A column from values of one type of numpy or pandas."""
-    if _is_numpy_scalar(first):
-        import numpy as np
-
-        column = from_numpy(name, np.array(values))
-        column.dtype = f"numpy.{column.dtype}"
-        return column
+    if is_numpy_scalar(first):
+        return _from_numpy_scalars(name, values, first)
     import pandas as pd
 
     series = pd.Series(values)
     if series.dtype == object:
-        raise Unsupported(f"`{name}` mixes time zones")
+        raise Unsupported(f"`{name}` mixes time zones; use `.tz_convert(...)` to have one")
     column = from_pandas(name, series)
     column.dtype = f"pandas.{type(first).__name__}"
     return column
 
 
+def _from_numpy_scalars(name, values, first):
+    import numpy as np
+
+    missing = [value is None for value in values]
+    some = any(missing)
+    column = from_numpy(name, np.array([first if value is None else value for value in values]))
+    if some and isinstance(column.data, bytes) and column.mask is None:
+        column.mask = bytes(missing)
+    elif some:
+        return from_list(name, [None if value is None else value.item() for value in values], "object")
+    column.dtype = f"numpy.{column.dtype}"
+    column.missing = column.missing or some
+    return column
+
+
+def _from_point(name, value):
+    """A column of one value from an array of no dimension."""
+    column = from_array(name, value.reshape(1))
+    if not isinstance(column.data, bytes):
+        raise Unsupported(f"`{name}` is an array of no dimension that holds {column.type}; use `.item()`")
+    library = type(value).__module__.partition(".")[0]
+    column.dtype = f"{library}.point.{column.dtype.rpartition('.')[2]}"
+    return column
+
+
+def _are_arrays(types):
+    return {kind.__name__ for kind in types if kind is not type(None)} == {"ndarray"}
+
+
+def _from_arrays(name, values, dtype):
+    """A column of small arrays, which may differ in length."""
+    some = [value for value in values if value is not None]
+    found = {(value.dtype.name, value.ndim) for value in some}
+    if len(found) > 1 or not kinds.is_number(some[0].dtype.name) or not some[0].ndim:
+        shown = ", ".join(f"{dtype} in {ndim} dimensions" for dtype, ndim in sorted(found)[:3])
+        raise Unsupported(f"`{name}` holds arrays of {shown}; use numbers of one type, or `.tolist()`")
+    item, ndim = found.pop()
+    kind = "list<" * ndim + item + ">" * ndim
+    lists = [None if value is None else value.tolist() for value in values]
+    holder = "object" if dtype == "object" else "list"
+    missing = len(some) < len(values)
+    return Column(name, kind, lists, dtype=f"numpy.{holder}.{item}", missing=missing)
+
+
+def from_array(name, array):
+    """A column from a numpy array or a torch tensor: one row for each index of its first dimension."""
+    if type(array).__name__ == "ndarray":
+        return from_numpy(name, array)
+    column = from_numpy(name, _of_tensor(name, array))
+    column.dtype = f"torch.{column.dtype}"
+    return column
+
+
+def _of_tensor(name, tensor):
+    """The values of a tensor; a gradient is not one of them."""
+    if tensor.device.type != "cpu":
+        raise Unsupported(f"`{name}` is a tensor on {tensor.device}; use `.cpu()`")
+    if str(tensor.layout) != "torch.strided":
+        raise Unsupported(f"`{name}` is a tensor of the layout {tensor.layout}; use `.to_dense()`")
+    if tensor.is_complex() or tensor.is_quantized or str(tensor.dtype) == "torch.bfloat16":
+        raise Unsupported(f"`{name}` is a tensor of {tensor.dtype}, which has no exact type; use `.float()`")
+    try:
+        return tensor.detach().numpy()
+    except (TypeError, RuntimeError) as error:
+        raise Unsupported(f"`{name}` is a tensor that cannot be read: {error}") from None
+
+
 def from_numpy(name, array):
-    """A column from a numpy array of one dimension."""
+    """A column from a numpy array: one row for each index of its first dimension."""
     import numpy as np
 
     kind = array.dtype.kind
+    if array.ndim > 1:
+        return _from_grid(name, array)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
     dtype = array.dtype.name
@@ -155,18 +235,40 @@ def from_numpy(name, array):
         missing = kind == "f" and bool(np.isnan(array).any())
         return Column(name, dtype, array.tobytes(), dtype=dtype, missing=missing)
     if kind in "mM":
-        unit = _unit(name, np.datetime_data(array.dtype))
-        prefix = "timestamp" if kind == "M" else "duration"
-        integers = np.ascontiguousarray(array).view("int64")
-        return _masked(name, f"{prefix}[{unit}]", integers, np.isnat(array), dtype)
+        return _from_times(name, array, dtype)
     if kind in "US":
         return from_list(name, array.tolist(), "str" if kind == "U" else "bytes")
     if kind == "O":
         return from_list(name, array.tolist(), "object")
     raise Unsupported(
         f"`{name}` is a numpy array of {array.dtype}, which has no exact Arrow type; "
-        "use bool, int, float32, float64, datetime64 or str"
+        "use bool, int, float16, float32, float64, datetime64 or str"
     )
+
+
+def _from_times(name, array, dtype):
+    import numpy as np
+
+    unit, count = np.datetime_data(array.dtype)
+    if unit not in ("s", "ms", "us", "ns") or count != 1:
+        raise Unsupported(f"`{name}` counts time in {count} {unit}; use s, ms, us or ns")
+    prefix = "timestamp" if array.dtype.kind == "M" else "duration"
+    integers = np.ascontiguousarray(array).view("int64")
+    return _masked(name, f"{prefix}[{unit}]", integers, np.isnat(array), dtype)
+
+
+def _from_grid(name, array):
+    """A column of which each row is an array, all of the same lengths."""
+    import numpy as np
+
+    lengths = array.shape[1:]
+    if 0 in lengths:
+        raise Unsupported(f"`{name}` is an array of the shape {array.shape}, whose rows hold nothing")
+    column = from_numpy(name, np.ascontiguousarray(array).reshape(-1))
+    if not isinstance(column.data, bytes):
+        raise Unsupported(f"`{name}` is an array of {column.type} in {array.ndim} dimensions; use lists")
+    column.type = kinds.array(column.type, lengths)
+    return column
 
 
 def from_pandas(name, series):
@@ -191,9 +293,12 @@ def from_pandas(name, series):
         kind = MASKED[dtype.name]
         values = series.to_numpy(dtype=kind, na_value=0)
         return _masked(name, kind, values, series.isna().to_numpy(), dtype.name)
+    if isinstance(dtype, getattr(pd, "ArrowDtype", ())):
+        return _from_arrow_array(name, series)
+    instead = next((hint for word, hint in INSTEAD.items() if dtype.name.startswith(word)), None)
     raise Unsupported(
         f"column `{name}` has the pandas type {dtype}, which is not carried; "
-        "convert it with `.astype(...)` first"
+        + (instead or "convert it with `.astype(...)` first")
     )
 
 
@@ -214,6 +319,24 @@ def _from_text(name, series):
     return Column(name, "utf8", values.tolist(), dtype=str(dtype), missing=missing)
 
 
+def _from_arrow_array(name, series):
+    """A column that pandas keeps as pyarrow does."""
+    import _envelope_tables as tables
+    import pyarrow as pa
+
+    table = pa.table({name: series.array.__arrow_array__()})
+    data = Batch.from_arrow(table)
+    layout = tables.layout(table.schema.field(0).type)
+    return Column(name, data.types()[0], data, dtype=f"pyarrow.{layout}", missing=data.null_counts()[0] > 0)
+
+
+def as_objects(values):
+    """An array of objects. (Assigning to one would take equally long lists for a matrix.)"""
+    import numpy as np
+
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
 def _from_categorical(name, series):
     import numpy as np
     import pandas as pd
@@ -225,7 +348,7 @@ def _from_categorical(name, series):
         raise Unsupported(f"column `{name}` has categories of {found}; use text or 64-bit integers")
     usual = pd.Index(labels.data).dtype == categories.dtype
     codes = series.cat.codes.to_numpy()
-    values = _objects([*labels.data, None])[codes].tolist()
+    values = as_objects([*labels.data, None])[codes].tolist()
     column = Column(name, labels.type, values, categories=labels.data)
     column.dtype = "category" if usual else f"category:{categories.dtype}"
     column.ordered = bool(series.cat.ordered)
@@ -257,33 +380,78 @@ def _from_objects(name, series):
     return from_list(name, series.tolist(), "object")
 
 
-def _unit(name, data):
-    unit, count = data
-    if unit not in ("s", "ms", "us", "ns") or count != 1:
-        raise Unsupported(f"`{name}` counts time in {count} {unit}; use s, ms, us or ns")
-    return unit
-
-
 def _common_type(name, values, types):
     """The one Arrow type of all values; `types` are their Python types."""
     types = types - {type(None)}
-    if len(types) == 1 and (only := next(iter(types))) in PLAIN:
-        return PLAIN[only]
-    if types == {int}:
-        return _integral(name, [value for value in values if value is not None])
-    kinds = {}
-    for value in values:
-        if value is not None:
-            kinds.setdefault(_type_of(name, value), value)
-    if len(kinds) < 2:
-        return next(iter(kinds), "null")
-    if set(kinds) == {"int64", "float64"}:
+    if len(types) == 1:
+        only = next(iter(types))
+        return PLAIN.get(only) or _type_of_all(name, only, [value for value in values if value is not None])
+    if types == {int, float}:
         return _floating(name, values)
-    if all(kind.startswith("list<") for kind in kinds):
-        flat = [item for value in values if value is not None for item in value]
-        return f"list<{_common_type(name, flat, set(map(type, flat)))}>"
-    found = ", ".join(f"{type(value).__name__} ({str(value)[:40]!r})" for value in list(kinds.values())[:3])
+    if not types:
+        return "null"
+    firsts = {type(value): value for value in reversed(values) if value is not None}
+    found = ", ".join(f"{kind.__name__} ({str(value)[:40]!r})" for kind, value in [*firsts.items()][:3])
     raise Unsupported(f"`{name}` mixes {found}; all values of a column have one type")
+
+
+def _type_of_all(name, kind, values):
+    """The Arrow type of values of one Python type that alone does not say it."""
+    if kind in BY_VALUES:
+        return BY_VALUES[kind](name, values)
+    raise Unsupported(
+        f"`{name}` holds a {kind.__module__}.{kind.__qualname__}, which has no exact Arrow type; "
+        "use numbers, text, bytes, dates, or lists and dicts of these"
+    )
+
+
+def _listed(name, values):
+    items = [item.item() if is_numpy_scalar(item) else item for value in values for item in value]
+    return f"list<{_common_type(name, items, set(map(type, items)))}>"
+
+
+def _structured(name, values):
+    keys = list(values[0])
+    if not keys:
+        raise Unsupported(f"`{name}` holds an empty dict; give it a key")
+    other = next((value for value in values if value.keys() != values[0].keys()), None)
+    if other is not None:
+        raise Unsupported(
+            f"`{name}` holds dicts with the keys {sorted(map(str, keys))} and {sorted(map(str, other))}; "
+            "give all of them the same keys, with `None` for what is missing"
+        )
+    for key in keys:
+        if type(key) is not str:
+            raise Unsupported(f"`{name}` holds a dict with the key {key!r}, which is not text")
+    return kinds.struct([(key, _field(f"{name}.{key}", [value[key] for value in values])) for key in keys])
+
+
+def _field(name, values):
+    values = [value.item() if is_numpy_scalar(value) else value for value in values]
+    return _common_type(name, values, set(map(type, values)))
+
+
+def _decimal(name, values):
+    """As many digits after the point as any value has."""
+    scale = 0
+    for value in values:
+        exponent = value.as_tuple().exponent
+        if not isinstance(exponent, int):
+            raise Unsupported(f"`{name}` holds the decimal {value}; use `None` for what is missing")
+        scale = max(scale, -exponent)
+    most = max(len(str(abs(int(value)))) for value in values)
+    if scale + most > kinds.MAX_DIGITS:
+        raise Unsupported(f"`{name}` holds decimals of more than {kinds.MAX_DIGITS} digits; use text")
+    return f"decimal[{kinds.MAX_DIGITS}, {scale}]"
+
+
+def _moment(name, values):
+    zones = {None if value.tzinfo is None else _zone(name, value.tzinfo) for value in values}
+    if len(zones) > 1:
+        shown = ", ".join(sorted(str(zone or "none") for zone in zones)[:3])
+        raise Unsupported(f"`{name}` mixes the time zones {shown}; use `.astimezone(...)` to have one")
+    zone = zones.pop()
+    return "timestamp[us]" if zone is None else f"timestamp[us, {zone}]"
 
 
 def _integral(name, values):
@@ -304,23 +472,6 @@ def _floating(name, values):
     return "float64"
 
 
-def _type_of(name, value):
-    kind = type(value)
-    if kind in PLAIN:
-        return PLAIN[kind]
-    if kind is int:
-        return "int64"
-    if kind is dt.datetime:
-        return "timestamp[us]" if value.tzinfo is None else f"timestamp[us, {_zone(name, value.tzinfo)}]"
-    if kind is list:
-        items = [item.item() if _is_numpy_scalar(item) else item for item in value]
-        return f"list<{_common_type(name, items, set(map(type, items)))}>"
-    raise Unsupported(
-        f"`{name}` holds a {kind.__module__}.{kind.__qualname__}, which has no exact Arrow type; "
-        "use numbers, text, bytes, dates, or lists of these"
-    )
-
-
 def _zone(name, zone):
     """Name of a time zone, or its constant distance from UTC as Arrow writes it: `+05:30`."""
     named = getattr(zone, "key", None) or getattr(zone, "zone", None)
@@ -337,232 +488,10 @@ def _zone(name, zone):
     return f"{'-' if minutes < 0 else '+'}{abs(minutes) // 60:02}:{abs(minutes) % 60:02}"
 
 
-def _plain(value, kind):
-    """The value as what Rust reads for `kind`: int, float, bool, str, bytes or a list of these."""
-    if value is None:
-        return None
-    if kind == "float64":
-        return float(value)
-    if kind.startswith("list<"):
-        return [_plain(item.item() if _is_numpy_scalar(item) else item, kind[5:-1]) for item in value]
-    if kind == "date":
-        return (value - EPOCH.date()).days
-    if kind == "duration[us]":
-        return value // MICROSECOND
-    if kind == "timestamp[us]":
-        return (value - EPOCH) // MICROSECOND
-    if kind.startswith("timestamp["):
-        return (value - EPOCH_UTC) // MICROSECOND
-    return value
-
-
-# === columns → Python objects
-
-
-def to_list(batch, index, field):
-    """Plain Python values, or the scalars of the library that the field names; missing ones are `None`."""
-    library, _, dtype = (field.get("dtype") or "").partition(".")
-    if library == "numpy":
-        return list(to_numpy(batch, index, {**field, "dtype": dtype}))
-    if library == "pandas":
-        return list(to_series(batch, index, {**field, "dtype": ""}))
-    values = batch.pylist(index)
-    kind = field["type"]
-    return [_object(value, kind) for value in values] if _is_time(kind) else values
-
-
-def to_numpy(batch, index, field):
-    """A numpy array of one dimension that may be written to."""
-    import numpy as np
-
-    kind = field["type"]
-    dtype = field.get("dtype") or ""
-    if dtype != "object" and (kind.startswith(("timestamp", "duration")) or _is_fixed(kind)):
-        values, mask = batch.values(index)
-        prefix = {"t": "datetime64", "d": "timedelta64"}.get(kind[0])
-        array = np.frombuffer(values, f"{prefix}[{_unit_of(kind)}]" if prefix else kind)
-        if mask is not None:
-            array[np.frombuffer(mask, "bool")] = "NaT" if prefix else np.nan
-        return array
-    values = to_list(batch, index, field)
-    if dtype in ("str", "bytes"):
-        return (
-            np.array(values, dtype=dtype) if values else np.empty(0, dtype="U1" if dtype == "str" else "S1")
-        )
-    return _objects(values)
-
-
-def to_pandas(batch, index, field):
-    """The array of a pandas column: its dtype is exactly what the column is to have."""
-    import pandas as pd
-
-    kind = field["type"]
-    dtype = field.get("dtype") or ""
-    if dtype.startswith("category"):
-        return _to_categorical(batch, index, field)
-    if dtype in MASKED:
-        return _to_masked(batch, index, dtype)
-    if kind.startswith(("timestamp", "duration")) and dtype != "object":
-        moments = to_numpy(batch, index, {**field, "dtype": ""})
-        zone = kind.partition(", ")[2].rstrip("]")
-        made = (pd.DatetimeIndex if kind.startswith("timestamp") else pd.TimedeltaIndex)(moments)
-        return (made.tz_localize("UTC").tz_convert(zone) if zone else made).array
-    if kind == "utf8" and dtype and not dtype.startswith("object"):
-        return _to_text(batch, index, dtype)
-    if dtype == "object:nan":
-        return _objects([float("nan") if value is None else value for value in batch.pylist(index)])
-    return to_numpy(batch, index, field)
-
-
-def _to_text(batch, index, dtype):
-    import pandas as pd
-
-    dtype = pd.api.types.pandas_dtype(dtype)
-    # Text that pandas keeps in Arrow's layout need not become objects in between.
-    if batch.num_rows > FEW and "pyarrow" in sys.modules and hasattr(dtype, "__from_arrow__"):
-        import pyarrow as pa
-
-        return dtype.__from_arrow__(pa.table(batch).column(index))
-    return pd.array(_objects(batch.pylist(index)), dtype=dtype)
-
-
-def _to_masked(batch, index, dtype):
-    import numpy as np
-    import pandas as pd
-
-    values, mask = batch.values(index)
-    array = np.frombuffer(values, MASKED[dtype])
-    missing = np.zeros(len(array), "bool") if mask is None else np.frombuffer(mask, "bool")
-    made = {"b": pd.arrays.BooleanArray, "f": pd.arrays.FloatingArray}
-    return made.get(array.dtype.kind, pd.arrays.IntegerArray)(array, missing)
-
-
-def _to_categorical(batch, index, field):
-    import pandas as pd
-
-    values = batch.pylist(index)
-    check_categories(values, field)
-    categories = pd.Index(categories_of(field), dtype=field["dtype"].partition(":")[2] or None)
-    return pd.Categorical(values, categories=categories, ordered=field.get("ordered", False))
-
-
-def categories_of(field):
-    """The categories as values: a signature writes them as text."""
-    return (
-        [int(category) for category in field["categories"]]
-        if field["type"] == "int64"
-        else field["categories"]
-    )
-
-
-def check_categories(values, field):
-    """Raises `Unsupported` when a value is in none of the field's categories."""
-    unknown = set(values) - set(categories_of(field)) - {None}
-    if unknown:
-        raise Unsupported(
-            f"column `{field['name']}` has the category {min(unknown)!r}, which the sample did not have; "
-            f"it had {', '.join(field['categories'][:5])}"
-        )
-
-
-def to_frame(batch, fields):
-    """A pandas DataFrame."""
-    arrays = [to_pandas(batch, index, field) for index, field in enumerate(fields)]
-    return _frames()(arrays, tuple(field["name"] for field in fields), batch.num_rows)
-
-
-def to_series(batch, index, field):
-    """A pandas Series without a name."""
-    import pandas as pd
-
-    array = to_pandas(batch, index, field)
-    # Left alone, pandas would guess a type for objects.
-    return pd.Series(array, dtype=array.dtype, copy=False)
-
-
-@functools.cache
-def _frames():
-    """How frames are put together: as pandas does it inside, if this pandas still does it so.
-
-    The public way takes five times as long for one row, which is what services are asked for.
-    """
-    import numpy as np
-    import pandas as pd
-
-    def public(arrays, names, rows):
-        series = {
-            name: pd.Series(array, dtype=array.dtype) for name, array in zip(names, arrays, strict=True)
-        }
-        return pd.DataFrame(series, index=pd.RangeIndex(rows), columns=_labels(names), copy=False)
-
-    def direct(arrays, names, rows):
-        return pd.DataFrame._from_arrays(arrays, _labels(names), pd.RangeIndex(rows), verify_integrity=False)
-
-    arrays = [np.ones(2), np.ones(2), _objects(["a", None]), pd.array([1, None], "Int8")]
-    arrays += [pd.Categorical(["a", "b"]), pd.DatetimeIndex(["2026", "2027"]).array]
-    expected = public(arrays, tuple("abcdef"), 2)
-    try:
-        found = direct(arrays, tuple("abcdef"), 2)
-    except Exception:
-        return public
-    return direct if found.equals(expected) and found.dtypes.equals(expected.dtypes) else public
-
-
-@functools.lru_cache(maxsize=64)
-def _labels(names):
-    import pandas as pd
-
-    return pd.Index(names) if names else pd.RangeIndex(0)
-
-
-def _objects(values):
-    """An array of objects. (Assigning to one would take equally long lists for a matrix.)"""
-    import numpy as np
-
-    return np.fromiter(values, dtype=object, count=len(values))
-
-
-def _object(value, kind):
-    """The Python object for the integer (or the list) that Arrow holds."""
-    if value is None:
-        return None
-    if kind.startswith("list<"):
-        return [_object(item, kind[5:-1]) for item in value]
-    if kind == "date":
-        return EPOCH.date() + dt.timedelta(days=value)
-    span = _span(value, _unit_of(kind))
-    if kind.startswith("duration"):
-        return span
-    zone = kind.partition(", ")[2].rstrip("]")
-    return (EPOCH_UTC + span).astimezone(_zone_object(zone)) if zone else EPOCH + span
-
-
-def _span(value, unit):
-    if unit == "ns" and value % 1000:
-        raise Unsupported(f"{value} ns is not a Python datetime exactly; use microseconds")
-    return dt.timedelta(
-        microseconds=value // 1000 if unit == "ns" else value * {"s": 10**6, "ms": 1000, "us": 1}[unit]
-    )
-
-
-def _zone_object(zone):
-    if zone == "UTC":
-        return dt.timezone.utc
-    if zone[0] in "+-":
-        distance = dt.timedelta(hours=int(zone[1:3]), minutes=int(zone[4:6]))
-        return dt.timezone(-distance if zone[0] == "-" else distance)
-    import zoneinfo
-
-    return zoneinfo.ZoneInfo(zone)
-
-
-def _unit_of(kind):
-    return kind.partition("[")[2].rstrip("]").partition(", ")[0]
-
-
-def _is_time(kind):
-    return kind.replace("list<", "").startswith(("timestamp", "duration", "date"))
-
-
-def _is_fixed(kind):
-    return kind == "bool" or kind.startswith(("int", "uint", "float"))
+BY_VALUES = {
+    int: _integral,
+    list: _listed,
+    dict: _structured,
+    Decimal: _decimal,
+    dt.datetime: _moment,
+}

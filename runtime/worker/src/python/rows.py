@@ -2,15 +2,21 @@
 
 `describe` says what an object is, `encode` turns it into a batch, `decode` turns a batch back
 into the same kind of object. The three share one table of shapes, so that what can be described
-can be encoded and decoded.
+can be encoded and decoded; `describe` tries, and refuses what does not come back as it was.
 """
 
+import dataclasses
 import inspect
 import traceback
 
 import _envelope_columns as columns
+import _envelope_kinds as kinds
+import _envelope_objects as objects
+import _envelope_same as same
+import _envelope_tables as tables
 from _envelope_batch import Batch
-from _envelope_columns import Column, Unsupported
+from _envelope_kinds import Unsupported
+from _envelope_tables import TABLES
 
 
 class BadOutput(TypeError):
@@ -18,35 +24,82 @@ class BadOutput(TypeError):
 
 
 HINT = (
-    "use a pandas, polars or pyarrow table, a numpy array of one or two dimensions, "
-    "a dict of columns, a list of dicts, a list of values, a dict of values, or one value"
+    "use a pandas, polars or pyarrow table, a numpy array or a torch tensor, a dict of columns, "
+    "a list of dicts, a list of values, a dict of values, or one value"
 )
-ARROW = ("polars.DataFrame", "polars.Series", "pyarrow.Table", "pyarrow.RecordBatch", "pyarrow.Array")
-ONE_ROW = ("keywords", "scalar")
+ONE_ROW = ("keywords", "positional", "scalar")
+ARGUMENTS = ("arguments", "positional")
 UNNAMED = ("pandas.Series", "polars.Series", "pyarrow.Array", "numpy.vector", "numpy.matrix")
-UNNAMED += ("list", "scalar")
+UNNAMED += ("numpy.ndarray", "torch.vector", "torch.matrix", "torch.Tensor", "list", "scalar", *ARGUMENTS)
 MAX_COLUMNS = 10_000
-# Arrow types that hold the same as a plain one, in another layout.
-LAYOUTS = ("large_string", "string_view", "large_binary", "binary_view")
 
 
-def describe(value, name, *, output=False):
+def describe(value, name, *, output=False, names=()):
     """`(rows, batch)`: the shape and fields of `value`, and its rows.
 
-    `name` is the name of the column when the object itself has none.
-    Raises `Unsupported`, with a hint, for anything that has no exact counterpart.
+    `name` is the name of the column when the object itself has none, `names` are those of several
+    arguments. Raises `Unsupported`, with a hint, for anything that has no exact counterpart.
     """
-    shape, found = _columns(value, name, output)
-    _check_names(found)
-    # An output may be missing for other rows than the sample's; an input only if it was in the sample.
-    fields = [column.as_field(nullable=output or column.missing) for column in found]
-    return {"shape": shape, "fields": fields}, _batch(shape, value, found).renamed(fields)
+    value = _as_dicts(value) if output else value
+    try:
+        shape, found = _columns(value, name, output)
+        _name_arguments(shape, found, names)
+        _check_names(found)
+        # An output may be missing for other rows than the sample's; an input only if it was in the sample.
+        fields = [column.as_field(nullable=output or column.missing) for column in found]
+        rows, batch = {"shape": shape, "fields": fields}, _batch(shape, value, found).renamed(fields)
+        if batch.num_rows and not any(kinds.is_unknown(field["type"]) for field in fields):
+            _check_survives(value, rows, batch, output)
+    except Unsupported:
+        raise
+    except Exception as error:  # of whatever library: it cannot be given over, and this is why
+        raise Unsupported(f"it has a value without an exact counterpart: {error}") from error
+    return rows, batch
+
+
+def _check_survives(value, rows, batch, output):
+    """Whatever the conversions know of: what comes back must be what was given."""
+    if rows["shape"] in ARGUMENTS:
+        value = value[1:]
+    elif not output and getattr(value, "requires_grad", False):
+        raise Unsupported("a tensor that requires a gradient cannot be given over; use `.detach()`")
+    changed = same.difference(value, decode(batch, rows))
+    if changed is not None:
+        raise Unsupported(f"{changed}; give it in another type, one that comes back as it was")
+
+
+def _name_arguments(shape, found, names):
+    """Arguments are called as the function calls them."""
+    if shape in ARGUMENTS and len(names) >= len(found):
+        for column, name in zip(found, names, strict=False):
+            column.name = name
+
+
+def _as_dicts(value):
+    """An output that is a dataclass or a named tuple is the dict of its fields; so are its rows."""
+    if isinstance(value, list) and value and _has_fields(value[0]):
+        return [_as_dict(item) for item in value]
+    return _as_dict(value)
+
+
+def _has_fields(value):
+    kind = type(value)  # asking the object itself is slow where it makes up attributes
+    return hasattr(kind, "__dataclass_fields__") or (isinstance(value, tuple) and hasattr(kind, "_asdict"))
+
+
+def _as_dict(value):
+    if not _has_fields(value):
+        return value
+    if isinstance(value, tuple):
+        return value._asdict()
+    return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
 
 
 def encode(value, rows, name):
     """The batch of an output; raises `BadOutput` unless it is what `rows` says."""
     if isinstance(value, list) and not value and rows["shape"] == "records":
         return _nothing(rows["fields"])
+    value = _as_dicts(value)
     shape, found = _columns(value, name, True)
     if shape != rows["shape"]:
         raise BadOutput(f"it is a {shape}, the signature says {rows['shape']}")
@@ -66,11 +119,19 @@ def _check_same_columns(found, fields):
         )
     for field in fields:
         if "categories" in field:
-            values = given[field["name"]].data
-            try:
-                columns.check_categories(values if isinstance(values, list) else values.pylist(0), field)
-            except Unsupported as error:
-                raise BadOutput(str(error)) from None
+            _check_categories(given[field["name"]], field)
+
+
+def _check_categories(column, field):
+    values = column.data
+    if values is None:  # a polars table, whose own type lists them
+        values = column.categories
+        if values is None:
+            raise BadOutput(f"`{field['name']}` has no categories, unlike the sample's output")
+    try:
+        objects.check_categories(values if isinstance(values, list) else values.pylist(0), field)
+    except Unsupported as error:
+        raise BadOutput(str(error)) from None
 
 
 def encode_input(value, rows):
@@ -128,7 +189,15 @@ def decode(batch, rows):
 
 def apply(function, argument, input_rows):
     """Calls the function as the shape of its input asks for."""
-    return function(**argument) if input_rows["shape"] == "keywords" else function(argument)
+    shape = input_rows["shape"]
+    if shape == "keywords":
+        return function(**argument)
+    return function(*argument) if shape in ARGUMENTS else function(argument)
+
+
+def unlearned(rows):
+    """The fields of which some type is not known, for there are only missing values."""
+    return [field["name"] for field in rows["fields"] if kinds.is_unknown(field["type"])]
 
 
 def traceback_text(exception):
@@ -141,12 +210,16 @@ def traceback_text(exception):
 
 def parameter_name(function):
     """The name of the function's first parameter: what a column without a name is called."""
+    return next(iter(parameter_names(function)), "value")
+
+
+def parameter_names(function):
+    """The names of the parameters that may be given by position."""
     try:
-        parameters = list(inspect.signature(function).parameters.values())
+        parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return "value"
-    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return named[0] if named else "value"
+        return []
+    return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 
 
 # === objects → columns
@@ -159,11 +232,9 @@ def _columns(value, name, output):
     if (library == "pandas" or _has_base(value, "pandas")) and hasattr(value, "iloc"):
         return _pandas_columns(value, name)
     if library in ("polars", "pyarrow"):
-        return _arrow_columns(value, name, f"{library}.{kind}")
-    if library == "numpy" and kind == "ndarray":
-        return _numpy_columns(value, name)
-    if library == "torch":
-        raise Unsupported("a torch.Tensor is not carried yet; convert it with `.numpy()` in the function")
+        return tables.columns_of(value, name, f"{library}.{kind}")
+    if kind in columns.ARRAYS and library in ("numpy", "torch") and value.ndim:
+        return _array_columns(value, name, library)
     if isinstance(value, dict):
         return _dict_columns(value, output)
     if isinstance(value, list):
@@ -205,72 +276,14 @@ def _check_index(value):
         )
 
 
-def _numpy_columns(value, name):
-    if value.ndim == 1:
-        return "numpy.vector", [columns.from_numpy(name, value)]
+def _array_columns(value, name, library):
+    """A matrix is a table of columns; an array of more dimensions has an array in each row."""
     if value.ndim == 2:
-        return "numpy.matrix", [columns.from_numpy(f"{name}{i}", value[:, i]) for i in range(value.shape[1])]
-    if value.ndim == 0:
-        raise Unsupported("a numpy array of no dimension is not carried; use `.item()`")
-    raise Unsupported(f"a numpy array of {value.ndim} dimensions is not carried yet; use one or two")
-
-
-def _arrow_columns(value, name, shape):
-    shape = _arrow_shape(value, shape)
-    dtypes = _polars_dtypes(value) if shape.startswith("polars") else _pyarrow_dtypes(value)
-    try:
-        batch = Batch.from_arrow(_framed(value, shape, name))
-        types = batch.types()
-    except (TypeError, ValueError) as error:
-        raise Unsupported(str(error)) from None
-    return shape, [
-        Column(label, kind, None, dtype=dtype, missing=nulls > 0)
-        for label, kind, nulls, dtype in zip(batch.names(), types, batch.null_counts(), dtypes, strict=True)
-    ]
-
-
-def _arrow_shape(value, shape):
-    if shape == "pyarrow.ChunkedArray" or (shape.startswith("pyarrow.") and shape.endswith("Array")):
-        return "pyarrow.Array"
-    if shape not in ARROW:
-        hint = "use `.as_py()`" if shape.endswith("Scalar") else "collect it into a DataFrame or Table"
-        raise Unsupported(f"a {shape} is not a kind of rows; {hint} first")
-    return shape
-
-
-def _framed(value, shape, name="value"):
-    """The value as a table: the interface for rows wants columns with names."""
-    if shape == "polars.Series":
-        return value.alias(name).to_frame()
-    if shape == "pyarrow.Array":
-        import pyarrow as pa
-
-        return pa.table({name: value})
-    return value
-
-
-POLARS = ("Categorical", "Enum", "Struct", "Object", "Decimal", "Array", "Time,", "Int128", "Float16", "Null")
-
-
-def _polars_dtypes(value):
-    dtypes = [value.dtype] if value.__class__.__name__ == "Series" else value.dtypes
-    for dtype in dtypes:
-        if any(kind in f"{dtype}," for kind in POLARS):
-            raise Unsupported(f"a polars column of type {dtype} is not carried yet; cast it first")
-    return [str(dtype) for dtype in dtypes]
-
-
-def _pyarrow_dtypes(value):
-    """`large_string` and the like; `chunked` for an array in chunks; `None` for what needs no word."""
-    chunked = type(value).__name__ == "ChunkedArray"
-    types = [field.type for field in value.schema] if hasattr(value, "schema") else [value.type]
-    found = [f"chunked {kind}" if chunked else str(kind) if str(kind) in LAYOUTS else None for kind in types]
-    for kind in map(str, types):
-        if kind.startswith(("dictionary", "large_list", "list_view")) or any(
-            f"<item: {k}" in kind for k in LAYOUTS
-        ):
-            raise Unsupported(f"a pyarrow column of type {kind} is not carried yet; cast it first")
-    return found
+        found = [columns.from_array(f"{name}{i}", value[:, i]) for i in range(value.shape[1])]
+        return f"{library}.matrix", found
+    if value.ndim == 1:
+        return f"{library}.vector", [columns.from_array(name, value)]
+    return ("numpy.ndarray" if library == "numpy" else "torch.Tensor"), [columns.from_array(name, value)]
 
 
 def _dict_columns(value, output):
@@ -280,8 +293,6 @@ def _dict_columns(value, output):
         found = [_inner_column(key, item) for key, item in value.items()]
         _check_lengths(value)
         return "columns", found
-    if sized:
-        raise Unsupported(f"the dict mixes columns (`{sized[0]}`) and single values; use one or the other")
     for key, item in value.items():
         if _has_base(item, "pandas") and hasattr(item, "iloc"):
             raise Unsupported(f"`{key}` is a pandas object in a dict; use a DataFrame, or `.to_numpy()`")
@@ -301,21 +312,26 @@ def _list_columns(value, name):
 
 
 def _tuple_columns(value, name, output):
-    if not output or not value or not all(map(_is_column, value)) or type(value) is not tuple:
+    several = not output and len(value) > 1 and isinstance(value[0], str) and value[0] == "args"
+    items = value[1:] if several else value
+    if not items or type(value) is not tuple or not all(map(_is_column, items)):
+        if several and all(map(columns.is_value, items)):
+            return "positional", [columns.from_scalar(f"{name}_{i}", item) for i, item in enumerate(items)]
         raise Unsupported(
-            "a tuple is carried when it is an output of equally long lists or arrays; "
-            "give several values as a dict"
+            "a tuple is carried when it holds equally long lists or arrays; give several values as a dict, "
+            'and several arguments of a function as ("args", first, second)'
         )
-    _check_lengths(dict(enumerate(value)))
-    return "tuple", [_inner_column(f"{name}_{index}", item) for index, item in enumerate(value)]
+    _check_lengths(dict(enumerate(items)))
+    found = [_inner_column(f"{name}_{index}", item) for index, item in enumerate(items)]
+    return "arguments" if several else "tuple", found
 
 
 def _inner_column(name, item):
-    return columns.from_list(name, item) if isinstance(item, list) else columns.from_numpy(name, item)
+    return columns.from_list(name, item) if isinstance(item, list) else columns.from_array(name, item)
 
 
 def _is_column(item):
-    return isinstance(item, list) or (type(item).__module__ == "numpy" and getattr(item, "ndim", 0) == 1)
+    return isinstance(item, list) or (columns.is_array(item) and item.ndim > 0)
 
 
 def _check_keys(value):
@@ -341,19 +357,16 @@ def _check_names(found):
 
 def _batch(shape, value, found):
     """The columns as they are; all may be missing, which whoever takes the batch decides about."""
-    if shape in ARROW:
-        framed = _framed(value, shape, found[0].name if found else "value")
+    if shape in TABLES:
+        framed = tables.framed(value, shape, found[0].name if found else "value")
         batch = Batch.from_arrow(framed)
         return batch.renamed([{"name": column.name, "nullable": True} for column in found])
     rows = _length(found[0]) if found else 0
     return Batch.from_columns(rows, [(c.name, c.type, True, c.data, c.mask) for c in found])
 
 
-SIZES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "int32": 4, "uint32": 4, "float32": 4}
-
-
 def _length(column):
-    width = SIZES.get(column.type, 8) if isinstance(column.data, bytes) else 1
+    width = kinds.width_of(column.type) if isinstance(column.data, bytes) else 1
     return len(column.data) // width
 
 
@@ -363,44 +376,13 @@ def _length(column):
 def _to_matrix(batch, fields):
     import numpy as np
 
-    return np.column_stack([columns.to_numpy(batch, i, field) for i, field in enumerate(fields)])
+    return np.column_stack([objects.to_numpy(batch, i, field) for i, field in enumerate(fields)])
 
 
-def _to_polars(batch, fields):
-    import polars as pl
+def _to_torch_matrix(batch, fields):
+    import torch
 
-    return pl.DataFrame(batch)
-
-
-def _to_pyarrow_table(batch, fields):
-    import pyarrow as pa
-
-    table = pa.table(batch)
-    wanted = [
-        pa.field(field["name"], _pyarrow_type(field, there.type))
-        for field, there in zip(fields, table.schema, strict=True)
-    ]
-    return table.cast(pa.schema(wanted))
-
-
-def _to_pyarrow_batch(batch, fields):
-    import pyarrow as pa
-
-    table = _to_pyarrow_table(batch, fields)
-    columns = [column.combine_chunks() for column in table.columns]
-    return pa.RecordBatch.from_arrays(columns, schema=table.schema)
-
-
-def _pyarrow_type(field, there):
-    import pyarrow as pa
-
-    layout = (field.get("dtype") or "").removeprefix("chunked ")
-    return getattr(pa, layout)() if layout in LAYOUTS else there
-
-
-def _to_pyarrow_array(batch, fields):
-    column = _to_pyarrow_table(batch, fields).column(0)
-    return column if (fields[0].get("dtype") or "").startswith("chunked ") else column.combine_chunks()
+    return torch.from_numpy(_to_matrix(batch, [{**field, "dtype": ""} for field in fields]))
 
 
 def _to_columns(batch, fields):
@@ -409,35 +391,51 @@ def _to_columns(batch, fields):
 
 def _to_inner(batch, index, field):
     dtype = field.get("dtype") or "list"
-    plain = dtype == "list" or "." in dtype
-    return columns.to_list(batch, index, field) if plain else columns.to_numpy(batch, index, field)
+    if dtype == "list" or dtype.startswith(("numpy.", "pandas.")):
+        return objects.to_list(batch, index, field)
+    return (objects.to_torch if dtype.startswith("torch.") else objects.to_numpy)(batch, index, field)
+
+
+def _to_tuple(batch, fields):
+    return tuple(_to_columns(batch, fields).values())
 
 
 def _to_records(batch, fields):
     names = [field["name"] for field in fields]
-    values = [columns.to_list(batch, i, field) for i, field in enumerate(fields)]
+    values = [objects.to_list(batch, i, field) for i, field in enumerate(fields)]
     return [dict(zip(names, row, strict=True)) for row in zip(*values, strict=True)]
 
 
 def _to_record(batch, fields):
-    return {field["name"]: columns.to_list(batch, i, field)[0] for i, field in enumerate(fields)}
+    return {field["name"]: objects.to_list(batch, i, field)[0] for i, field in enumerate(fields)}
+
+
+def _first(convert):
+    """Of the one column that there is."""
+    return lambda batch, fields: convert(batch, 0, fields[0])
 
 
 SHAPES = {
-    "pandas.DataFrame": columns.to_frame,
-    "pandas.Series": lambda batch, fields: columns.to_series(batch, 0, fields[0]),
-    "polars.DataFrame": _to_polars,
-    "polars.Series": lambda batch, fields: _to_polars(batch, fields).to_series(0),
-    "pyarrow.Table": _to_pyarrow_table,
-    "pyarrow.RecordBatch": _to_pyarrow_batch,
-    "pyarrow.Array": _to_pyarrow_array,
-    "numpy.vector": lambda batch, fields: columns.to_numpy(batch, 0, fields[0]),
+    "pandas.DataFrame": objects.to_frame,
+    "pandas.Series": _first(objects.to_series),
+    "polars.DataFrame": tables.to_polars,
+    "polars.Series": lambda batch, fields: tables.to_polars(batch, fields).to_series(0),
+    "pyarrow.Table": tables.to_table,
+    "pyarrow.RecordBatch": tables.to_record_batch,
+    "pyarrow.Array": tables.to_arrow_array,
+    "numpy.vector": _first(objects.to_numpy),
     "numpy.matrix": _to_matrix,
+    "numpy.ndarray": _first(objects.to_numpy),
+    "torch.vector": _first(objects.to_torch),
+    "torch.matrix": _to_torch_matrix,
+    "torch.Tensor": _first(objects.to_torch),
     "columns": _to_columns,
     "records": _to_records,
-    "list": lambda batch, fields: columns.to_list(batch, 0, fields[0]),
-    "tuple": lambda batch, fields: tuple(_to_columns(batch, fields).values()),
+    "list": _first(objects.to_list),
+    "tuple": _to_tuple,
+    "arguments": _to_tuple,
+    "positional": lambda batch, fields: tuple(_to_record(batch, fields).values()),
     "keywords": _to_record,
     "record": _to_record,
-    "scalar": lambda batch, fields: columns.to_list(batch, 0, fields[0])[0],
+    "scalar": lambda batch, fields: objects.to_list(batch, 0, fields[0])[0],
 }
