@@ -34,6 +34,7 @@ mod member;
 mod read;
 mod signature;
 mod source;
+pub mod statistics;
 mod write;
 
 pub use digest::{Digest, InvalidDigest};

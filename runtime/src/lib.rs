@@ -25,9 +25,11 @@ mod pool;
 mod process;
 mod protocol;
 mod schema;
+mod statistics;
 
 pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};
 pub use error::{Error, PythonError};
 pub use pool::{Builder, Runtime, Usage};
 pub use schema::{arrow_schema, arrow_type, signature_type};
+pub use statistics::statistics;
