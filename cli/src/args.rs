@@ -98,7 +98,7 @@ pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) envelope: Ref,
 
-    /// Show the statistics of each function's sample too
+    /// Draw the statistics of each function's input and output too
     #[arg(long)]
     pub(crate) stats: bool,
 }

@@ -12,6 +12,7 @@ mod distinct;
 mod distribution;
 mod moments;
 mod numbers;
+mod quantiles;
 mod summary;
 mod texts;
 
@@ -132,11 +133,11 @@ pub struct Frequent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sketch {
-    /// `t-digest` or `hyperloglog`, in the format of Apache `DataSketches`.
+    /// `kll` or `hyperloglog`; the latter in the format of Apache `DataSketches`.
     pub algorithm: String,
     /// Version of the format.
     pub version: u32,
-    /// Its size: `k` of a t-digest, `lg_k` of a `HyperLogLog`.
+    /// Its size: `k` of a KLL sketch, `lg_k` of a `HyperLogLog`.
     pub size: u32,
     /// The bytes, in base64.
     pub data: String,

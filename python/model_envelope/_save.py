@@ -87,7 +87,7 @@ class _Function:
     gives: dict[str, Any]
     sample: _native.Batch
     output: _native.Batch
-    statistics: str
+    statistics: bytes
 
 
 # === arguments
@@ -180,7 +180,7 @@ def _describe(query_function: Callable[..., Any], api_input: Any, api_output: An
     _check_given(name, gives)
     if api_output is not None:
         _check_output(rows, api_output, gives, _run(query_function, everything, takes, rows))
-    statistics = _statistics(everything, output)
+    statistics = _native.statistics(everything, output)
     return _Function(name, _doc(query_function), takes, gives, sample, output, statistics)
 
 
@@ -247,14 +247,6 @@ def _check_output(rows: ModuleType, api_output: Any, gives: dict[str, Any], valu
             f"`api_output` is not what the function gives for `api_input`: {difference}",
             hint="leave it out: the output is learned by running the function",
         )
-
-
-def _statistics(everything: Any, output: Any) -> str:
-    described = {
-        "input": json.loads(_native.statistics(everything)),
-        "output": json.loads(_native.statistics(output)),
-    }
-    return json.dumps(described, indent=2)
 
 
 def _name(function: Any) -> str:
@@ -391,7 +383,7 @@ class _Proof:
             (f"{folder}/function.pkl", False, captured.pickle),
             (f"{folder}/sample/input.arrow", False, function.sample.to_bytes()),
             (f"{folder}/sample/output.arrow", False, output.to_bytes()),
-            (f"{folder}/statistics.json", False, function.statistics.encode()),
+            (f"{folder}/statistics.json", False, function.statistics),
             *((f"modules/{file}", False, content) for file, content in sorted(captured.files.items())),
             *((name, True, content) for name, content in zip(buffers, captured.buffers, strict=True)),
         ]

@@ -143,7 +143,11 @@ where
 {
     let values = column.as_primitive::<T>();
     if values.null_count() == 0 {
-        return values.values().iter().map(|value| V::from(*value)).collect();
+        return values
+            .values()
+            .iter()
+            .map(|value| V::from(*value))
+            .collect();
     }
     values.iter().flatten().map(V::from).collect()
 }
@@ -152,8 +156,7 @@ where
 fn counted(column: &ArrayRef) -> Result<Int64Array, InvalidStatistics> {
     let data = column.to_data().into_builder();
     let data = data.data_type(arrow::DataType::Int64).build();
-    data.map(Int64Array::from)
-        .map_err(|_| unknown("*", column))
+    data.map(Int64Array::from).map_err(|_| unknown("*", column))
 }
 
 fn booleans(column: &ArrayRef) -> Chunk<'static> {

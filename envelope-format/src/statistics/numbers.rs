@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::counters::{Counters, count};
+use super::counters::Counters;
 use super::distinct::DistinctSketch;
-use super::distribution::{Distribution, Histogram, QuantileSketch, Quantiles};
+use super::distribution::{Distribution, Histogram, Quantiles};
 use super::moments::{Double, Moments};
+use super::quantiles::QuantileSketch;
 use super::{Frequent, Value};
 
 /// Statistics of numbers. NaN and infinities are counted; all else is about the finite ones.
@@ -151,8 +152,6 @@ pub(super) struct NumberSummary {
     moments: Moments,
     sketch: QuantileSketch,
     counters: Counters<i64>,
-    /// Distinct values of the last chunk: the next one will have about as many.
-    expected: usize,
 }
 
 impl NumberSummary {
@@ -168,7 +167,6 @@ impl NumberSummary {
             moments: Moments::default(),
             sketch: QuantileSketch::default(),
             counters: Counters::default(),
-            expected: 0,
         }
     }
 
@@ -190,35 +188,37 @@ impl NumberSummary {
             }
         }
         self.moments.merge(&Moments::of_floats(&finite));
-        let keys: Vec<_> = finite.into_iter().map(Keys::of_float).collect();
-        self.add_keys(&keys, distinct);
+        let keys = finite.into_iter().map(Keys::of_float).collect();
+        self.add_keys(keys, distinct);
     }
 
     pub(super) fn add_integers(&mut self, values: &[i64], distinct: Option<&mut DistinctSketch>) {
         self.moments.merge(&Moments::of_integers(values, 0));
-        self.add_keys(values, distinct);
+        self.add_keys(values.to_vec(), distinct);
     }
 
     pub(super) fn add_unsigned(&mut self, values: &[u64], distinct: Option<&mut DistinctSketch>) {
         let keys: Vec<_> = values.iter().copied().map(Keys::of_unsigned).collect();
         self.moments
             .merge(&Moments::of_integers(&keys, HALF.into()));
-        self.add_keys(&keys, distinct);
+        self.add_keys(keys, distinct);
     }
 
-    fn add_keys(&mut self, keys: &[i64], distinct: Option<&mut DistinctSketch>) {
-        let (Some(min), Some(max)) = (keys.iter().min(), keys.iter().max()) else {
+    /// In their order, all else is read off.
+    fn add_keys(&mut self, mut keys: Vec<i64>, distinct: Option<&mut DistinctSketch>) {
+        keys.sort_unstable();
+        let (Some(min), Some(max)) = (keys.first(), keys.last()) else {
             return;
         };
         self.widen(*min, *max);
         let zero = self.keys.zero();
-        self.zeros += keys.iter().filter(|key| **key == zero).count() as u64;
-        self.negatives += keys.iter().filter(|key| **key < zero).count() as u64;
-        for key in keys {
-            self.sketch.add(self.keys.as_float(*key));
-        }
-        let counts = count(keys.iter().copied(), self.expected);
-        self.expected = counts.len();
+        let negatives = keys.partition_point(|key| *key < zero);
+        let up_to_zero = keys.partition_point(|key| *key <= zero);
+        self.negatives += negatives as u64;
+        self.zeros += (up_to_zero - negatives) as u64;
+        self.sketch.add(&keys);
+        let runs = keys.chunk_by(|one, other| one == other);
+        let counts: Vec<_> = runs.map(|run| (run[0], run.len() as u64)).collect();
         if let Some(sketch) = distinct {
             for (key, _) in &counts {
                 self.keys.distinct(*key, sketch);
@@ -259,17 +259,16 @@ impl NumberSummary {
             .then_some(self.counters.counts.len())
     }
 
-    pub(super) fn finish(&mut self) -> NumberStatistics {
+    pub(super) fn finish(self) -> NumberStatistics {
         let keys = self.keys;
         let finite = |value: f64| value.is_finite().then_some(value);
         let some = self.range.is_some();
         let mean = some.then_some(self.moments.mean);
-        let mut distribution = self.distribution();
-        let (quantiles, histogram) = distribution
-            .as_mut()
-            .map(|values| (values.quantiles(), values.histogram()))
-            .unzip();
-        let variance = some.then(|| self.moments.variance()).and_then(finite);
+        let (quantiles, histogram) = self.distribution().map(|it| self.pictures(&it)).unzip();
+        let variance = some.then(|| self.moments.variance());
+        let variance = variance
+            .and_then(finite)
+            .filter(|_| self.moments.mean.high.is_finite());
         NumberStatistics {
             nans: self.nans,
             negative_infinities: self.negative_infinities,
@@ -288,21 +287,32 @@ impl NumberSummary {
         }
     }
 
-    fn distribution(&mut self) -> Option<Distribution<'_>> {
-        let (keys, (min, max)) = (self.keys, self.range?);
-        let entry = |(key, count): (&i64, &u64)| (keys.as_float(*key), *count);
-        let table = &self.counters;
-        let table = table
-            .is_exact()
-            .then(|| table.counts.iter().map(entry).collect());
+    fn distribution(&self) -> Option<Distribution> {
+        let (min, max) = self.range?;
+        let counters = &self.counters;
+        let is_counted = counters.is_exact();
         Some(Distribution {
-            count: self.moments.count,
-            min: keys.as_float(min),
-            max: keys.as_float(max),
-            whole: keys != Keys::Float,
-            table,
-            sketch: &mut self.sketch,
+            table: if is_counted {
+                counters
+                    .counts
+                    .iter()
+                    .map(|(key, count)| (*key, *count))
+                    .collect()
+            } else {
+                self.sketch.table()
+            },
+            min,
+            max,
+            is_exact: is_counted || self.sketch.is_exact(),
         })
+    }
+
+    fn pictures(&self, values: &Distribution) -> (Quantiles, Histogram) {
+        let keys = self.keys;
+        let quantiles = values.quantiles(|key| keys.value(key), self.sketch.stored());
+        let whole = keys != Keys::Float;
+        let histogram = values.histogram(|key| keys.as_float(key), whole);
+        (quantiles, histogram)
     }
 
     /// `count` is the number of finite values.
@@ -320,13 +330,10 @@ impl NumberSummary {
             _ => None,
         };
         if let Some(quantiles) = &stored.quantiles {
-            summary.sketch = QuantileSketch::resume(quantiles)?;
+            summary.sketch = QuantileSketch::resume(&quantiles.sketch)?;
         }
-        if summary.sketch.count() != count {
-            return Err(format!(
-                "its t-digest is of {} values, there are {count}",
-                summary.sketch.count()
-            ));
+        if summary.sketch.count() != Some(count) {
+            return Err(format!("its quantiles are not of {count} values"));
         }
         summary.moments = moments(stored, count);
         summary.nans = stored.nans;

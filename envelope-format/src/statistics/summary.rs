@@ -190,22 +190,23 @@ impl ColumnSummary {
         match self.values {
             Values::Nothing => {}
             Values::Booleans(seen) => done.booleans = Some(seen),
-            Values::Numbers(mut numbers, distinct) => {
+            Values::Numbers(numbers, distinct) => {
+                let counted = numbers.counted();
                 let finished = numbers.finish();
                 let finite = present - finished.not_finite().unwrap_or(present);
-                done.distinct = Some(distinct.finish(numbers.counted(), finite));
+                done.distinct = Some(distinct.finish(counted, finite));
                 done.numbers = Some(finished);
             }
-            Values::Texts(texts, mut lengths, distinct) => {
+            Values::Texts(texts, lengths, distinct) => {
                 done.distinct = Some(distinct.finish(texts.counted(), present));
                 done.texts = Some(texts.finish());
                 done.lengths = Some(lengths.finish());
             }
-            Values::Bytes(mut lengths, distinct) => {
+            Values::Bytes(lengths, distinct) => {
                 done.distinct = Some(distinct.finish(None, present));
                 done.lengths = Some(lengths.finish());
             }
-            Values::Lists(mut lengths) => done.lengths = Some(lengths.finish()),
+            Values::Lists(lengths) => done.lengths = Some(lengths.finish()),
         }
         done
     }
