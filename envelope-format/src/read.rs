@@ -101,17 +101,31 @@ impl<S: ReadAt> Envelope<S> {
     /// # Errors
     /// The first member that is not what the manifest says.
     pub fn verify(&self) -> Result<(), Error> {
-        for (member, entry) in self.manifest.members.iter().zip(&self.entries) {
+        self.verify_those(|_| true)
+    }
+
+    /// [`Envelope::verify`] for the mapped members only: the others are checked whenever they are
+    /// read, these are usually not read but mapped.
+    ///
+    /// # Errors
+    /// The first mapped member that is not what the manifest says.
+    pub fn verify_mapped(&self) -> Result<(), Error> {
+        self.verify_those(|encoding| encoding == Encoding::Mapped)
+    }
+
+    fn verify_those(&self, wanted: impl Fn(Encoding) -> bool) -> Result<(), Error> {
+        let members = self.manifest.members.iter().zip(&self.entries);
+        for (member, entry) in members.filter(|(member, _)| wanted(member.encoding)) {
             match entry.encoding {
                 Encoding::Deflated => compare(member, Digest::of(&inflate(&self.source, entry)?))?,
-                Encoding::Mapped => self.verify_mapped(member, entry)?,
+                Encoding::Mapped => self.verify_in_chunks(member, entry)?,
             }
         }
         Ok(())
     }
 
     /// In chunks: a mapped member may be larger than memory.
-    fn verify_mapped(&self, member: &Member, entry: &Entry) -> Result<(), Error> {
+    fn verify_in_chunks(&self, member: &Member, entry: &Entry) -> Result<(), Error> {
         let mut hasher = Sha256::new();
         let mut crc = Crc::new();
         let mut offset = entry.data_offset();

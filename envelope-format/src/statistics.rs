@@ -204,11 +204,11 @@ impl Statistics {
     ///
     /// # Errors
     /// [`InvalidStatistics::Syntax`] for numbers that JSON cannot say.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, InvalidStatistics> {
-        let mut bytes = serde_json::to_vec_pretty(self)
-            .map_err(|source| InvalidStatistics::Syntax { source })?;
-        bytes.push(b'\n');
-        Ok(bytes)
+    pub fn to_json(&self) -> Result<String, InvalidStatistics> {
+        let document = serde_json::to_string_pretty(self);
+        document
+            .map(|document| document + "\n")
+            .map_err(|source| InvalidStatistics::Syntax { source })
     }
 
     /// Parses a document and checks that it agrees with itself and with the signature.

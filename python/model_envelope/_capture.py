@@ -1,4 +1,4 @@
-"""What a function needs from this process: its pickle, its custom modules, its packages.
+"""What functions need from this process: its pickle, its custom modules, its packages.
 
 The module that defines the function is pickled by value, as `__main__` is: what the function
 reaches in it is carried, its other code does not run again. Modules that the function *uses* are
@@ -14,7 +14,7 @@ import site
 import sys
 import sysconfig
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,10 +32,10 @@ SKIPPED = {"__pycache__", "node_modules"}
 
 @dataclass
 class Captured:
-    """What a function needs."""
+    """What functions need."""
 
     pickle: bytes
-    buffers: list[bytes]
+    buffers: list[memoryview]
     files: dict[str, bytes] = field(default_factory=dict)
     """Content of each file of the custom modules, by path below `modules/`."""
     installed: set[str] = field(default_factory=set)
@@ -43,17 +43,19 @@ class Captured:
 
 
 def capture(
-    function: Callable[..., Any], modules: Sequence[str | Path | types.ModuleType], installed: Installed
+    functions: Mapping[str, Callable[..., Any]],
+    modules: Sequence[str | Path | types.ModuleType],
+    installed: Installed,
 ) -> Captured:
-    """What `function` needs, with `modules`, which cannot be seen from it.
+    """What `functions` need, with `modules`, which cannot be seen from them.
 
-    Raises `NotServable` with the reason when the function cannot be pickled, `InvalidInput` for a
-    module that is not there.
+    Raises `NotServable` with the reason when one cannot be pickled, `InvalidInput` for a module that
+    is not there.
     """
     from ._pickling import pickled
 
-    with _by_value(function) as names:
-        found = pickled(function, names)
+    with _by_value(functions.values()) as names:
+        found = pickled(functions, names)
     captured = Captured(found.pickle, found.buffers)
     pending = _top_levels(found.modules)
     for module in modules:
@@ -67,11 +69,11 @@ def capture(
 
 
 @contextmanager
-def _by_value(function: Callable[..., Any]) -> Iterator[set[str]]:
-    """Makes cloudpickle carry the modules that define the function by value; gives their names."""
+def _by_value(functions: Iterable[Callable[..., Any]]) -> Iterator[set[str]]:
+    """Makes cloudpickle carry the modules that define the functions by value; gives their names."""
     import cloudpickle
 
-    names = {name for name in _definers(function) if _is_custom(name)}
+    names = {name for function in functions for name in _definers(function) if _is_custom(name)}
     already = set(cloudpickle.list_registry_pickle_by_value())
     registered = [sys.modules[name] for name in sorted(names - already)]
     for module in registered:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from . import _loading, _native, _pictures, _workers
@@ -26,6 +27,8 @@ class Envelope:
     tags: dict[str, str]
     created_at: str | None
     path: Path
+    saved: dict[str, Callable[..., Any]] | None = field(default=None, repr=False)
+    """The functions themselves, where this process has saved them."""
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
@@ -93,14 +96,48 @@ class Envelope:
             EnvironmentMismatch: This process has another interpreter or other packages than the
                 envelope was proved with.
         """
-        described = self._function(function)
-        manifest = self.manifest
+        return self._unpickled()[self._function(function)["name"]]
+
+    def add_query_function(
+        self,
+        query_function: Callable[..., Any],
+        *,
+        name: str | None = None,
+        api_input: Any = None,
+        api_output: Any = None,
+        modules: Sequence[str | Path | ModuleType] = (),
+        requirements: Sequence[str] | Path | None = None,
+    ) -> Envelope:
+        """A new version that has one query function more, proved as `save_model` proves.
+
+        Functions of one envelope share what they all reach: a model that two of them use is carried and
+        loaded once. This envelope stays as it is. `name` is the function's own by default; the other
+        arguments are those of `save_model`. In another process than the one that saved the envelope,
+        its functions are loaded here first, as by `load`.
+        """
+        from ._save import add_query_function
+
+        return add_query_function(
+            self,
+            query_function,
+            name=name,
+            api_input=api_input,
+            api_output=api_output,
+            modules=modules,
+            requirements=requirements,
+        )
+
+    def callables(self) -> dict[str, Callable[..., Any]]:
+        """All functions by name, sharing their state: those that were saved here, or loaded now."""
+        return self._unpickled() if self.saved is None else self.saved
+
+    def _unpickled(self) -> dict[str, Callable[..., Any]]:
+        manifest, cache = self.manifest, settings().cache
         _loading.check_environment(self.id, manifest["environment"]["python"], self.environment["lock"])
         if manifest["source"]["modules"]:
-            root = settings().cache / "modules" / self.digest.removeprefix("sha256:")
+            root = cache / "modules" / self.digest.removeprefix("sha256:")
             _loading.add_modules(self.path, manifest["source"]["modules"], root)
-        loaded: Callable[..., Any] = _loading.unpickle(self.path, described)
-        return loaded
+        return _loading.unpickle(self.path, manifest["state"], cache)
 
     def tag(self, **tags: str | None) -> Envelope:
         """Sets tags; `None` removes one. Gives the envelope as it is then."""

@@ -12,6 +12,7 @@ from typing import Any
 from . import _native
 from ._capture import origins
 from ._errors import EnvironmentMismatch
+from ._lock import packages
 
 
 def check_environment(name: str, python: dict[str, str], lock: str) -> None:
@@ -34,7 +35,7 @@ def check_environment(name: str, python: dict[str, str], lock: str) -> None:
 def _differences(lock: str) -> Iterator[str]:
     from importlib import metadata  # slow to import
 
-    for name, version in _pins(lock):
+    for name, version in packages(lock):
         try:
             here = metadata.version(name)
         except metadata.PackageNotFoundError:
@@ -42,19 +43,6 @@ def _differences(lock: str) -> Iterator[str]:
             continue
         if here != version:
             yield f"{name} {version}, here {here}"
-
-
-def _pins(lock: str) -> Iterator[tuple[str, str]]:
-    """Names and versions of the packages of a lock. (`tomllib` is not in Python 3.10.)"""
-    name = ""
-    for line in lock.splitlines():
-        key, _, value = line.partition(" = ")
-        if line.startswith("[[packages]]"):
-            name = ""
-        elif key == "name":
-            name = value.strip('"')
-        elif key == "version" and name:
-            yield name, value.strip('"')
 
 
 def add_modules(envelope: Path, members: list[str], root: Path) -> None:
@@ -98,10 +86,24 @@ def _holds(file: Path, content: bytes) -> bool:
     return file.is_file() and file.read_bytes() == content
 
 
-def unpickle(envelope: Path, function: dict[str, Any]) -> Any:
-    """Runs the author's code here."""
+def unpickle(envelope: Path, state: dict[str, Any], cache: Path) -> dict[str, Any]:
+    """The functions by name. Runs the author's code here."""
     import pickle
 
-    # Some estimators write through their arrays: not from the bytes of the file.
-    buffers = [bytearray(_native.read_member(envelope, name)) for name in function["buffers"]]
-    return pickle.loads(_native.read_member(envelope, function["pickle"]), buffers=buffers)
+    buffers = _mapped(envelope, _native.mapped_members(envelope, state["buffers"], cache))
+    functions: dict[str, Any] = pickle.loads(_native.read_member(envelope, state["pickle"]), buffers=buffers)
+    return functions
+
+
+def _mapped(envelope: Path, ranges: list[tuple[int, int]]) -> list[memoryview]:
+    """Parts of a file, copied when they are written to: some estimators write through their arrays."""
+    import mmap
+
+    def mapped(file: int, offset: int, length: int) -> memoryview:
+        if not length:  # nothing cannot be mapped
+            return memoryview(b"")
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        return memoryview(mmap.mmap(file, length, flags=mmap.MAP_PRIVATE, prot=protection, offset=offset))
+
+    with envelope.open("rb") as file:
+        return [mapped(file.fileno(), offset, length) for offset, length in ranges]

@@ -112,3 +112,21 @@ def _compiled(requirements: tuple[str, ...], constraints: tuple[str, ...], uv: P
                 hint="each package that the function imports must be on the package index, as it is here",
             )
         return Path(folder, "pylock.toml").read_bytes()
+
+
+def pins(lock: str) -> list[str]:
+    """What a lock pins, as requirements. (`tomllib` is not in Python 3.10.)"""
+    return [f"{name}=={version}" for name, version in packages(lock)]
+
+
+def packages(lock: str) -> Iterator[tuple[str, str]]:
+    """Names and versions of the packages of a lock."""
+    name = ""
+    for line in lock.splitlines():
+        key, _, value = line.partition(" = ")
+        if line.startswith("[[packages]]"):
+            name = ""
+        elif key == "name":
+            name = value.strip('"')
+        elif key == "version" and name:
+            yield name, value.strip('"')

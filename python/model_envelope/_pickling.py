@@ -13,7 +13,7 @@ import io
 import os
 import pickle
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,32 +33,33 @@ class Pickled:
     """A function as bytes."""
 
     pickle: bytes
-    buffers: list[bytes]
-    """Large arrays, in the order in which `pickle.loads` wants them."""
+    buffers: list[memoryview]
+    """Large arrays, not copied, in the order in which `pickle.loads` wants them."""
     modules: set[str]
     """Names of the modules that it needs, as far as can be seen from it."""
 
 
-def pickled(function: Callable[..., Any], by_value: set[str]) -> Pickled:
-    """Pickles a function; what the modules named in `by_value` define is pickled by value.
+def pickled(functions: Mapping[str, Callable[..., Any]], by_value: set[str]) -> Pickled:
+    """Pickles functions as a `dict`, which keeps what they share shared; what the modules named in
+    `by_value` define is pickled by value.
 
     Raises `NotServable`, naming the variable that cannot be carried.
     """
-    buffers: list[bytes] = []
+    buffers: list[memoryview] = []
 
     def keep_in_band(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
         if raw.nbytes < MIN_BUFFER_BYTES:
             return True
-        buffers.append(bytes(raw))
+        buffers.append(raw)
         return False
 
     out = io.BytesIO()
     pickler = Pickler(out, by_value, keep_in_band)
     try:
-        pickler.dump(function)
+        pickler.dump(dict(functions))
     except Exception as error:
-        raise _not_picklable(function, by_value, error) from error
+        raise _not_picklable(functions, by_value, error) from error
     return Pickled(out.getvalue(), buffers, pickler.modules)
 
 
@@ -199,9 +200,11 @@ def _imports_of_code(code: types.CodeType, package: str | None) -> Iterator[str]
 # === what to say when it does not work
 
 
-def _not_picklable(function: Callable[..., Any], by_value: set[str], error: Exception) -> NotServable:
-    name = getattr(function, "__name__", type(function).__name__)
-    culprit = _culprit(function, by_value, set())
+def _not_picklable(
+    functions: Mapping[str, Callable[..., Any]], by_value: set[str], error: Exception
+) -> NotServable:
+    found = ((name, _culprit(function, by_value, set())) for name, function in functions.items())
+    name, culprit = next((pair for pair in found if pair[1]), (next(iter(functions)), None))
     subject = f"`{culprit[0]}`" if culprit else "it"
     where = f": it uses `{culprit[0]}`, a {culprit[1]}" if culprit else ""
     reason = " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""`save_model`: derive → prove → write → store."""
+"""`save_model` and `add_query_function`: from the arguments to a described function."""
 
 from __future__ import annotations
 
@@ -7,24 +7,19 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from . import _capture, _lock, _native, _prove
-from ._envelope import Envelope, open_stored
-from ._errors import EnvelopeError, InvalidInput, NotServable
-from ._settings import Settings, settings
+from ._envelope import Envelope
+from ._errors import InvalidInput, NotServable
+from ._publish import QueryFunction, publish
 
 SAMPLE_ROWS = 256
 """Rows of the input that are carried in the envelope as its sample."""
-
-LIBRARIES = {"pandas", "polars", "pyarrow", "numpy"}
-"""Libraries whose objects functions take and give."""
 
 
 def save_model(
@@ -63,37 +58,68 @@ def save_model(
         EnvironmentMismatch: The environment cannot be realised on this machine.
     """
     tags = {} if tags is None else tags
-    _check_arguments(query_function, name, description, tags, api_input)
+    _check_function(query_function)
+    _check_name(name)
+    _check_description(description, tags)
     extra = _requirements(requirements)
-    chosen = settings()
-    function = _describe(query_function, api_input, api_output)
-    installed = _lock.Installed()
-    captured = _capture.capture(query_function, _sequence("modules", modules), installed)
-    manifest = _manifest(name, description, dict(tags), captured)
-    with tempfile.TemporaryDirectory(prefix="model-envelope-") as folder:
-        path = Path(folder, f"{name}.envelope")
-        _Proof(path, manifest, function, captured, installed, extra, chosen).run()
-        version = _native.Store(chosen.store).save(path)
-    return open_stored(json.loads(version), chosen)
+    function = _describe(query_function, _name(query_function), api_input, api_output)
+    manifest = _manifest(name, description, dict(tags))
+    return publish(manifest, [function], _sequence("modules", modules), extra)
 
 
-@dataclass
-class _Function:
-    """What is known about the function before it is proved."""
+def add_query_function(
+    envelope: Envelope,
+    query_function: Callable[..., Any],
+    *,
+    name: str | None = None,
+    api_input: Any = None,
+    api_output: Any = None,
+    modules: Sequence[str | Path | ModuleType] = (),
+    requirements: Sequence[str] | Path | None = None,
+) -> Envelope:
+    """`Envelope.add_query_function`: a new version with one function more."""
+    _check_function(query_function)
+    name = _name(query_function) if name is None else name
+    _check_function_name(name, envelope)
+    extra = _requirements(requirements)
+    function = _describe(query_function, name, api_input, api_output)
+    known = [_known(envelope, described) for described in envelope.manifest["functions"]]
+    manifest = _manifest(envelope.name, envelope.description, dict(envelope.tags))
+    kept = _lock.pins(envelope.environment["lock"])
+    return publish(manifest, [*known, function], _sequence("modules", modules), [*kept, *extra])
 
-    name: str
-    doc: str
-    takes: dict[str, Any]
-    gives: dict[str, Any]
-    sample: _native.Batch
-    output: _native.Batch
-    statistics: bytes
+
+def _check_function_name(name: str, envelope: Envelope) -> None:
+    if not isinstance(name, str) or not name.isidentifier() or len(name) > 200:
+        raise InvalidInput(f"{name!r} is not a function name", hint="use a Python identifier")
+    if name in envelope.functions:
+        raise InvalidInput(
+            f"`{envelope.id}` has a function `{name}` already", hint='give this one another: name="…"'
+        )
+
+
+def _known(envelope: Envelope, described: dict[str, Any]) -> QueryFunction:
+    """A function of an envelope, to be carried on in its next version."""
+
+    def member(name: str) -> bytes:
+        return _native.read_member(envelope.path, name)
+
+    return QueryFunction(
+        described["name"],
+        described["doc"],
+        envelope.callables()[described["name"]],
+        described["signature"]["input"],
+        described["signature"]["output"],
+        _native.Batch.from_bytes(member(described["sample"]["input"])),
+        _native.Batch.from_bytes(member(described["sample"]["output"])),
+        member(described["statistics"]).decode(),
+    )
 
 
 # === arguments
 
 
-def _check_arguments(function: Any, name: Any, description: Any, tags: Any, api_input: Any) -> None:
+def _check_function(function: Any) -> None:
     if not callable(function):
         method = "predict" if hasattr(function, "predict") else "__call__"
         raise InvalidInput(
@@ -107,22 +133,19 @@ def _check_arguments(function: Any, name: Any, description: Any, tags: Any, api_
             f"`{_name(function)}` gives its output later, as a coroutine or a generator",
             hint="pass a plain function that returns what it gives",
         )
+
+
+def _check_name(name: Any) -> None:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,127}", name):
         raise InvalidInput(
             f"{name!r} is not a model name",
             hint="use 1 to 128 letters, digits, `.`, `_`, `-`, not beginning with `.` or `-`",
         )
+
+
+def _check_description(description: Any, tags: Any) -> None:
     if not isinstance(description, str):
         raise InvalidInput(f"the description is a {type(description).__name__}, not text")
-    _check_tags(tags)
-    if api_input is None:
-        raise InvalidInput(
-            "`api_input` is missing: it shows what the function takes",
-            hint="pass some rows, for example the training data, as `api_input=`",
-        )
-
-
-def _check_tags(tags: Any) -> None:
     if not isinstance(tags, Mapping):
         raise InvalidInput(f"the tags are a {type(tags).__name__}", hint='write {"region": "US"}')
     for key, value in tags.items():
@@ -161,8 +184,15 @@ def _requirements(requirements: Sequence[str] | Path | None) -> list[str]:
 # === derive
 
 
-def _describe(query_function: Callable[..., Any], api_input: Any, api_output: Any) -> _Function:
+def _describe(
+    query_function: Callable[..., Any], name: str, api_input: Any, api_output: Any
+) -> QueryFunction:
     """Learns the signature by running the function on a sample, in this process."""
+    if api_input is None:
+        raise InvalidInput(
+            "`api_input` is missing: it shows what the function takes",
+            hint="pass some rows, for example the training data, as `api_input=`",
+        )
     rows = _native.conversions()
     parameter = rows.parameter_name(query_function)
     try:
@@ -172,7 +202,6 @@ def _describe(query_function: Callable[..., Any], api_input: Any, api_output: An
     _check_learned(everything, takes)
     sample = everything.take(_sample_indices(everything.num_rows))
     value = _run(query_function, sample, takes, rows)
-    name = _name(query_function)
     try:
         gives, output = rows.describe(value, "prediction", output=True)
     except rows.Unsupported as error:
@@ -181,7 +210,7 @@ def _describe(query_function: Callable[..., Any], api_input: Any, api_output: An
     if api_output is not None:
         _check_output(rows, api_output, gives, _run(query_function, everything, takes, rows))
     statistics = _native.statistics(everything, output)
-    return _Function(name, _doc(query_function), takes, gives, sample, output, statistics)
+    return QueryFunction(name, _doc(query_function), query_function, takes, gives, sample, output, statistics)
 
 
 def _check_learned(everything: _native.Batch, takes: dict[str, Any]) -> None:
@@ -261,27 +290,21 @@ def _doc(function: Any) -> str:
     return inspect.getdoc(inner) or ""
 
 
-def _manifest(
-    name: str, description: str, tags: dict[str, str], captured: _capture.Captured
-) -> dict[str, Any]:
+def _manifest(name: str, description: str, tags: dict[str, str]) -> dict[str, Any]:
+    """What is known before anything is captured."""
     commit, dirty = _git(_source_folder())
     return {
         "format_version": 1,
         "name": name,
         "description": description,
         "tags": dict(sorted(tags.items())),
-        "functions": [],
         "environment": {
             "python": _lock.interpreter(),
             "platform": _lock.platform_tag(),
             "libc": _lock.libc(),
             "lock": "environment/pylock.toml",
         },
-        "source": {
-            "git_commit": commit,
-            "git_dirty": dirty,
-            "modules": [f"modules/{file}" for file in sorted(captured.files)],
-        },
+        "source": {"git_commit": commit, "git_dirty": dirty},
     }
 
 
@@ -304,109 +327,3 @@ def _git(folder: Path) -> tuple[str | None, bool]:
 
     commit = ask("rev-parse", "--verify", "HEAD")
     return commit, bool(commit and ask("status", "--porcelain", "--untracked-files=no"))
-
-
-# === prove and write
-
-
-@dataclass
-class _Proof:
-    """Writes the envelope, runs it in a clean process, and writes it again with the evidence."""
-
-    path: Path
-    manifest: dict[str, Any]
-    function: _Function
-    captured: _capture.Captured
-    installed: _lock.Installed
-    requirements: list[str]
-    chosen: Settings
-
-    def run(self) -> None:
-        """Raises `NotServable`, or `EnvironmentMismatch` where the environment cannot be made."""
-        tell = _teller(self.chosen)
-        needed = self.installed.distributions(self.captured.installed | _libraries(self.function))
-        while True:
-            tell("locking the environment")
-            lock = _lock.lock(needed, self.requirements, self.installed, self.chosen)
-            self.write(lock, self.function.output, _prove.UNPROVED)
-            try:
-                tell("running the sample in a clean process")
-                output, certificate = self.prove(tell)
-                break
-            except EnvelopeError as error:
-                needed |= self.missing(error, needed)
-        self.write(lock, output, certificate)
-        tell("")
-
-    def prove(self, tell: Callable[[str], None]) -> tuple[_native.Batch, dict[str, Any]]:
-        function = self.function
-        runner = _native.Runner.start(self.path, self.chosen.places, 1, tell)
-        try:
-            output = _prove.reproduce(runner, function.name, function.sample, function.output)
-            return output, _prove.certify(
-                runner, function.name, function.sample, output, function.gives["shape"]
-            )
-        finally:
-            runner.close()
-
-    def missing(self, error: EnvelopeError, needed: set[str]) -> set[str]:
-        """The distributions of a module that only the proof run could find; raises if there are none."""
-        found = re.search(r"No module named '([^']+)'", f"{error.message} {error.details}")
-        if not found:
-            raise error
-        module = found.group(1).partition(".")[0]
-        missing = self.installed.distributions([module]) - needed
-        if missing:
-            return missing
-        raise NotServable(
-            f"the function imports `{found.group(1)}`, which was not captured",
-            hint=f'pass it as modules=["{module}"] if it is your own, else as requirements=["{module}"]',
-            details=error.details,
-        ) from None
-
-    def write(self, lock: bytes, output: _native.Batch, certificate: dict[str, Any]) -> None:
-        function, captured = self.function, self.captured
-        folder = f"functions/{function.name}"
-        buffers = [f"{folder}/buffers/{index:05}" for index in range(len(captured.buffers))]
-        described = {
-            "name": function.name,
-            "doc": function.doc,
-            "signature": {"input": function.takes, "output": function.gives},
-            "pickle": f"{folder}/function.pkl",
-            "buffers": buffers,
-            "sample": {"input": f"{folder}/sample/input.arrow", "output": f"{folder}/sample/output.arrow"},
-            "statistics": f"{folder}/statistics.json",
-            "certificate": certificate,
-        }
-        members = [
-            ("environment/pylock.toml", False, lock),
-            (f"{folder}/function.pkl", False, captured.pickle),
-            (f"{folder}/sample/input.arrow", False, function.sample.to_bytes()),
-            (f"{folder}/sample/output.arrow", False, output.to_bytes()),
-            (f"{folder}/statistics.json", False, function.statistics),
-            *((f"modules/{file}", False, content) for file, content in sorted(captured.files.items())),
-            *((name, True, content) for name, content in zip(buffers, captured.buffers, strict=True)),
-        ]
-        _native.write_envelope(self.path, json.dumps(self.manifest | {"functions": [described]}), members)
-
-
-def _libraries(function: _Function) -> set[str]:
-    """The libraries of the objects that the function takes and gives."""
-    found: set[str] = set()
-    for rows in (function.takes, function.gives):
-        dtypes = [field.get("dtype") or "list" for field in rows["fields"]]
-        found.update(name.partition(".")[0] for name in (rows["shape"], *dtypes))
-        if rows["shape"] in ("columns", "tuple") and set(dtypes) != {"list"}:
-            found.add("numpy")
-    return found & LIBRARIES
-
-
-def _teller(chosen: Settings) -> Callable[[str], None]:
-    """Shows the step that is under way, on one line of a terminal."""
-
-    def tell(step: str) -> None:
-        if chosen.progress:
-            sys.stderr.write(f"\r\x1b[K{step}{'…' if step else ''}")
-            sys.stderr.flush()
-
-    return tell

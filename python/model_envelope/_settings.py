@@ -57,7 +57,11 @@ def _find_uv() -> Path | None:
     candidates = (
         [named] if named else [_packaged_uv(), str(Path(sys.executable).parent / "uv"), shutil.which("uv")]
     )
-    return next((Path(found) for found in candidates if found and os.access(found, os.X_OK)), None)
+    return next((Path(found) for found in candidates if found and _is_program(found)), None)
+
+
+def _is_program(path: str) -> bool:
+    return os.path.isfile(path) and os.access(path, os.X_OK)
 
 
 def _packaged_uv() -> str | None:

@@ -1,43 +1,89 @@
 //! Envelopes as files.
 
 use std::fs::File;
-use std::io::BufWriter;
 use std::path::PathBuf;
 
-use envelope_format::{Content, Draft, Envelope, Manifest, MemberName};
+use envelope_format::{Buffers, Envelope, Manifest, MemberName};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
+use pyo3::types::{PyBytes, PySlice};
+use runtime::EnvelopeFile;
 
 use crate::fault;
 
-/// Writes an envelope and gives its digest. `manifest` is JSON without `members`; a member is
-/// `(name, mapped, content)`, where `mapped` content is kept as it is, on pages of its own.
+/// Copied from Python, hashed and written at a time, in bytes: it fits the processor's cache.
+const CHUNK_BYTES: usize = 4 << 20;
+
+/// Writes an envelope: first the large buffers, once, then the rest, as often as it changes.
+#[pyclass(module = "model_envelope")]
+pub(crate) struct EnvelopeWriter {
+    buffers: Buffers<File>,
+}
+
+#[pymethods]
+impl EnvelopeWriter {
+    #[new]
+    fn create(path: PathBuf) -> PyResult<Self> {
+        let file = File::create(path)?;
+        Ok(Self {
+            buffers: Buffers::new(file),
+        })
+    }
+
+    /// Writes a mapped member from a `memoryview` of bytes.
+    fn buffer(&mut self, py: Python<'_>, name: &str, view: &Bound<'_, PyAny>) -> PyResult<()> {
+        let name: MemberName = name.parse().map_err(|error| fault::format(py, &error))?;
+        let size: usize = view.getattr("nbytes")?.extract()?;
+        let mut buffer = self.buffers.begin(name, size as u64);
+        for start in (0..size).step_by(CHUNK_BYTES) {
+            let end = size.min(start + CHUNK_BYTES);
+            let range = PySlice::new(py, isize::try_from(start)?, isize::try_from(end)?, 1);
+            let chunk = view.get_item(range)?.call_method0("tobytes")?;
+            let chunk = chunk.cast::<PyBytes>()?.as_bytes();
+            py.detach(|| buffer.write(chunk))
+                .map_err(|error| fault::format(py, &error))?;
+        }
+        buffer.finish().map_err(|error| fault::format(py, &error))
+    }
+
+    /// Writes everything else; gives the digest. `manifest` is JSON without `members`.
+    fn finish(
+        &self,
+        py: Python<'_>,
+        manifest: &str,
+        members: Vec<(String, Bound<'_, PyBytes>)>,
+    ) -> PyResult<String> {
+        let manifest: Manifest = serde_json::from_str(manifest).map_err(|error| {
+            fault::raise(py, &fault::Fault::new("invalid_input", error.to_string()))
+        })?;
+        let members = members.iter().map(|(name, content)| {
+            let name = name.parse().map_err(|error| fault::format(py, &error))?;
+            Ok((name, content.as_bytes().to_vec()))
+        });
+        let members = members.collect::<PyResult<Vec<_>>>()?;
+        let written = self.buffers.finish(&manifest, &members);
+        let digest = written.map_err(|error| fault::format(py, &error))?;
+        Ok(digest.to_string())
+    }
+}
+
+/// Offsets and lengths of the mapped members `names`, which are checked once for each file;
+/// `cache` is where that is remembered.
 #[pyfunction]
-pub(crate) fn write_envelope(
+pub(crate) fn mapped_members(
     py: Python<'_>,
     path: PathBuf,
-    manifest: &str,
-    members: Vec<(String, bool, Bound<'_, PyBytes>)>,
-) -> PyResult<String> {
-    let manifest: Manifest = serde_json::from_str(manifest).map_err(|error| {
-        fault::raise(py, &fault::Fault::new("invalid_input", error.to_string()))
-    })?;
-    let mut draft = Draft::new(manifest);
-    for (name, mapped, content) in &members {
-        let name: MemberName = name.parse().map_err(|error| fault::format(py, &error))?;
-        let content = match mapped {
-            true => Content::Buffer(content.as_bytes()),
-            false => Content::Text(content.as_bytes().to_vec()),
-        };
-        draft
-            .add(name, content)
-            .map_err(|error| fault::format(py, &error))?;
-    }
-    let mut out = BufWriter::new(File::create(path)?);
-    let digest = draft
-        .write(&mut out)
-        .map_err(|error| fault::format(py, &error))?;
-    Ok(digest.to_string())
+    names: Vec<String>,
+    cache: PathBuf,
+) -> PyResult<Vec<(u64, u64)>> {
+    let ranges = py.detach(|| {
+        let envelope = EnvelopeFile::open(path)?;
+        envelope.verify_mapped(&cache)?;
+        let names = names.iter().filter_map(|name| name.parse().ok());
+        let ranges = names.map(|name| envelope.range(&name));
+        ranges.collect::<Result<Vec<_>, runtime::Error>>()
+    });
+    let ranges = ranges.map_err(|error| fault::runtime(py, &error))?;
+    Ok(ranges.into_iter().flatten().collect())
 }
 
 /// Opens an envelope; gives its manifest as JSON, and its digest. Runs nothing that is in it.

@@ -18,7 +18,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::archive::{open_envelope, read_member, write_envelope};
+    use super::archive::{EnvelopeWriter, mapped_members, open_envelope, read_member};
     #[pymodule_export]
     use super::runner::Runner;
     #[pymodule_export]

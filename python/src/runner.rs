@@ -60,14 +60,17 @@ impl Runner {
 
 #[pymethods]
 impl Runner {
-    /// Realises the environment and starts `workers` workers. `progress` is called with text.
+    /// Realises the environment and starts `workers` workers. `progress` is called with text. A file
+    /// that is `trusted` was written a moment ago: its large arrays are not checked.
     #[staticmethod]
+    #[pyo3(signature = (path, places, workers, progress, *, trusted = false))]
     fn start(
         py: Python<'_>,
         path: PathBuf,
         places: (PathBuf, Option<PathBuf>, Vec<PathBuf>, bool),
         workers: usize,
         progress: Option<Py<PyAny>>,
+        trusted: bool,
     ) -> PyResult<Self> {
         let (cache, uv, interpreters, offline) = places;
         let environments = Environments {
@@ -86,10 +89,11 @@ impl Runner {
             let envelope = Arc::new(EnvelopeFile::open(path)?);
             let environment = environments.realise(&envelope, &tell).await?;
             let python = environment.python().display().to_string();
-            let runtime = Runtime::builder(envelope, environment)
-                .workers(workers..=workers)
-                .start()
-                .await?;
+            let mut builder = Runtime::builder(envelope, environment).workers(workers..=workers);
+            if trusted {
+                builder = builder.trust_file();
+            }
+            let runtime = builder.start().await?;
             Ok(Self {
                 runtime: Mutex::new(Some(runtime)),
                 python,

@@ -6,35 +6,33 @@ use std::path::PathBuf;
 use envelope_format::Envelope;
 use envelope_format::statistics::{InvalidStatistics, Statistics, TableStatistics};
 use pyo3::prelude::*;
-use pyo3::types::PyBytes;
 use worker::Batch;
 
 use crate::fault;
 
 /// The document with the statistics of what a function takes and gives.
 #[pyfunction]
-pub(crate) fn statistics<'py>(
-    py: Python<'py>,
+pub(crate) fn statistics(
+    py: Python<'_>,
     input: PyRef<'_, Batch>,
     output: PyRef<'_, Batch>,
-) -> PyResult<Bound<'py, PyBytes>> {
+) -> PyResult<String> {
     let (input, output) = (input.rows().clone(), output.rows().clone());
     let described = py.detach(|| {
         let described =
             Statistics::new(runtime::statistics(&input)?, runtime::statistics(&output)?);
-        described.to_bytes()
+        described.to_json()
     });
-    let bytes = described.map_err(|error| fault::statistics(py, &error))?;
-    Ok(PyBytes::new(py, &bytes))
+    described.map_err(|error| fault::statistics(py, &error))
 }
 
 /// Reads the statistics of a function and checks them against its signature.
 #[pyfunction]
-pub(crate) fn read_statistics<'py>(
-    py: Python<'py>,
+pub(crate) fn read_statistics(
+    py: Python<'_>,
     path: PathBuf,
     function: &str,
-) -> PyResult<Option<Bound<'py, PyBytes>>> {
+) -> PyResult<Option<String>> {
     let read = || {
         let envelope = Envelope::open(File::open(path)?)?;
         let function = envelope.manifest().function(Some(function))?;
@@ -46,8 +44,9 @@ pub(crate) fn read_statistics<'py>(
     let Some((bytes, signature)) = found else {
         return Ok(None);
     };
-    Statistics::from_bytes(&bytes, &signature).map_err(|error| fault::statistics(py, &error))?;
-    Ok(Some(PyBytes::new(py, &bytes)))
+    let read = Statistics::from_bytes(&bytes, &signature).and_then(|found| found.to_json());
+    read.map(Some)
+        .map_err(|error| fault::statistics(py, &error))
 }
 
 /// Merges the statistics of rows, each as JSON.

@@ -27,15 +27,23 @@ impl Store {
         Ok(Self { registry })
     }
 
-    /// Keeps the envelope in `path` as the next version under its name.
-    fn save(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
+    /// A new file in the store to write an envelope into, for `adopt`.
+    fn stage(&self, py: Python<'_>) -> PyResult<PathBuf> {
+        self.registry
+            .stage()
+            .map_err(|error| fault::registry(py, &error))
+    }
+
+    /// Keeps the envelope in `path`, which `stage` gave and this process has written, as the next
+    /// version under its name. The file is moved.
+    fn adopt(&self, py: Python<'_>, path: PathBuf) -> PyResult<String> {
         #[expect(
             clippy::disallowed_methods,
             reason = "this is where the package reads the clock"
         )]
         let now = SystemTime::now();
         json(
-            &wait(py, self.registry.save(&path, now))?
+            &wait(py, self.registry.adopt(&path, now))?
                 .map_err(|error| fault::registry(py, &error))?,
         )
     }

@@ -285,9 +285,9 @@ def test_names_are_the_functions(saved):
 
 def test_large_arrays_stay_out_of_the_pickle(saved):
     for kind in ("bound method", "instance", "closure"):
-        function = saved[kind][2].manifest["functions"][0]
-        assert len(function["buffers"]) == 1
-        assert len(me._native.read_member(saved[kind][2].path, function["pickle"])) < 10_000
+        state = saved[kind][2].manifest["state"]
+        assert len(state["buffers"]) == 1
+        assert len(me._native.read_member(saved[kind][2].path, state["pickle"])) < 10_000
 
 
 def test_only_modules_that_are_used_are_carried(saved):

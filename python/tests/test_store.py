@@ -94,9 +94,7 @@ def changed(doubler, tmp_path):
         content = {member["name"]: me._native.read_member(doubler.path, member["name"]) for member in members}
         content["environment/pylock.toml"] = lock(content["environment/pylock.toml"].decode()).encode()
         path = tmp_path / "changed.envelope"
-        me._native.write_envelope(
-            path, json.dumps(manifest), [(name, False, b) for name, b in content.items()]
-        )
+        me._native.EnvelopeWriter(path).finish(json.dumps(manifest), list(content.items()))
         return me.get(path)
 
     return changed

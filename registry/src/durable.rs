@@ -71,8 +71,26 @@ impl DurableFiles {
         .await
     }
 
-    /// Moves a staged file to its place.
-    async fn publish(&self, staged: &Path, location: &Path, mode: CopyMode) -> Result<()> {
+    /// The location of a file under `staging/`.
+    pub(crate) fn staged(&self, file: &FilePath) -> Result<Path> {
+        let name = file.file_name().and_then(|name| name.to_str());
+        let staged = Path::from_iter([STAGING, name.unwrap_or_default()]);
+        if self.path(&staged)? == file {
+            return Ok(staged);
+        }
+        Err(Error::NotFound {
+            path: file.display().to_string(),
+            source: "it is not a staged file of this store".into(),
+        })
+    }
+
+    /// Moves a staged file to its place; when this returns it is on the disk.
+    pub(crate) async fn publish(
+        &self,
+        staged: &Path,
+        location: &Path,
+        mode: CopyMode,
+    ) -> Result<()> {
         let file = self.path(staged)?;
         blocking(move || File::open(file)?.sync_all()).await?;
         match mode {

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use envelope_format::{Digest, Envelope, Manifest, ReadAt as _};
 use object_store::path::Path;
-use object_store::{MultipartUpload, ObjectStoreExt as _, PutPayload};
+use object_store::{CopyMode, MultipartUpload, ObjectStoreExt as _, PutPayload};
 
 use crate::Error;
 use crate::durable::DurableFiles;
@@ -129,6 +129,42 @@ impl Envelopes {
         // It is a second name of the published file, or of no use any more.
         _ = self.files.delete(&staged).await;
         published
+    }
+
+    /// A new file to write an envelope into, for [`Envelopes::adopt`].
+    pub(crate) fn stage_path(&self) -> Result<PathBuf, Error> {
+        self.files
+            .path(&self.files.staging())
+            .map_err(store("name a file"))
+    }
+
+    /// Moves a staged file to its place, unless the same bytes are there.
+    pub(crate) async fn adopt(&self, file: &FilePath, digest: &Digest) -> Result<(), Error> {
+        let staged = self
+            .files
+            .staged(file)
+            .map_err(store("find a staged file"))?;
+        let location = location(digest);
+        let mode = match self.is_good(digest).await? {
+            Some(true) => {
+                return self
+                    .files
+                    .delete(&staged)
+                    .await
+                    .map_err(store("remove a staged file"));
+            }
+            // These are not the bytes that the digest names, so nobody can be using them.
+            Some(false) => CopyMode::Overwrite,
+            None => CopyMode::Create,
+        };
+        match self.files.publish(&staged, &location, mode).await {
+            Err(object_store::Error::AlreadyExists { .. })
+                if self.is_good(digest).await? == Some(true) =>
+            {
+                Ok(())
+            }
+            published => published.map_err(store("add an envelope")),
+        }
     }
 
     /// Removes what killed processes left, as seen at the time `now`.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use envelope_format::{Digest, Envelope};
+use envelope_format::{Digest, Envelope, Manifest};
 use sqlx::SqlitePool;
 
 use crate::durable::create_folder;
@@ -69,7 +69,31 @@ impl Registry {
         tags::check_all(&verified.manifest.tags)?;
         self.envelopes.sweep(now).await?;
         self.envelopes.put(&verified).await?;
-        self.add_version(&verified, now).await
+        self.add_version(&verified.manifest, &verified.digest, now)
+            .await
+    }
+
+    /// A new file in the store to write an envelope into, for [`Registry::adopt`]. If nothing becomes
+    /// of it, delete it; what is forgotten is swept away a day later.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub fn stage(&self) -> Result<PathBuf, Error> {
+        self.envelopes.stage_path()
+    }
+
+    /// As [`Registry::save`], for a file that [`Registry::stage`] gave and that this process has just
+    /// written with `envelope-format`: it is moved instead of copied, and its members, whose digests
+    /// were computed a moment ago, are not hashed again.
+    ///
+    /// # Errors
+    /// As [`Registry::save`].
+    pub async fn adopt(&self, file: &Path, now: SystemTime) -> Result<Version, Error> {
+        let (manifest, digest) = described(file)?;
+        tags::check_all(&manifest.tags)?;
+        self.envelopes.sweep(now).await?;
+        self.envelopes.adopt(file, &digest).await?;
+        self.add_version(&manifest, &digest, now).await
     }
 
     /// The versions that `query` matches, newest first, at most `limit` of them.
@@ -162,23 +186,17 @@ impl Registry {
     /// The write lock is taken before the number is chosen, so numbers are dense.
     async fn add_version(
         &self,
-        verified: &VerifiedFile,
+        manifest: &Manifest,
+        digest: &Digest,
         now: SystemTime,
     ) -> Result<Version, Error> {
-        let digest = &verified.digest;
         let mut transaction = self
             .rows
             .begin_with("BEGIN IMMEDIATE")
             .await
             .map_err(database("begin to write"))?;
         if versions::id(&mut transaction, digest).await?.is_none() {
-            versions::insert(
-                &mut transaction,
-                &verified.manifest,
-                digest,
-                milliseconds(now),
-            )
-            .await?;
+            versions::insert(&mut transaction, manifest, digest, milliseconds(now)).await?;
         }
         transaction
             .commit()
@@ -205,6 +223,10 @@ impl Registry {
 }
 
 fn digest(path: &Path) -> Result<Digest, Error> {
+    described(path).map(|(_, digest)| digest)
+}
+
+fn described(path: &Path) -> Result<(Manifest, Digest), Error> {
     let file = std::fs::File::open(path).map_err(|source| Error::Io {
         doing: "read",
         path: path.to_owned(),
@@ -214,7 +236,7 @@ fn digest(path: &Path) -> Result<Digest, Error> {
         path: path.to_owned(),
         source,
     })?;
-    Ok(envelope.digest())
+    Ok((envelope.manifest().clone(), envelope.digest()))
 }
 
 /// The last millisecond that RFC 3339 can write: the end of the year 9999.
@@ -230,7 +252,7 @@ fn milliseconds(time: SystemTime) -> i64 {
 
 #[cfg(test)]
 mod tests {
-    use envelope_format::{Content, Draft, Manifest};
+    use envelope_format::{Content, Draft};
 
     use super::*;
 
@@ -239,10 +261,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("a.envelope");
         let mut draft = Draft::new(Manifest::example());
-        for member in ["environment/pylock.toml", "functions/double/function.pkl"] {
-            draft
-                .add(member.parse().unwrap(), Content::Text(vec![]))
-                .unwrap();
+        for member in ["environment/pylock.toml", "state/functions.pkl"] {
+            draft.add(member.parse().unwrap(), Content::Text(vec![]));
         }
         draft
             .write(&mut std::fs::File::create(&file).unwrap())

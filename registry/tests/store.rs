@@ -51,10 +51,8 @@ impl Stack {
             ..Manifest::example()
         };
         let mut draft = Draft::new(manifest);
-        for member in ["environment/pylock.toml", "functions/double/function.pkl"] {
-            draft
-                .add(member.parse().unwrap(), Content::Text(b"...".to_vec()))
-                .unwrap();
+        for member in ["environment/pylock.toml", "state/functions.pkl"] {
+            draft.add(member.parse().unwrap(), Content::Text(b"...".to_vec()));
         }
         let mut bytes = vec![];
         let digest = draft.write(&mut bytes).unwrap();
@@ -121,6 +119,24 @@ async fn saving_again_gives_the_same_version() {
     assert_eq!(again, first);
     assert_eq!(stack.files("envelopes").len(), 1);
     assert!(stack.files("staging").is_empty());
+}
+
+#[tokio::test]
+async fn an_adopted_file_is_moved_and_only_from_this_store() {
+    let stack = Stack::new();
+    let registry = stack.open().await;
+    let draft = stack.draft("ltv", "", &[]);
+    let refused = registry.adopt(&draft, at(1)).await;
+    assert!(matches!(refused, Err(Error::Store { .. })), "{refused:?}");
+    for _ in 0..2 {
+        let staged = registry.stage().unwrap();
+        fs::copy(&draft, &staged).unwrap();
+        let version = registry.adopt(&staged, at(1)).await.unwrap();
+        assert_eq!(version.version, 1);
+        let stored = registry.envelope_path(&version.digest).unwrap();
+        assert_eq!(fs::read(stored).unwrap(), fs::read(&draft).unwrap());
+        assert!(!staged.exists());
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! An envelope on disk.
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use envelope_format::{Digest, Envelope, Function, Manifest, MemberName, ReadAt as _, Section};
@@ -98,8 +99,33 @@ impl EnvelopeFile {
         self.envelope.verify().map_err(|source| self.broken(source))
     }
 
-    /// First byte in the file, and length, of a mapped member.
-    pub(crate) fn range(&self, name: &MemberName) -> Result<Option<(u64, u64)>, Error> {
+    /// Checks the mapped members, once for each state of the file: workers map them without reading
+    /// them, and hashing takes longer than all the rest of loading. `cache` remembers what was good.
+    ///
+    /// # Errors
+    /// [`Error::Envelope`] or [`Error::Io`].
+    pub fn verify_mapped(&self, cache: &Path) -> Result<(), Error> {
+        if self.manifest().state.buffers.is_empty() {
+            return Ok(());
+        }
+        let marker = cache.join("verified").join(self.digest().hex());
+        let state = state(&self.path).map_err(|source| reading(&self.path, source))?;
+        if fs::read_to_string(&marker).is_ok_and(|seen| seen == state) {
+            return Ok(());
+        }
+        self.envelope
+            .verify_mapped()
+            .map_err(|source| self.broken(source))?;
+        // Without the marker it is verified again, which is slow and not wrong.
+        _ = fs::create_dir_all(cache.join("verified")).and_then(|()| fs::write(marker, state));
+        Ok(())
+    }
+
+    /// First byte in the file, and length, of a mapped member; `None` when it is deflated.
+    ///
+    /// # Errors
+    /// [`Error::Envelope`].
+    pub fn range(&self, name: &MemberName) -> Result<Option<(u64, u64)>, Error> {
         let range = self
             .envelope
             .range(name)
@@ -113,6 +139,16 @@ impl EnvelopeFile {
             source,
         }
     }
+}
+
+/// Changes whenever somebody writes to the file, or puts another in its place.
+fn state(path: &Path) -> std::io::Result<String> {
+    let found = fs::metadata(path)?;
+    let (changed, nanoseconds) = (found.ctime(), found.ctime_nsec());
+    let (device, inode, size) = (found.dev(), found.ino(), found.size());
+    Ok(format!(
+        "{device} {inode} {size} {changed}.{nanoseconds:09}\n"
+    ))
 }
 
 fn open(path: &Path) -> Result<File, Error> {

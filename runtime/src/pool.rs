@@ -46,6 +46,7 @@ pub struct Builder {
     environment: Environment,
     workers: RangeInclusive<usize>,
     threads: Option<usize>,
+    verifies: bool,
 }
 
 /// How busy a runtime is.
@@ -77,6 +78,13 @@ impl Builder {
         self
     }
 
+    /// Leaves out the check of the large arrays' digests, which is made once for each file on each
+    /// machine: for who has written the file a moment ago.
+    pub fn trust_file(mut self) -> Self {
+        self.verifies = false;
+        self
+    }
+
     /// Starts the first workers; returns when each has loaded the envelope.
     ///
     /// # Errors
@@ -84,6 +92,9 @@ impl Builder {
     pub async fn start(self) -> Result<Runtime, Error> {
         // Code of one minor crashes another: refuse before a byte is unpickled.
         self.environment.check(self.envelope.manifest())?;
+        if self.verifies {
+            verify_mapped(&self.envelope, &self.environment).await?;
+        }
         let threads = self
             .threads
             .unwrap_or_else(|| (cores() / self.workers.end()).max(1));
@@ -105,6 +116,15 @@ impl Builder {
     }
 }
 
+async fn verify_mapped(
+    envelope: &Arc<EnvelopeFile>,
+    environment: &Environment,
+) -> Result<(), Error> {
+    let (envelope, cache) = (Arc::clone(envelope), environment.cache.clone());
+    let verified = tokio::task::spawn_blocking(move || envelope.verify_mapped(&cache)).await;
+    verified.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+}
+
 impl Runtime {
     /// Begins a runtime for `envelope` in `environment`.
     pub fn builder(envelope: Arc<EnvelopeFile>, environment: Environment) -> Builder {
@@ -114,6 +134,7 @@ impl Runtime {
             environment,
             workers: cores..=cores,
             threads: None,
+            verifies: true,
         }
     }
 

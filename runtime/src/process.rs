@@ -55,12 +55,12 @@ pub(crate) struct Call<'c> {
 impl Process {
     /// Starts a process and loads the envelope's functions into it.
     pub(crate) async fn start(launch: &Launch, envelope: &EnvelopeFile) -> Result<Self, Error> {
-        let (request, pickles) = load_request(launch, envelope)?;
+        let (request, pickle) = load_request(launch, envelope)?;
         let mut process = Self::spawn(launch).map_err(|source| Error::Io {
             doing: "cannot start a worker process".into(),
             source,
         })?;
-        match tokio::time::timeout(START_DEADLINE, process.load(&request, &pickles)).await {
+        match tokio::time::timeout(START_DEADLINE, process.load(&request, &pickle)).await {
             Ok(Ok(Answer::Ready { .. })) => Ok(process),
             Ok(Ok(Answer::NotLoaded { exception })) => {
                 Err(process.not_started(explain(&exception)))
@@ -98,8 +98,8 @@ impl Process {
         })
     }
 
-    async fn load(&mut self, request: &Request, pickles: &[u8]) -> io::Result<Answer> {
-        send(&mut self.socket, request, pickles).await?;
+    async fn load(&mut self, request: &Request, pickle: &[u8]) -> io::Result<Answer> {
+        send(&mut self.socket, request, pickle).await?;
         Ok(receive(&mut self.socket).await?.0)
     }
 
@@ -236,34 +236,23 @@ impl StderrTail {
 
 /// What a worker needs to load the envelope: small things in the message, large ones by place.
 fn load_request(launch: &Launch, envelope: &EnvelopeFile) -> Result<(Request, Vec<u8>), Error> {
-    let mut pickles = Vec::new();
-    let mut functions = vec![];
-    for function in &envelope.manifest().functions {
-        let pickle = envelope.read(&function.pickle)?;
-        let ranges: Result<Vec<_>, Error> = function
-            .buffers
-            .iter()
-            .map(|name| envelope.range(name))
-            .collect();
-        functions.push(FunctionToLoad {
-            name: function.name.clone(),
-            input: function.signature.input.clone(),
-            output: function.signature.output.clone(),
-            pickle_bytes: pickle.len(),
-            buffers: ranges?.into_iter().flatten().collect(),
-        });
-        pickles.extend_from_slice(&pickle);
-    }
+    let manifest = envelope.manifest();
+    let functions = manifest.functions.iter().map(|function| FunctionToLoad {
+        name: function.name.clone(),
+        input: function.signature.input.clone(),
+        output: function.signature.output.clone(),
+    });
+    let ranges = manifest.state.buffers.iter();
+    let ranges = ranges.map(|name| envelope.range(name));
+    let buffers = ranges.collect::<Result<Vec<_>, Error>>()?;
     let text = |path: &std::path::Path| path.display().to_string();
-    let modules = launch.modules(envelope).map(|path| text(&path));
-    Ok((
-        Request::Load {
-            modules,
-            file: text(envelope.path()),
-            functions,
-        },
-        pickles,
-    ))
+    let request = Request::Load {
+        modules: launch.modules(envelope).map(|path| text(&path)),
+        file: text(envelope.path()),
+        buffers: buffers.into_iter().flatten().collect(),
+        functions: functions.collect(),
+    };
+    Ok((request, envelope.read(&manifest.state.pickle)?))
 }
 
 fn explain(exception: &Exception) -> String {

@@ -1,7 +1,7 @@
 //! What host and worker say to each other over their socket. Compiled into both.
 //!
 //! A message is a fixed prefix (magic, length of the header, length of the body; little endian),
-//! a JSON header, and a body: an Arrow IPC stream, or pickles. The host asks, the worker answers
+//! a JSON header, and a body: an Arrow IPC stream, or a pickle. The host asks, the worker answers
 //! each request once, in order; the end of the stream is the end of the worker.
 
 use std::io;
@@ -29,12 +29,14 @@ const MAX_BODY_BYTES: u64 = 16 << 30;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum Request {
-    /// Load these functions. The body holds their pickles, one after the other.
+    /// Load the functions. The body holds the pickle of all of them.
     Load {
         /// Folder to import custom modules from.
         modules: Option<String>,
         /// File that the buffers are mapped from.
         file: String,
+        /// Offset and length, in the file, of each out-of-band buffer of the pickle.
+        buffers: Vec<(u64, u64)>,
         /// The functions.
         functions: Vec<FunctionToLoad>,
     },
@@ -55,10 +57,6 @@ pub(crate) struct FunctionToLoad {
     pub(crate) name: String,
     pub(crate) input: Rows,
     pub(crate) output: Rows,
-    /// Length of its pickle in the body.
-    pub(crate) pickle_bytes: usize,
-    /// Offset and length, in the file, of each out-of-band buffer.
-    pub(crate) buffers: Vec<(u64, u64)>,
 }
 
 /// What the worker answers.

@@ -81,7 +81,7 @@ fn learn(summary: &mut ColumnSummary, column: &ArrayRef) -> Result<(), InvalidSt
 
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "`describe` refused the types that no signature has"
+    reason = "of other types, values are only counted"
 )]
 fn chunk(summary: &mut ColumnSummary, column: &ArrayRef) -> Result<(), InvalidStatistics> {
     use arrow::DataType as Type;
@@ -112,10 +112,11 @@ fn chunk(summary: &mut ColumnSummary, column: &ArrayRef) -> Result<(), InvalidSt
             summary.add(nulls, &Chunk::Bytes(&bytes))
         }
         Type::List(_) => summary.add(nulls, &Chunk::Lengths(&list_lengths(column))),
-        _ => {
+        Type::Null => {
             summary.add_nulls(column.len());
             Ok(())
         }
+        _ => summary.add(nulls, &Chunk::Counted(column.len() - nulls)),
     }
 }
 

@@ -471,9 +471,7 @@ fn rewrite(envelope: &EnvelopeFile, path: &std::path::Path, change: impl Fn(&mut
             Encoding::Deflated => Content::Text(content.clone()),
             Encoding::Mapped => Content::Buffer(content),
         };
-        draft
-            .add(member.name.clone(), content)
-            .expect("the names were good before");
+        draft.add(member.name.clone(), content);
     }
     draft
         .write(&mut fs::File::create(path).expect("a file"))

@@ -25,6 +25,8 @@ pub enum Chunk<'c> {
     Bytes(&'c [&'c [u8]]),
     /// The lengths of lists.
     Lengths(&'c [i64]),
+    /// So many values of a type of which they are only counted.
+    Counted(usize),
 }
 
 /// What is learned of one column.
@@ -65,6 +67,7 @@ pub(super) enum Kind {
 impl Kind {
     pub(super) fn of(data_type: &DataType) -> Self {
         match data_type {
+            // Their values are only counted.
             DataType::Null => Self::Nothing,
             DataType::Bool => Self::Booleans,
             DataType::Int8
@@ -121,6 +124,7 @@ impl ColumnSummary {
     /// [`InvalidStatistics::Merge`] when the values are not of the column's type.
     pub fn add(&mut self, nulls: usize, values: &Chunk<'_>) -> Result<(), InvalidStatistics> {
         let known = match (&mut self.values, values) {
+            (Values::Nothing, Chunk::Counted(count)) => Some(*count as u64),
             (Values::Booleans(seen), Chunk::Booleans(more)) => add_booleans(seen, *more),
             (Values::Numbers(numbers, distinct), _) => add_numbers(numbers, distinct, values),
             (Values::Texts(summary, lengths, distinct), Chunk::Texts(texts)) => {

@@ -1,8 +1,9 @@
-//! Pickles and mapped buffers → callables.
+//! Pickle and mapped buffers → callables.
 
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
+use crate::conversions;
 use crate::protocol::FunctionToLoad;
 
 /// A query function that is ready to be called.
@@ -15,39 +16,44 @@ pub(crate) struct Loaded {
     pub(crate) output: Py<PyAny>,
 }
 
-/// Makes custom modules importable.
-pub(crate) fn add_modules(py: Python<'_>, folder: &str) -> PyResult<()> {
-    py.import("sys")?
-        .getattr("path")?
-        .call_method1("insert", (0, folder))
-        .map(drop)
+/// Unpickles the functions as a `dict` by name, their large arrays mapped copy-on-write from `file`.
+pub(crate) fn state<'py>(
+    py: Python<'py>,
+    modules: Option<&str>,
+    file: &str,
+    ranges: &[(u64, u64)],
+    pickle: &[u8],
+) -> PyResult<Bound<'py, PyAny>> {
+    conversions(py)?;
+    if let Some(folder) = modules {
+        let path = py.import("sys")?.getattr("path")?;
+        path.call_method1("insert", (0, folder))?;
+    }
+    let arguments = PyDict::new(py);
+    arguments.set_item("buffers", buffers(py, file, ranges)?)?;
+    let loads = py.import("pickle")?.getattr("loads")?;
+    loads.call((PyBytes::new(py, pickle),), Some(&arguments))
 }
 
-/// Unpickles a function, its large arrays mapped copy-on-write from `file`.
-pub(crate) fn function(
-    py: Python<'_>,
-    file: &str,
-    function: &FunctionToLoad,
-    pickle: &[u8],
-) -> PyResult<Loaded> {
-    let arguments = PyDict::new(py);
-    arguments.set_item("buffers", buffers(py, file, &function.buffers)?)?;
-    let loads = py.import("pickle")?.getattr("loads")?;
-    let callable = loads.call((PyBytes::new(py, pickle),), Some(&arguments))?;
+/// The functions of an unpickled state.
+pub(crate) fn functions(
+    state: &Bound<'_, PyAny>,
+    functions: &[FunctionToLoad],
+) -> PyResult<Vec<Loaded>> {
+    let json = state.py().import("json")?.getattr("loads")?;
     let object = |rows| -> PyResult<Py<PyAny>> {
         let text = serde_json::to_string(rows).map_err(std::io::Error::from)?;
-        Ok(py
-            .import("json")?
-            .getattr("loads")?
-            .call1((text,))?
-            .unbind())
+        Ok(json.call1((text,))?.unbind())
     };
-    Ok(Loaded {
-        name: function.name.clone(),
-        callable: callable.unbind(),
-        input: object(&function.input)?,
-        output: object(&function.output)?,
-    })
+    let loaded = functions.iter().map(|function| {
+        Ok(Loaded {
+            name: function.name.clone(),
+            callable: state.get_item(&function.name)?.unbind(),
+            input: object(&function.input)?,
+            output: object(&function.output)?,
+        })
+    });
+    loaded.collect()
 }
 
 /// Copy-on-write, because some estimators write through arrays that say they are read-only; the

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Signal, getpgrp, kill_process_group};
 
 use crate::load::{self, Loaded};
-use crate::protocol::{self, Answer, Exception, Fault, FunctionToLoad, PREFIX_BYTES, Request};
+use crate::protocol::{self, Answer, Exception, Fault, PREFIX_BYTES, Request};
 use crate::{Batch, capsule, conversions};
 
 /// Serves the host on the socket `descriptor` until it is closed.
@@ -28,9 +28,12 @@ pub(crate) fn main(py: Python<'_>, descriptor: i32) -> PyResult<()> {
             Request::Load {
                 modules,
                 file,
+                buffers,
                 functions,
             } => {
-                let loaded = load_all(py, modules.as_deref(), &file, &functions, &body);
+                let modules = modules.as_deref();
+                let loaded = load::state(py, modules, &file, &buffers, &body)
+                    .and_then(|state| load::functions(&state, &functions));
                 worker.loaded(py, loaded)?;
             }
             Request::Call {
@@ -127,34 +130,6 @@ impl Worker {
         self.socket.write_all(&head)?;
         Ok(self.socket.write_all(body)?)
     }
-}
-
-fn load_all(
-    py: Python<'_>,
-    modules: Option<&str>,
-    file: &str,
-    functions: &[FunctionToLoad],
-    pickles: &[u8],
-) -> PyResult<Vec<Loaded>> {
-    conversions(py)?;
-    if let Some(folder) = modules {
-        load::add_modules(py, folder)?;
-    }
-    let mut rest = pickles;
-    let mut loaded = Vec::with_capacity(functions.len());
-    for function in functions {
-        let (pickle, tail) = rest
-            .split_at_checked(function.pickle_bytes)
-            .ok_or_else(|| {
-                io::Error::new(
-                    io::ErrorKind::InvalidData,
-                    "pickles are shorter than announced",
-                )
-            })?;
-        loaded.push(load::function(py, file, function, pickle)?);
-        rest = tail;
-    }
-    Ok(loaded)
 }
 
 /// Rows in, function, rows out; each step knows whose fault its failure is.

@@ -15,10 +15,8 @@ impl Bench {
             folder: TempDir::new().unwrap(),
         };
         let mut draft = Draft::new(Manifest::example());
-        for name in ["environment/pylock.toml", "functions/double/function.pkl"] {
-            draft
-                .add(name.parse().unwrap(), Content::Text(b"...".to_vec()))
-                .unwrap();
+        for name in ["environment/pylock.toml", "state/functions.pkl"] {
+            draft.add(name.parse().unwrap(), Content::Text(b"...".to_vec()));
         }
         draft
             .write(&mut File::create(bench.path("envelope")).unwrap())
