@@ -306,7 +306,7 @@ impl Caller {
             function,
             call_deadline,
             ..
-        } = &self.spec;
+        } = &*self.spec;
         let rows = &self.callable.rows;
         let mut answer = rows.map(function, asked.clone(), *call_deadline).await;
         if let Err(runtime::Error::Crashed { .. }) = &answer {

@@ -105,7 +105,7 @@ pub(crate) struct Show {
     #[command(flatten)]
     pub(crate) envelope: Ref,
 
-    /// Show the statistics of each function's sample too
+    /// Draw the statistics of each function's input and output too
     #[arg(long)]
     pub(crate) stats: bool,
 }
@@ -190,7 +190,12 @@ pub(crate) struct Predict {
     pub(crate) output: Option<PathBuf>,
 
     /// Give up after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "600", env = "ENVELOPE_TIMEOUT")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "600",
+        env = "ENVELOPE_TIMEOUT"
+    )]
     pub(crate) timeout: NonZeroU64,
 }
 
@@ -253,7 +258,12 @@ pub(crate) struct Batch {
     pub(crate) workers: Option<NonZeroUsize>,
 
     /// Give up when one call of the function takes longer than so many seconds
-    #[arg(long, value_name = "SECONDS", default_value = "600", env = "ENVELOPE_TIMEOUT")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "600",
+        env = "ENVELOPE_TIMEOUT"
+    )]
     pub(crate) timeout: NonZeroU64,
 }
 

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
+use terminal_size::{Width, terminal_size_of};
+
 use crate::args::{Color, Global};
 use crate::error::Error;
 
@@ -39,6 +41,8 @@ pub(crate) struct Voice {
     pub(crate) log: Option<String>,
     /// Whether log lines are JSON.
     pub(crate) log_json: bool,
+    /// Columns of the terminal, or as many as a file of text usually has.
+    pub(crate) width: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -56,6 +60,8 @@ pub(crate) struct Surroundings {
     pub(crate) beside: Option<PathBuf>,
     pub(crate) output_is_terminal: bool,
     pub(crate) error_is_terminal: bool,
+    /// Columns of the terminal that standard output is.
+    pub(crate) columns: Option<u16>,
 }
 
 impl Surroundings {
@@ -67,6 +73,7 @@ impl Surroundings {
             beside: program().and_then(|program| Some(program.parent()?.to_owned())),
             output_is_terminal: std::io::stdout().is_terminal(),
             error_is_terminal: std::io::stderr().is_terminal(),
+            columns: terminal_size_of(std::io::stdout()).map(|(Width(columns), _)| columns),
         }
     }
 
@@ -125,8 +132,19 @@ impl Voice {
                 && !is_dumb(around),
             log: around.text("ENVELOPE_LOG"),
             log_json: around.text("ENVELOPE_LOG_FORMAT").as_deref() == Some("json"),
+            width: width(around),
         }
     }
+}
+
+/// `COLUMNS` comes first: it is how other programs are told, too.
+fn width(around: &Surroundings) -> usize {
+    const USUAL: usize = 100;
+    let told = around
+        .text("COLUMNS")
+        .and_then(|columns| columns.parse().ok());
+    let columns = told.or(around.columns).map_or(USUAL, usize::from);
+    columns.max(40)
 }
 
 /// A terminal that cannot move its cursor.
@@ -220,6 +238,7 @@ mod tests {
             beside: None,
             output_is_terminal: false,
             error_is_terminal: true,
+            columns: Some(120),
         }
     }
 

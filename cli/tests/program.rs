@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use envelope_format::{Content, Draft, Manifest};
+use envelope_format::statistics::{Chunk, ColumnSummary, Statistics, TableStatistics};
+use envelope_format::{Content, DataType, Draft, Manifest};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -19,6 +20,21 @@ struct Ran {
     code: i32,
     out: String,
     err: String,
+}
+
+/// Statistics of the example's 64 rows.
+fn statistics() -> String {
+    let column = |name: &str| {
+        let values: Vec<_> = (0..64).map(|row| f64::from(row) + 0.5).collect();
+        let mut summary = ColumnSummary::new(name, DataType::Float64);
+        summary.add(0, &Chunk::Floats(&values)).unwrap();
+        TableStatistics {
+            rows: 64,
+            columns: vec![summary.finish()],
+        }
+    };
+    let statistics = Statistics::new(column("x"), column("prediction"));
+    statistics.to_json().unwrap()
 }
 
 impl User {
@@ -83,11 +99,11 @@ impl User {
 
     /// A file with an envelope that was never run.
     fn draft(&self, file: &str, manifest: Manifest) {
-        let statistics = json!({
-            "input": [{"name": "x", "type": "float64", "count": 64, "nulls": 0, "min": -1.5, "max": 9.0,
-                       "mean": 3.140_000_001, "std": null, "distinct": 64, "top": [], "unknown": {}}],
-            "output": [],
-        });
+        self.draft_with(file, manifest, &statistics());
+    }
+
+    /// A file with an envelope that has these statistics.
+    fn draft_with(&self, file: &str, manifest: Manifest, statistics: &str) {
         let mut manifest = manifest;
         for function in &mut manifest.functions {
             function.statistics = Some("statistics.json".parse().unwrap());
@@ -99,10 +115,7 @@ impl User {
             text("lock-version = \"1.0\"\n"),
         );
         draft.add("state/functions.pkl".parse().unwrap(), text("pickle"));
-        draft.add(
-            "statistics.json".parse().unwrap(),
-            text(&statistics.to_string()),
-        );
+        draft.add("statistics.json".parse().unwrap(), text(statistics));
         draft
             .write(&mut fs::File::create(self.file(file)).unwrap())
             .unwrap();
@@ -223,11 +236,46 @@ fn show_prints_one_object_with_functions() {
     let input = json!({"shape": "pandas.Series", "fields": [{"name": "x", "type": "float64", "nullable": false}]});
     assert_eq!(function["input"], input);
     assert_eq!(function["certificate"]["row_wise"], true);
-    assert_eq!(function["statistics"]["input"][0]["count"], 64);
+    assert_eq!(function["statistics"]["version"], 1);
+    let column = &function["statistics"]["input"]["columns"][0];
+    assert_eq!(
+        (&column["count"], &column["numbers"]["max"]),
+        (&json!(64), &json!(63.5))
+    );
     assert_eq!(
         user.json(&["show", "doubler:1"])["functions"][0].get("statistics"),
         None
     );
+}
+
+#[test]
+fn show_refuses_statistics_that_contradict_the_signature() {
+    let user = User::new();
+    let good = statistics();
+    for (bad, message) in [
+        (
+            good.replacen("\"min\": 0.5", "\"min\": 99.5", 1),
+            "column `x` of the input: its min 99.5 is above its max 63.5",
+        ),
+        (
+            good.replacen("\"x\"", "\"y\"", 1),
+            "the input has the columns `y`: float64 in the statistics and `x`: float64",
+        ),
+        (
+            good.replacen("\"version\": 1", "\"version\": 9", 1),
+            "they have version 9, this program knows version 1",
+        ),
+        (
+            good.replacen("\"nans\": 0", "\"nans\": -1", 1),
+            "they are not what version 1 of statistics looks like",
+        ),
+    ] {
+        assert_ne!(bad, good, "{message}");
+        user.draft_with("bad.envelope", Manifest::example(), &bad);
+        let told = user.fails(&["show", "./bad.envelope", "--stats"], "bad_envelope", 1);
+        assert!(told.contains(message), "{told}");
+        assert_eq!(user.run(&["show", "./bad.envelope"]).code, 0);
+    }
 }
 
 #[test]
@@ -250,8 +298,9 @@ fn show_tells_people_what_they_need() {
         "  python   3.11.7 on linux_x86_64 (glibc 2.36)\n",
         "double\n  input   pandas.Series\n    x  float64\n  output  pandas.Series\n    prediction  float64\n",
         "  tested  row-wise, 8 trials: the same bits at any number of rows\n",
-        "    column  count  nulls   min  max  mean  std  distinct  most frequent\n",
-        "    x          64      0  -1.5    9  3.14             64\n",
+        "    statistics of the input, 64 rows\n      x  float64  64 distinct\n                  0.5 ",
+        " 63.5\n                  mean 32 ± 18.4729  5% ",
+        "    statistics of the output, 64 rows\n",
     ] {
         assert!(
             ran.out.contains(expected),

@@ -37,6 +37,7 @@ mod member;
 mod read;
 mod signature;
 mod source;
+pub mod statistics;
 mod wheel;
 mod write;
 

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from . import _loading, _native, _pictures, _workers
 from ._errors import InvalidInput, NotFound
 from ._settings import Settings, settings
+from ._statistics import Statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +57,9 @@ class Envelope:
         return {function["name"]: function["certificate"] for function in self.manifest["functions"]}
 
     @property
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> Statistics:
         """Statistics of input and output of the default function, by column."""
-        return dict(json.loads(_native.read_member(self.path, self._function(None)["statistics"])))
+        return self._statistics(None)
 
     @property
     def transcript(self) -> dict[str, Any]:
@@ -155,6 +156,13 @@ class Envelope:
         """Sets tags; `None` removes one. Gives the envelope as it is then."""
         store = _native.Store(settings().store)
         return open_stored(json.loads(store.set_tags(self.digest, dict(tags))), settings())
+
+    def _statistics(self, name: str | None) -> Statistics:
+        function = self._function(name)
+        stored = _native.read_statistics(self.path, function["name"])
+        if stored is None:
+            raise NotFound(f"`{self.id}` has no statistics of `{function['name']}`")
+        return Statistics(json.loads(stored))
 
     def _function(self, name: str | None) -> dict[str, Any]:
         functions: list[dict[str, Any]] = self.manifest["functions"]

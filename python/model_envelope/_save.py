@@ -225,7 +225,7 @@ def _describe(
     _check_given(name, gives)
     if api_output is not None:
         _check_output(rows, api_output, gives, _run(query_function, everything, takes, rows))
-    statistics = _statistics(everything, output)
+    statistics = _native.statistics(everything, output)
     parameters = _definition.parameters(query_function)
     return QueryFunction(
         name, _doc(query_function), parameters, query_function, takes, gives, sample, output, statistics
@@ -293,14 +293,6 @@ def _check_output(rows: ModuleType, api_output: Any, gives: dict[str, Any], valu
             f"`api_output` is not what the function gives for `api_input`: {difference}",
             hint="leave it out: the output is learned by running the function",
         )
-
-
-def _statistics(everything: Any, output: Any) -> str:
-    described = {
-        "input": json.loads(_native.statistics(everything)),
-        "output": json.loads(_native.statistics(output)),
-    }
-    return json.dumps(described, indent=2)
 
 
 def _name(function: Any) -> str:

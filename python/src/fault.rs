@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 
+use envelope_format::statistics::InvalidStatistics;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -56,6 +57,15 @@ pub(crate) fn raise(py: Python<'_>, fault: &Fault) -> PyErr {
 
 pub(crate) fn format(py: Python<'_>, error: &envelope_format::Error) -> PyErr {
     raise(py, &Fault::new("bad_envelope", chain(error)).exactly(error))
+}
+
+pub(crate) fn statistics(py: Python<'_>, error: &InvalidStatistics) -> PyErr {
+    let message = format!(
+        "the statistics in the envelope cannot be used: {}",
+        chain(error)
+    );
+    let hint = "save it again with this version of the package";
+    raise(py, &Fault::new("bad_envelope", message).hint(hint))
 }
 
 pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {

@@ -22,7 +22,7 @@ mod _native {
     #[pymodule_export]
     use super::runner::Runner;
     #[pymodule_export]
-    use super::statistics::statistics;
+    use super::statistics::{merge_statistics, read_statistics, statistics};
     #[pymodule_export]
     use super::store::Store;
 

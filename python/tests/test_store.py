@@ -77,7 +77,7 @@ def test_envelopes_are_pleasant_to_see(save):
 
 def test_everything_derived_is_there(doubler):
     assert doubler.signature["double"]["input"]["fields"][0]["type"] == "float64"
-    assert doubler.stats["input"][0]["mean"] == 1.5
+    assert doubler.stats["input"]["columns"][0]["numbers"]["mean"] == 1.5
     assert doubler.environment["python"]["implementation"] == "cpython"
     assert 'name = "cloudpickle"' in doubler.environment["lock"]
     assert doubler.certificate["double"]["row_wise"]

@@ -26,6 +26,7 @@ mod pool;
 mod process;
 mod protocol;
 mod schema;
+mod statistics;
 mod tile;
 mod view;
 
@@ -35,4 +36,5 @@ pub use environment::{Environment, Environments};
 pub use error::{Error, PythonError};
 pub use pool::{Builder, Runtime, Usage};
 pub use schema::{arrow_schema, arrow_type, signature_type};
+pub use statistics::statistics;
 pub use tile::{padded, tile_rows, whole_tiles};

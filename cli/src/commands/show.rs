@@ -4,9 +4,9 @@ pub(super) mod statistics;
 
 use std::collections::BTreeMap;
 
+use envelope_format::statistics::Statistics;
 use envelope_format::{Certificate, Digest, Equality, Field, Function, Parameter, Proof, Rows};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::args::Show;
 use crate::commands::ls::{moment, tags};
@@ -43,7 +43,7 @@ struct ShownFunction<'e> {
     certificate: &'e Certificate,
     proof: Proof,
     #[serde(skip_serializing_if = "Option::is_none")]
-    statistics: Option<Value>,
+    statistics: Option<Statistics>,
 }
 
 pub(crate) async fn show(wiring: &Wiring, args: &Show) -> Result<(), Error> {
@@ -110,7 +110,7 @@ fn module(member: &str) -> &str {
 }
 
 impl<'e> ShownFunction<'e> {
-    fn of(function: &'e Function, statistics: Option<Value>) -> Self {
+    fn of(function: &'e Function, statistics: Option<Statistics>) -> Self {
         let Function {
             name,
             doc,
@@ -197,7 +197,7 @@ fn body(terminal: &Terminal, function: &ShownFunction<'_>, is_default: bool) -> 
         place(function.proof)
     )]));
     if let Some(statistics) = &function.statistics {
-        lines.extend(indent(statistics::lines(terminal, statistics)));
+        lines.extend(indent(statistics::lines(terminal, statistics, INDENT)));
     }
     lines
 }
@@ -307,10 +307,13 @@ fn paragraph(text: &str) -> Vec<String> {
     indent(text.trim().lines().map(|line| harmless(line.trim_end())))
 }
 
+/// Spaces before what belongs to a heading.
+const INDENT: usize = 2;
+
 fn indent(lines: impl IntoIterator<Item = String>) -> Vec<String> {
     lines
         .into_iter()
-        .map(|line| format!("  {line}").trim_end().to_owned())
+        .map(|line| format!("{:INDENT$}{line}", "").trim_end().to_owned())
         .collect()
 }
 

@@ -142,7 +142,10 @@ fn a_damaged_envelope_is_not_built_in() {
 fn only_a_file_is_replaced() {
     let bench = Bench::new();
     fs::create_dir(bench.path("service")).unwrap();
-    assert!(matches!(bench.build("stub"), Err(Error::NotAProgram { .. })));
+    assert!(matches!(
+        bench.build("stub"),
+        Err(Error::NotAProgram { .. })
+    ));
 }
 
 #[test]

@@ -1,153 +1,295 @@
-//! Statistics of a function's sample, as a small table.
-//!
-//! They are JSON of whoever saved the envelope: keys that are not known are passed over, values
-//! that are missing stay empty.
+//! Statistics of a function's input and output, drawn as text.
+
+mod values;
 
 use envelope_format::Function;
+use envelope_format::statistics::{
+    BooleanStatistics, ColumnStatistics, Frequent, Histogram, InvalidStatistics, NumberStatistics,
+    Statistics, TableStatistics, TextStatistics, Value,
+};
 use runtime::EnvelopeFile;
-use serde_json::Value;
+use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
+use self::values::{Scale, grouped};
 use crate::error::Error;
-use crate::table::{Align, Table};
 use crate::terminal::{Look, Terminal, harmless};
 
-/// The numbers that are shown, in this order.
-const NUMBERS: [&str; 7] = ["count", "nulls", "min", "max", "mean", "std", "distinct"];
+/// How many of the most frequent values are drawn.
+const TOP: usize = 5;
 
-/// How many of the most frequent values are shown.
-const TOP: usize = 3;
+/// Longest bar, in characters.
+const BAR: usize = 24;
 
-/// The statistics in the envelope, if it has any.
-pub(crate) fn read(envelope: &EnvelopeFile, function: &Function) -> Result<Option<Value>, Error> {
+/// Longest value before a bar, in columns.
+const LABEL: usize = 24;
+
+/// A value is worth a bar when it is at least such a share of the values.
+const NOTABLE: f64 = 0.01;
+
+/// The statistics in the envelope, if it has any: checked against the signature.
+pub(crate) fn read(
+    envelope: &EnvelopeFile,
+    function: &Function,
+) -> Result<Option<Statistics>, Error> {
     let Some(member) = &function.statistics else {
         return Ok(None);
     };
     let bytes = envelope.read(member)?;
-    let statistics = serde_json::from_slice(&bytes).map_err(|error| Error::Stored {
+    let statistics = Statistics::from_bytes(&bytes, &function.signature);
+    statistics.map(Some).map_err(|error| Error::Stored {
         part: "statistics",
         function: function.name.clone(),
-        reason: error.to_string(),
-    })?;
-    Ok(Some(statistics))
+        reason: reason(&error),
+    })
 }
 
-pub(crate) fn lines(terminal: &Terminal, statistics: &Value) -> Vec<String> {
+fn reason(error: &InvalidStatistics) -> String {
+    match std::error::Error::source(error) {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
+/// Lines that fit into the terminal when they are indented by so much.
+pub(crate) fn lines(terminal: &Terminal, statistics: &Statistics, indent: usize) -> Vec<String> {
+    let width = terminal.voice.width.saturating_sub(indent + 2);
+    [("input", &statistics.input), ("output", &statistics.output)]
+        .into_iter()
+        .flat_map(|(part, table)| {
+            let head = format!("statistics of the {part}, {} rows", grouped(table.rows));
+            let below = blocks(terminal, table, width);
+            [terminal.paint(Look::Faint, &head)]
+                .into_iter()
+                .chain(below.into_iter().map(|line| format!("  {line}")))
+        })
+        .collect()
+}
+
+/// A block for each column: its name and type on the left, what is known of it on the right.
+fn blocks(terminal: &Terminal, table: &TableStatistics, width: usize) -> Vec<String> {
+    let titles: Vec<_> = table
+        .columns
+        .iter()
+        .map(|column| {
+            (
+                fit(&harmless(&column.name), LABEL),
+                column.data_type.to_string(),
+            )
+        })
+        .collect();
+    let widest = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+    let name = widest(&mut titles.iter().map(|(name, _)| name.width()));
+    let kind = widest(&mut titles.iter().map(|(_, kind)| kind.width())).min(LABEL);
+    let left = name + kind + 4;
     let mut lines = vec![];
-    for part in ["input", "output"] {
-        let Some(columns) = statistics.get(part).and_then(Value::as_array) else {
-            continue;
-        };
-        let mut table = Table::new(
-            [Align::Left]
-                .into_iter()
-                .chain([Align::Right; 7])
-                .chain([Align::Left]),
-        );
-        table.row(
-            ["column"]
-                .into_iter()
-                .chain(NUMBERS)
-                .chain(["most frequent"]),
-        );
-        for column in columns {
-            table.row(cells(column));
+    for (column, (title, data_type)) in table.columns.iter().zip(&titles) {
+        let facts = facts(column);
+        for (index, fact) in facts.iter().enumerate() {
+            let fact = fit(fact, width.saturating_sub(left));
+            let margin = if index == 0 {
+                let name = terminal.paint(Look::Strong, &pad(title, name));
+                let kind = terminal.paint(Look::Faint, &pad(&fit(data_type, kind), kind));
+                format!("{name}  {kind}  ")
+            } else {
+                " ".repeat(left)
+            };
+            lines.push(format!("{margin}{fact}").trim_end().to_owned());
         }
-        let mut rows = table.lines();
-        rows[0] = terminal.paint(Look::Faint, &rows[0]);
-        lines.push(format!("statistics of the {part}"));
-        lines.extend(rows.into_iter().map(|row| format!("  {row}")));
     }
     lines
 }
 
-fn cells(column: &Value) -> Vec<String> {
-    let name = column.get("name").map(text).unwrap_or_default();
-    let numbers = NUMBERS
-        .iter()
-        .map(|key| column.get(*key).map(text).unwrap_or_default());
-    [name]
-        .into_iter()
-        .chain(numbers)
-        .chain([frequent(column)])
+/// What is known of a column, a line for each kind of knowledge.
+fn facts(column: &ColumnStatistics) -> Vec<String> {
+    let present = column.count.saturating_sub(column.nulls);
+    let scale = Scale::of(&column.data_type);
+    let mut lines = vec![counts(column)];
+    if let Some(numbers) = &column.numbers {
+        lines.extend(picture(numbers, &scale));
+    }
+    if let Some(texts) = &column.texts {
+        lines.extend(range(texts));
+    }
+    if let Some(lengths) = &column.lengths {
+        let picture = picture(lengths, &Scale::Plain);
+        lines.extend(
+            picture
+                .into_iter()
+                .take(1)
+                .map(|line| format!("{line}  long")),
+        );
+    }
+    if let Some(seen) = &column.booleans {
+        lines.extend(bars(&truths(*seen), present));
+    }
+    if let Some(frequent) = column.frequent() {
+        lines.extend(bars(&most_frequent(frequent, &scale), present));
+    }
+    lines
+}
+
+/// `3 missing, 2 NaN, about 41 distinct`.
+fn counts(column: &ColumnStatistics) -> String {
+    let mut facts = vec![];
+    let mut fact = |count: u64, what: &str| {
+        if count > 0 {
+            facts.push(format!("{} {what}", grouped(count)));
+        }
+    };
+    fact(column.nulls, "missing");
+    if let Some(numbers) = &column.numbers {
+        fact(numbers.nans, "NaN");
+        fact(numbers.negative_infinities, "-∞");
+        fact(numbers.positive_infinities, "∞");
+        fact(numbers.zeros, "zero");
+    }
+    if let Some(texts) = &column.texts {
+        fact(texts.long, "longer than 256 bytes");
+    }
+    if let Some(distinct) = &column.distinct {
+        let about = if distinct.relative_error > 0.0 {
+            "about "
+        } else {
+            ""
+        };
+        facts.push(format!("{about}{} distinct", grouped(distinct.estimate)));
+    }
+    if facts.is_empty() {
+        facts.push("none missing".to_owned());
+    }
+    facts.join(", ")
+}
+
+/// The histogram between min and max, then mean and quantiles.
+fn picture(numbers: &NumberStatistics, scale: &Scale) -> Vec<String> {
+    let (Some(min), Some(max)) = (&numbers.min, &numbers.max) else {
+        return vec![];
+    };
+    let drawn = numbers
+        .histogram
+        .as_ref()
+        .map(sparkline)
+        .unwrap_or_default();
+    let mut lines = vec![format!("{} {drawn} {}", scale.value(min), scale.value(max))];
+    let mut words = vec![];
+    if let (Some(mean), Some(std)) = (numbers.mean, numbers.std) {
+        words.push(format!(
+            "mean {} ± {}",
+            scale.mean(mean),
+            scale.difference(std)
+        ));
+    }
+    if let Some(quantiles) = &numbers.quantiles {
+        let drawn = [0.05, 0.25, 0.5, 0.75, 0.95];
+        let some = quantiles
+            .values
+            .iter()
+            .filter(|(share, _)| drawn.contains(share));
+        words.extend(
+            some.map(|(share, value)| format!("{:.0}% {}", share * 100.0, scale.value(value))),
+        );
+    }
+    lines.push(words.join("  "));
+    lines
+}
+
+/// One character for each bin, as high as its count is beside the largest.
+fn sparkline(histogram: &Histogram) -> String {
+    const HEIGHTS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let most = histogram.counts.iter().copied().max().unwrap_or(0).max(1);
+    let height = |count: u64| {
+        // Rounded up: what is there is to be seen.
+        let eighths = (u128::from(count) * 8).div_ceil(u128::from(most));
+        match usize::try_from(eighths) {
+            Ok(0) | Err(_) => ' ',
+            Ok(eighths) => HEIGHTS[eighths.min(8) - 1],
+        }
+    };
+    histogram.counts.iter().copied().map(height).collect()
+}
+
+fn range(texts: &TextStatistics) -> Option<String> {
+    let quoted = |text: &String, is_cut| {
+        let more = if is_cut { "…" } else { "" };
+        format!("“{}{more}”", fit(&harmless(text), LABEL))
+    };
+    let first = quoted(texts.min.as_ref()?, texts.min_is_cut);
+    let last = quoted(texts.max.as_ref()?, texts.max_is_cut);
+    Some(format!("{first} to {last}"))
+}
+
+fn truths(seen: BooleanStatistics) -> Vec<(String, u64)> {
+    vec![
+        ("true".to_owned(), seen.trues),
+        ("false".to_owned(), seen.falses),
+    ]
+}
+
+fn most_frequent(frequent: &Frequent, scale: &Scale) -> Vec<(String, u64)> {
+    let shown = |value: &Value| match value {
+        Value::Text(text) => format!("“{}”", fit(&harmless(text), LABEL - 2)),
+        Value::Integer(_) | Value::Unsigned(_) | Value::Float(_) => scale.value(value),
+    };
+    let top = frequent.values.iter().take(TOP);
+    top.filter(|(_, count)| *count > 1)
+        .map(|(value, count)| (shown(value), *count))
         .collect()
 }
 
-/// `UK (40), US (12)`.
-fn frequent(column: &Value) -> String {
-    let top = column
-        .get("top")
-        .and_then(Value::as_array)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    let shown = top.iter().take(TOP).filter_map(|pair| {
-        let (value, count) = (pair.get(0)?, pair.get(1)?);
-        Some(format!("{} ({count})", text(value)))
-    });
-    shown.collect::<Vec<_>>().join(", ")
+/// `UK ████████ 40.0% 400`, under one another.
+#[expect(clippy::cast_precision_loss, reason = "drawn with 24 characters")]
+fn bars(values: &[(String, u64)], present: u64) -> Vec<String> {
+    let share = |count: u64| count as f64 / present.max(1) as f64;
+    let notable: Vec<_> = values
+        .iter()
+        .filter(|(_, count)| share(*count) >= NOTABLE)
+        .collect();
+    let widest = notable.iter().map(|(value, _)| value.width()).max();
+    let label = widest.unwrap_or(0);
+    let line = |(value, count): &&(String, u64)| {
+        let share = share(*count);
+        let count = grouped(*count);
+        format!(
+            "{}  {}  {:>5.1}%  {count}",
+            pad(value, label),
+            bar(share),
+            share * 100.0
+        )
+    };
+    notable.iter().map(line).collect()
 }
 
-fn text(value: &Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => harmless(text),
-        Value::Number(number) => match number.as_f64() {
-            Some(float) if number.is_f64() => rounded(float),
-            _ => number.to_string(),
-        },
-        Value::Bool(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
-    }
+/// A bar of eighths of characters.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a share of 24 characters"
+)]
+fn bar(share: f64) -> String {
+    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
+    let eighths = (share.clamp(0.0, 1.0) * (BAR * 8) as f64).round() as usize;
+    let drawn = format!("{}{}", "█".repeat(eighths / 8), PARTS[eighths % 8]);
+    pad(&drawn, BAR)
 }
 
-/// Six significant digits, as short as possible.
-fn rounded(number: f64) -> String {
-    if number == 0.0 {
-        return "0".to_owned();
+fn pad(text: &str, width: usize) -> String {
+    format!("{text}{}", " ".repeat(width.saturating_sub(text.width())))
+}
+
+/// The beginning that is no wider.
+fn fit(text: &str, width: usize) -> String {
+    if text.width() <= width {
+        return text.to_owned();
     }
-    let magnitude = number.abs().log10().floor();
-    if !(-5.0..15.0).contains(&magnitude) {
-        return format!("{number:.4e}");
-    }
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 0 and 10"
-    )]
-    let decimals = (5.0 - magnitude).max(0.0) as usize;
-    let text = format!("{number:.decimals$}");
-    if text.contains('.') {
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    } else {
-        text
-    }
+    let mut used = 1; // the ellipsis
+    let fits = |character: &char| {
+        used += character.width().unwrap_or(0);
+        used <= width
+    };
+    let beginning: String = text.chars().take_while(fits).collect();
+    format!("{}…", beginning.trim_end())
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn numbers_have_six_digits() {
-        for (number, shown) in [
-            (0.0, "0"),
-            (41.0, "41"),
-            (0.123_456_789, "0.123457"),
-            (-1234.5678, "-1234.57"),
-            (1_234_567.8, "1234568"),
-            (1e-9, "1.0000e-9"),
-            (0.1 + 0.2, "0.3"),
-        ] {
-            assert_eq!(rounded(number), shown);
-        }
-    }
-
-    #[test]
-    fn what_is_missing_or_unknown_does_no_harm() {
-        let cells =
-            cells(&json!({"name": "age", "count": 3, "min": null, "mean": 1.5, "later": {}}));
-        assert_eq!(cells, ["age", "3", "", "", "", "1.5", "", "", ""]);
-        let top = json!({"top": [["UK", 2], ["US", 1], "broken"]});
-        assert_eq!(frequent(&top), "UK (2), US (1)");
-    }
-}
+mod tests;
