@@ -10,7 +10,7 @@ LONGEST = 200
 """Characters of an annotation or a default that are worth reading."""
 
 PLAIN = (int, float, str, bytes, bool, type(None))
-STARS = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+STARS: dict[Any, str] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
 
 def parameters(function: Callable[..., Any]) -> list[dict[str, str]]:

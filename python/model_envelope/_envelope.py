@@ -15,6 +15,7 @@ from . import _loading, _native, _pictures, _workers
 from ._errors import InvalidInput, NotFound
 from ._settings import Settings, settings
 from ._statistics import Statistics
+from ._tags import check_changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +84,8 @@ class Envelope:
 
         `data` is what the function takes, or the same columns in another kind of table. Columns that
         the function does not take are left out. `timeout` is in seconds. The first call starts the
-        worker; later ones use it again.
+        worker; later ones use it again. A function tested row-wise gives a pandas object the index of
+        `data`.
 
         Raises:
             InvalidInput: `data` is not what the function takes.
@@ -96,9 +98,11 @@ class Envelope:
             rows = conversions.encode_input(data, takes)
         except conversions.Unsupported as error:
             raise InvalidInput(f"`{described['name']}` cannot take this: {error}") from None
-        return conversions.decode(
-            _workers.runner(self.path, self.digest).call(described["name"], rows, timeout), gives
-        )
+        runner = _workers.runner(self.path, self.digest)
+        predicted = conversions.decode(runner.call(described["name"], rows, timeout), gives)
+        if described["certificate"]["row_wise"]:
+            _keep_index(data, predicted)
+        return predicted
 
     def load(self, function: str | None = None) -> Callable[..., Any]:
         """The callable, in this process. Runs the author's code here.
@@ -154,6 +158,7 @@ class Envelope:
 
     def tag(self, **tags: str | None) -> Envelope:
         """Sets tags; `None` removes one. Gives the envelope as it is then."""
+        check_changes(tags)
         store = _native.Store(settings().store)
         return open_stored(json.loads(store.set_tags(self.digest, dict(tags))), settings())
 
@@ -176,6 +181,12 @@ class Envelope:
 
     def _repr_html_(self) -> str:
         return _pictures.card(self)
+
+
+def _keep_index(data: Any, predicted: Any) -> None:
+    """Row for row, a prediction belongs to a row of the input."""
+    if hasattr(data, "iloc") and hasattr(predicted, "iloc") and len(data) == len(predicted):
+        predicted.index = data.index
 
 
 class EnvelopeList(list[Envelope]):

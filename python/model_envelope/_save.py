@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from . import _capture, _definition, _lock, _native, _prove
 from ._envelope import Envelope
 from ._errors import InvalidInput, NotServable
 from ._publish import QueryFunction, publish
+from ._tags import check_tags, check_text
 
 SAMPLE_ROWS = 256
 """Rows of the input that are carried in the envelope as its sample."""
@@ -162,21 +162,8 @@ def _check_name(name: Any) -> None:
 def _check_description(description: Any, tags: Any) -> None:
     if not isinstance(description, str):
         raise InvalidInput(f"the description is a {type(description).__name__}, not text")
-    if not isinstance(tags, Mapping):
-        raise InvalidInput(f"the tags are a {type(tags).__name__}", hint='write {"region": "US"}')
-    for key, value in tags.items():
-        if not isinstance(key, str) or not isinstance(value, str):
-            raise InvalidInput(
-                f"the tag {key!r}: {value!r} is not text to text",
-                hint=f"write {{{str(key)!r}: {str(value)!r}}}",
-            )
-        if not re.fullmatch(r"[A-Za-z0-9_.\-/]{1,63}", key) or key == "name":
-            raise InvalidInput(
-                f"{key!r} is not a tag key",
-                hint="use 1 to 63 letters, digits, `.`, `_`, `-`, `/`; `name` is the model's name",
-            )
-        if len(value.encode()) > 1024:
-            raise InvalidInput(f"the value of tag {key!r} has {len(value.encode())} bytes, the most is 1024")
+    check_text("the description", description)
+    check_tags(tags)
 
 
 def _sequence(argument: str, values: Any) -> Sequence[Any]:

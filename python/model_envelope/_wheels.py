@@ -213,6 +213,6 @@ def _not_buildable(name: str, project: Path, stderr: str) -> NotServable:
     reason = "; ".join(line.strip() for line in stderr.splitlines() if line.strip())
     return NotServable(
         f"no wheel can be built of `{name}` in `{project}`: {reason[-1000:]}",
-        hint=f"make `uv build --wheel {project}` work, or install it as it is now with `pip install {project}`",
+        hint=f"make `uv build --wheel {project}` work, or install what is there with `pip install {project}`",
         details=stderr,
     )

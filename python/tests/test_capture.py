@@ -534,7 +534,8 @@ OBJECTS = {
         settings = Settings(Colour.RED, Pair(1.0, 2.0), Typed())
         def predict(values):
             same = settings.colour is Colour.RED and settings.flags & Flags.B and settings == settings
-            return [value * settings.colour.value + settings.pair.two + settings.typed.three for value in values if same]
+            added = settings.pair.two + settings.typed.three
+            return [value * settings.colour.value + added for value in values if same]
         """,
         gives=[7.0, 9.0, 11.0],
     ),
@@ -790,7 +791,8 @@ CASES = PACKAGES | MODULES | FILES | OBJECTS
 
 NATIVE = """
 #include <Python.h>
-static PyObject *twice(PyObject *self, PyObject *value) { return PyFloat_FromDouble(2 * PyFloat_AsDouble(value)); }
+static PyObject *twice(PyObject *self, PyObject *value)
+{ return PyFloat_FromDouble(2 * PyFloat_AsDouble(value)); }
 static PyMethodDef methods[] = {{"double", twice, METH_O, NULL}, {NULL, NULL, 0, NULL}};
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "native", NULL, -1, methods};
 PyMODINIT_FUNC PyInit_native(void) { return PyModule_Create(&module); }
@@ -837,7 +839,8 @@ def attempt(site, tmp_path, request):
             archive.writestr("zipped.py", DOUBLE)
         if name == "extension module":
             shutil.copy(request.getfixturevalue("native"), here)
-        start = f"import runpy, site, sys; sys.path.insert(0, {str(here)!r}); site.addsitedir({str(site.folder)!r}); "
+        start = f"import runpy, site, sys; sys.path.insert(0, {str(here)!r}); "
+        start += f"site.addsitedir({str(site.folder)!r}); "
         run = f"runpy.run_module({case.module!r}" if case.module else f"runpy.run_path({str(here / main)!r}"
         # A name that is imported is not `__main__`: programs are.
         command = [

@@ -220,6 +220,15 @@ def test_an_integer_index_says_nothing(save):
     assert output_of_proof(envelope) == look(frame.reset_index(drop=True)) + look([0, 1])
 
 
+def test_predictions_row_by_row_have_the_index_of_their_rows(save):
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0]}, index=[7, 5, 9])
+    doubled = save(lambda rows: rows["a"] * 2, frame)
+    assert doubled.predict(frame).to_dict() == {7: 2.0, 5: 4.0, 9: 6.0}
+    assert doubled.predict(frame[frame["a"] > 1]).index.tolist() == [5, 9]
+    shares = save(lambda rows: rows / rows.sum(), frame)
+    assert shares.predict(frame).index.tolist() == [0, 1, 2]
+
+
 @pytest.fixture
 def total(save):
     sample = pd.DataFrame({"a": [1.0, 2.0], "b": pd.array([1, None], "Int64"), "c": ["x", None]})

@@ -20,8 +20,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-import model_envelope as me
-
 ENVELOPE = Path(__file__).resolve().parents[2] / "target" / "release" / "envelope"
 ROWS = int(os.environ.get("MODELS_ROWS", "3000"))
 COLUMNS = ["w", "x", "y", "z"]

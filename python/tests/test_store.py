@@ -62,6 +62,22 @@ def test_tags_are_found_and_changed(save, doubler):
     assert me.find(limit=1)[0].id == other.id
 
 
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ({"region": 5}, "is not text to text"),
+        ({"region": "\ud800"}, "is not valid Unicode"),
+        ({"a b": "x"}, "is not a tag key"),
+        ({"region": "x" * 2000}, "2000 bytes"),
+    ],
+)
+def test_tags_that_cannot_be_kept_are_refused(save, doubler, tags, expected):
+    for attempt in (lambda: doubler.tag(**tags), lambda: save(double, SAMPLE, name="other", tags=tags)):
+        with pytest.raises(me.InvalidInput, match=expected):
+            attempt()
+    assert [found.tags for found in me.find()] == [{"region": "US"}]
+
+
 def test_envelopes_are_pleasant_to_see(save):
     envelope = save(double, SAMPLE, name="shown", description="<b>bold</b>", tags={"team": "<a&b>"})
     assert repr(envelope).startswith(f"<Envelope shown:1 {envelope.digest[:19]}… double(list: values) → list")

@@ -585,7 +585,7 @@ def days(frame):
 
 
 def _remembering_all():
-    @functools.lru_cache(maxsize=None)
+    @functools.cache
     def slow(a, n):
         return a * n
 

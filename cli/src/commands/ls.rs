@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::args::Ls;
 use crate::error::Error;
-use crate::table::{Align, Table};
+use crate::table::Table;
 use crate::terminal::{Look, Terminal, harmless};
 use crate::wiring::Wiring;
 
@@ -60,7 +60,7 @@ impl<'v> From<&'v Version> for Listed<'v> {
 }
 
 fn lines(terminal: &Terminal, versions: &[Version]) -> String {
-    let mut table = Table::new([Align::Left, Align::Left, Align::Left, Align::Left]);
+    let mut table = Table::default();
     table.row(["NAME", "DIGEST", "CREATED", "TAGS"]);
     for version in versions {
         let name = format!("{}:{}", version.name, version.version);

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::args::Show;
 use crate::commands::ls::{moment, tags};
 use crate::error::Error;
-use crate::table::{Align, Table};
+use crate::table::Table;
 use crate::terminal::{Look, Terminal, harmless};
 use crate::wiring::{Found, Wiring};
 
@@ -134,7 +134,7 @@ impl<'e> ShownFunction<'e> {
 }
 
 fn head(terminal: &Terminal, found: &Found, shown: &Shown<'_>) -> Vec<String> {
-    let mut facts = Table::new([Align::Left, Align::Left]);
+    let mut facts = Table::default();
     let mut fact = |name: &str, value: String| {
         if !value.is_empty() {
             facts.row([name.to_owned(), value]);
@@ -213,7 +213,7 @@ fn definition(function: &ShownFunction<'_>) -> String {
 }
 
 fn columns(terminal: &Terminal, name: &str, rows: &Rows) -> Vec<String> {
-    let mut table = Table::new([Align::Left, Align::Left, Align::Left]);
+    let mut table = Table::default();
     for field in &rows.fields {
         table.row([
             harmless(&field.name),

@@ -64,8 +64,10 @@ async fn tested_with(
         asked: vec![],
     };
     let function = function(shape);
-    let certified = examine(&function, &column(sample), &mut fake, trials, &|_, _| ());
-    (certified.await.unwrap(), fake.asked)
+    let sample = column(sample);
+    let certified = examine(&function, &sample, &mut fake, trials, &|_, _| ());
+    let certified = certified.await.unwrap();
+    (certified, fake.asked)
 }
 
 async fn tested(tested: impl FnMut(Whom, &[f64]) -> Answer + Send) -> Certified {

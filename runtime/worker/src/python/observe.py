@@ -82,7 +82,7 @@ def _told():
 def _audited(event, arguments):
     note = NOTES.get(event)
     if note is not None:
-        try:
+        try:  # noqa: SIM105 -- a context manager costs more, and this is called often
             note(*arguments)
         except Exception:  # an observer must not change what it observes
             pass
