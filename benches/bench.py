@@ -25,6 +25,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from saving import bench_large, bench_save
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.pipeline import make_pipeline
@@ -35,6 +36,7 @@ ENVELOPE = ROOT / "target/release/envelope"
 LOAD = ROOT / "target/release/examples/load"
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = os.environ.get("BENCH_SECONDS", "4")
+LARGE_MB = int(os.environ.get("BENCH_LARGE_MB", "1024"))
 ROWS = int(os.environ.get("BENCH_ROWS", "2000000"))
 FILES = 16
 NUMBERS = [f"f{index}" for index in range(8)]
@@ -57,21 +59,24 @@ def train():
     return model.fit(sample, sample["f0"] * 2 + np.sin(sample["f1"])), sample
 
 
-def save(model, sample):
+def save(model, sample, folder):
     def sk(rows):
         return model.predict(rows)
 
     def cheap(rows):
         return rows["f0"] * 2 + rows["f1"]
 
-    began = time.monotonic()
-    me.save_model(sk, name="bench_sk", api_input=sample)
-    first = time.monotonic() - began
-    began = time.monotonic()
-    me.save_model(sk, name="bench_sk", api_input=sample, tags={"again": "yes"})
-    again = time.monotonic() - began
+    bench_save(sk, sample, folder, ROUNDS)
     me.save_model(cheap, name="bench_cheap", api_input=sample[["f0", "f1"]])
-    return first, again
+
+
+def save_large(folder):
+    matrix = np.random.default_rng(0).normal(size=(LARGE_MB << 17) // 1024 * 1024).reshape(-1, 1024)
+
+    def large(frame):
+        return frame["a"] * matrix[-1, -1]
+
+    bench_large(large, pd.DataFrame({"a": [1.0, 2.0]}), folder, ROUNDS)
 
 
 # === batch
@@ -326,8 +331,10 @@ def main():
             f"{ROUNDS} rounds, medians; {os.cpu_count()} cores; {SECONDS} s per online figure; {ROWS:,} rows"
         )
         model, sample = train()
-        first, again = save(model, sample)
-        print(f"\nSave: {first:.1f} s, with the environment already realised {again:.1f} s")
+        print("\nSave")
+        save(model, sample, folder)
+        print(f"\nA state of {LARGE_MB} MB")
+        save_large(folder)
         print("\nOnline, one row per request (× is the ratio of answers per second to FastAPI's)")
         bench_online(model, sample, folder)
         print(f"\nBatch, {ROWS:,} rows × {1 + len(NUMBERS + TEXTS)} columns in {FILES} Parquet files")

@@ -147,7 +147,8 @@ fn check_distinct(mapped: &[FieldRef], keep: &[String]) -> Result<(), Error> {
 /// Whether values of type `found` can be given as `expected` without a change of meaning.
 ///
 /// Everything that is not listed here is refused: nothing is coerced silently.
-pub(crate) fn lossless(found: &DataType, expected: &DataType) -> bool {
+#[must_use]
+pub fn lossless(found: &DataType, expected: &DataType) -> bool {
     use DataType::{
         Binary, BinaryView, Decimal128, Dictionary, Duration, FixedSizeBinary, FixedSizeList,
         LargeBinary, LargeList, LargeUtf8, List, Null, Struct, Time32, Time64, Timestamp, Utf8,

@@ -79,8 +79,8 @@ impl Target {
 /// A result that is part of its own input would be read as input the next time.
 fn check_apart(input: &Location, output: &Location) -> Result<(), Error> {
     let (from, to) = (input.path(), output.path());
-    if from.starts_with(to) || to.starts_with(from) {
-        return Err(not_that(output, "is the input, or a part of it"));
+    if from != to && (from.starts_with(to) || to.starts_with(from)) {
+        return Err(not_that(output, "and the input are part of one another"));
     }
     Ok(())
 }

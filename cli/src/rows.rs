@@ -5,8 +5,9 @@ use std::path::Path;
 
 use arrow_array::{ArrayRef, RecordBatch};
 use arrow_ipc::reader::StreamReader;
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::ArrowError;
 use arrow_select::concat::concat_batches;
+use envelope_format::Rows;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
@@ -21,12 +22,13 @@ pub(crate) fn from_stream(bytes: &[u8]) -> Result<RecordBatch, String> {
     guarded(read)
 }
 
-/// Reads a Parquet file. Texts come as plain ones, however the file keeps them.
-pub(crate) fn from_parquet(path: &Path) -> Result<RecordBatch, Error> {
+/// Reads a Parquet file. Columns become what the function takes where that loses nothing.
+pub(crate) fn from_parquet(path: &Path, takes: &Rows) -> Result<RecordBatch, Error> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     let read = || {
         let reader = ParquetRecordBatchReaderBuilder::try_new(file)?.build()?;
-        gather(&arrow_array::RecordBatchReader::schema(&reader), reader).and_then(plain)
+        let rows = gather(&arrow_array::RecordBatchReader::schema(&reader), reader)?;
+        fitted(rows, takes)
     };
     guarded(read).map_err(|reason| Error::Input {
         reason: format!("`{}` is not a good Parquet file: {reason}", path.display()),
@@ -78,14 +80,20 @@ fn gather(
     concat_batches(schema, &batches)
 }
 
-/// Large, viewed and dictionary-encoded texts and bytes as plain ones. Nothing else is cast.
-fn plain(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
-    let names = rows.schema();
-    let columns = names.fields().iter().zip(rows.columns());
+/// With the columns as the function takes them where that loses nothing, and as they are elsewhere.
+fn fitted(rows: RecordBatch, takes: &Rows) -> Result<RecordBatch, ArrowError> {
+    let schema = rows.schema();
+    let columns = schema.fields().iter().zip(rows.columns());
     let columns = columns.map(|(field, column)| {
-        let column = match plain_type(column.data_type()) {
-            Some(data_type) => arrow_cast::cast(column, &data_type)?,
-            None => ArrayRef::clone(column),
+        let taken = takes
+            .fields
+            .iter()
+            .find(|taken| taken.name == *field.name());
+        let column = match taken.map(|taken| runtime::arrow_type(&taken.data_type)) {
+            Some(expected) if batch::lossless(column.data_type(), &expected) => {
+                arrow_cast::cast(column, &expected)?
+            }
+            _ => ArrayRef::clone(column),
         };
         Ok((field.name(), column, true))
     });
@@ -93,21 +101,6 @@ fn plain(rows: RecordBatch) -> Result<RecordBatch, ArrowError> {
         return Ok(rows);
     }
     RecordBatch::try_from_iter_with_nullable(columns.collect::<Result<Vec<_>, ArrowError>>()?)
-}
-
-fn plain_type(data_type: &DataType) -> Option<DataType> {
-    #[expect(
-        clippy::wildcard_enum_match_arm,
-        reason = "only texts and bytes have several layouts"
-    )]
-    match data_type {
-        DataType::LargeUtf8 | DataType::Utf8View => Some(DataType::Utf8),
-        DataType::LargeBinary | DataType::BinaryView => Some(DataType::Binary),
-        DataType::Dictionary(_, value) => {
-            Some(plain_type(value).unwrap_or_else(|| (**value).clone()))
-        }
-        _ => None,
-    }
 }
 
 /// Arrow's readers panic on some damaged files instead of refusing them.

@@ -275,11 +275,12 @@ fn a_changed_envelope_needs_a_new_word() {
     // The manifest is the signed one, a member is not: that is seen before anything runs.
     user.done(&["sign", "a.envelope", "--key", "one"]);
     let mut bytes = fs::read(user.path("a.envelope")).unwrap();
-    let at = bytes
-        .windows(9)
-        .position(|window| window == b"functions")
-        .unwrap();
-    bytes[at + 60] ^= 1;
+    let find = |wanted: &[u8], from: usize| {
+        let mut windows = bytes[from..].windows(wanted.len());
+        from + windows.position(|window| window == wanted).unwrap()
+    };
+    let next = find(b"PK\x03\x04", find(b"functions.pkl", 0));
+    bytes[next - 2] ^= 1;
     fs::write(user.path("a.envelope"), bytes).unwrap();
     user.refused(
         &["predict", "a.envelope", "-i", "x=1", "--trust", "trusted"],

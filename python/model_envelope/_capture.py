@@ -240,6 +240,11 @@ def _carry_given(module: str | Path | types.ModuleType, captured: Captured, inst
 def _carry(origin: Path, captured: Captured) -> None:
     """Carries a file, or all files of a package's folder."""
     if not origin.exists():
+        if not any(folder.is_file() for folder in origin.parents):
+            raise NotServable(
+                f"the module `{origin}` was imported, but its file is gone",
+                hint="put the file back, and save again",
+            )
         raise NotServable(
             f"the module `{origin}` is in an archive, and only files are carried",
             hint=f"unpack the archive into a folder, and import `{origin.stem}` from there",

@@ -242,6 +242,11 @@ class _Proof:
             top = found[1].partition(".")[0]
             if top == "model_envelope":
                 raise _capture.uses_ourselves() from None
+            if self.draft.proof == "quick" and self.installed.distributions([top]):
+                raise NotServable(
+                    f"`{top}` is installed in a folder that only this process has on its path",
+                    hint='use prove="full", or install it in the environment of this interpreter',
+                ) from None
             raise NotServable(
                 f"the function imports `{found[1]}`, which was not captured",
                 hint=f'pass it as modules=["{top}"] if it is your own, else as requirements=["{top}"]',

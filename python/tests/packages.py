@@ -97,11 +97,10 @@ def install(root):
     return Site(folder, sources, wheel)
 
 
-def uv(*arguments, cwd=None):
+def uv(*arguments, cwd=None, python=sys.executable):
     program = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    subprocess.run(
-        [program, *map(str, arguments), "--python", sys.executable, "--quiet"], cwd=cwd, check=True
-    )
+    command = [program, *map(str, arguments), "--python", str(python), "--quiet"]
+    subprocess.run(command, cwd=cwd, check=True)
 
 
 def build(source, out):

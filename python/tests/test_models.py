@@ -80,7 +80,7 @@ def support_vectors():
 def network():
     from sklearn.neural_network import MLPRegressor
 
-    return MLPRegressor((32, 32), max_iter=200, random_state=0).fit(X, TARGET).predict
+    return MLPRegressor(hidden_layer_sizes=(32, 32), max_iter=200, random_state=0).fit(X, TARGET).predict
 
 
 def lightgbm():

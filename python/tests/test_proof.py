@@ -13,6 +13,7 @@ import threading
 import warnings
 from pathlib import Path
 
+import packages
 import pytest
 
 import model_envelope as me
@@ -170,10 +171,28 @@ def test_the_same_source_gives_the_same_wheel(python, site):
     assert wheel_of(python(program))[2] == wheel_of(python(program))[2]
 
 
-def test_a_quick_proof_carries_wheels_too(python, site):
-    program = EDITABLE.format(folder=str(site.folder), more={"prove": "quick"})
-    envelope, _, _ = wheel_of(python(program))
+def test_a_quick_proof_carries_wheels_too(site, tmp_path):
+    program = EDITABLE.format(folder=str(tmp_path), more={"prove": "quick"})
+    environment = tmp_path / "environment"
+    packages.uv("venv", environment)
+    own = environment / "bin/python"
+    packages.uv("pip", "install", "-e", site.sources / "edit", python=own)
+    done = subprocess.run(
+        [own, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(me.__file__).parents[1])},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    envelope, _, _ = wheel_of(done.stdout)
+    assert envelope.manifest["functions"][0]["proof"] == "quick"
     assert envelope.predict([1.0]) == [10.0]
+
+
+def test_a_quick_proof_has_the_environment_of_the_interpreter(python, site):
+    program = EDITABLE.format(folder=str(site.folder), more={"prove": "quick"})
+    with pytest.raises(AssertionError, match="only this process has on its path"):
+        python(program)
 
 
 # === the lock
@@ -218,8 +237,12 @@ class Index(http.server.BaseHTTPRequestHandler):
         kind, body = self.found()
         self.send_response(200 if body is not None else 404)
         self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body or b"")))
         self.end_headers()
-        self.wfile.write(body or b"")
+        if self.command == "GET":
+            self.wfile.write(body or b"")
+
+    do_HEAD = do_GET
 
     def found(self):
         if self.path.endswith(".whl"):
@@ -256,8 +279,6 @@ print(me.save_model(query_function=predict, name="model", api_input=[1.0, 2.0]).
 
 
 def test_another_index_is_recorded_without_credentials(python, index, tmp_path):
-    import packages
-
     folder = tmp_path / "site-packages"
     packages.uv("pip", "install", "--target", folder, "--extra-index-url", index, "wheel-pack", cwd=tmp_path)
     told = python(FROM_INDEX.format(folder=str(folder)), UV_EXTRA_INDEX_URL=index)

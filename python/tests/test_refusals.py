@@ -157,8 +157,8 @@ def test_modules_that_cannot_be_seen(refused, tmp_path, monkeypatch, save):
     text = source.read_text()
     source.unlink()
     error = refused(me.NotServable, of_hidden_module)
-    assert "the function imports `hidden`, which was not captured" in error.message
-    assert 'modules=["hidden"]' in error.hint
+    assert "hidden.py` was imported, but its file is gone" in error.message
+    assert error.hint == "put the file back, and save again"
     source.write_text(text)
     for modules in ([], ["hidden"], [source], [hidden]):
         saved = save(of_hidden_module, SAMPLE, modules=modules)

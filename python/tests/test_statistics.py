@@ -247,7 +247,7 @@ def test_they_can_be_looked_at():
     drawn = repr(stats)
     assert drawn.splitlines()[:2] == [
         "input, 3 rows",
-        "  <b>   int64                ██ █  1 to 4, mean 2.33333, 3 distinct",
+        "  <b>   int64               ██ █  1 to 4, mean 2.33333, 3 distinct",
     ]
     assert "\x1b" not in drawn
     card = stats._repr_html_()

@@ -133,6 +133,7 @@ def test_other_packages_are_not_loaded_with(changed):
         lock=lambda text: (
             text.replace('version = "3.', 'version = "2.')
             + '\n[[packages]]\nname = "nowhere"\nversion = "1"\n'
+            + f'wheels = [{{url = "https://example.org/n.whl", hashes = {{sha256 = "{"0" * 64}"}}}}]\n'
         )
     )
     with pytest.raises(me.EnvironmentMismatch) as refused:

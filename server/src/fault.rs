@@ -9,6 +9,9 @@ use crate::error::cut;
 /// How many are reported: enough to see a pattern, few enough for a short answer.
 const MOST: usize = 10;
 
+/// So many of them fit into one message.
+const TOLD: usize = 3;
+
 /// How much is repeated of what a caller sent, in bytes.
 const ECHO_BYTES: usize = 64;
 
@@ -134,10 +137,16 @@ impl Faults {
 
 impl fmt::Display for Faults {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.as_slice() {
-            [] => formatter.write_str("the rows do not fit"),
-            [only] => only.fmt(formatter),
-            [first, rest @ ..] => write!(formatter, "{first}; and {} more", rest.len()),
+        if self.is_empty() {
+            return formatter.write_str("the rows do not fit");
+        }
+        for (position, fault) in self.0.iter().take(TOLD).enumerate() {
+            let separator = if position == 0 { "" } else { "; " };
+            write!(formatter, "{separator}{fault}")?;
+        }
+        match self.0.len().saturating_sub(TOLD) {
+            0 => Ok(()),
+            more => write!(formatter, "; and {more} more"),
         }
     }
 }

@@ -65,16 +65,18 @@ fn source(inputs: &[String]) -> Result<Source, Error> {
             "`{input}` is neither `COLUMN=VALUE` nor `@FILE`"
         ))),
     };
-    inputs
-        .iter()
-        .map(value)
-        .collect::<Result<_, _>>()
-        .map(Source::Values)
+    let values: Vec<_> = inputs.iter().map(value).collect::<Result<_, _>>()?;
+    for (position, (column, _)) in values.iter().enumerate() {
+        if values[..position].iter().any(|(other, _)| other == column) {
+            return Err(wrong(format!("`{column}` is given twice")));
+        }
+    }
+    Ok(Source::Values(values))
 }
 
 fn read(source: Source, takes: &Rows) -> Result<RecordBatch, Error> {
     let (text, place) = match source {
-        Source::Parquet(path) => return rows::from_parquet(&path),
+        Source::Parquet(path) => return rows::from_parquet(&path, takes),
         Source::Values(values) => {
             return fit(takes, one_row(takes, values).as_bytes(), "the input");
         }

@@ -461,7 +461,7 @@ proptest! {
             }
         }
         let [one, other] = [left, right].map(|merged| merged.distinct.unwrap().estimate);
-        prop_assert!(one.abs_diff(other) <= one / 50 + 1, "{} and {}", one, other);
+        prop_assert!(one.abs_diff(other) <= one / 16 + 2, "{} and {}", one, other);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Rows that the sample does not have: made of its values, and of the bounds of its types.
 
+mod nested;
+
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
@@ -9,7 +11,7 @@ use arrow_array::{
     RecordBatchOptions, StringArray, UInt64Array, new_null_array,
 };
 use arrow_cast::cast;
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::{ArrowError, DataType, TimeUnit};
 use arrow_select::concat::concat;
 use arrow_select::take::take;
 use envelope_format::{Field, Rows};
@@ -196,6 +198,10 @@ fn made_up(field: &Field, column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, A
     if field.categories.is_some() {
         return Ok(vec![]);
     }
+    of_type(column)
+}
+
+fn of_type(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
     let data_type = column.data_type();
     if data_type.is_floating() {
         return floats(column);
@@ -221,15 +227,10 @@ fn made_up(field: &Field, column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, A
         DataType::Binary => [(Bound::Zero, &b""[..]), (Bound::High, &b"\xff\x00\x7f"[..])]
             .map(|(bound, value)| (bound, Arc::new(BinaryArray::from(vec![value])) as ArrayRef))
             .into(),
-        DataType::List(item) => {
-            let nothing = arrow_array::ListArray::new(
-                Arc::clone(item),
-                arrow_buffer::OffsetBuffer::from_lengths([0]),
-                new_null_array(item.data_type(), 0),
-                None,
-            );
-            vec![(Bound::Zero, Arc::new(nothing))]
-        }
+        DataType::List(item) => nested::lists(column, item)?,
+        DataType::FixedSizeList(item, length) => nested::fixed_lists(column, item, *length)?,
+        DataType::Struct(fields) => nested::structs(column, fields)?,
+        DataType::Decimal128(precision, scale) => nested::decimals(column, *precision, *scale)?,
         _ => vec![],
     };
     Ok(made)
@@ -305,11 +306,26 @@ fn integers(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
     if column.data_type().is_integer() {
         made.extend(limits(column.data_type()));
     }
+    made.retain(|(_, value)| is_held(column.data_type(), *value));
     let made = made.into_iter().map(|(bound, value)| {
         let value = Arc::new(Int64Array::from(vec![value])) as ArrayRef;
         Ok((bound, from_counts(&value, column.data_type())?))
     });
     made.collect()
+}
+
+/// A time of day is within a day; casts do not check that.
+fn is_held(data_type: &DataType, value: i64) -> bool {
+    let (DataType::Time32(unit) | DataType::Time64(unit)) = data_type else {
+        return true;
+    };
+    let second = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    (0..86_400 * second).contains(&value)
 }
 
 fn limits(data_type: &DataType) -> [(Bound, i64); 2] {
@@ -332,14 +348,16 @@ fn limits(data_type: &DataType) -> [(Bound, i64); 2] {
 
 fn as_counts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
-        DataType::Date32 => cast(&cast(column, &DataType::Int32)?, &DataType::Int64),
+        DataType::Date32 | DataType::Time32(_) => {
+            cast(&cast(column, &DataType::Int32)?, &DataType::Int64)
+        }
         _ => cast(column, &DataType::Int64),
     }
 }
 
 fn from_counts(counts: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     match data_type {
-        DataType::Date32 => cast(&cast(counts, &DataType::Int32)?, data_type),
+        DataType::Date32 | DataType::Time32(_) => cast(&cast(counts, &DataType::Int32)?, data_type),
         _ => cast(counts, data_type),
     }
 }

@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Serves the envelope that this executable carries over HTTP.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(name = "envelope-service", version, max_term_width = 100)]
 struct Command {
     #[command(flatten)]
     options: Options,

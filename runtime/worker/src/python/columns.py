@@ -390,7 +390,10 @@ def _common_type(name, values, types):
         return _floating(name, values)
     if not types:
         return "null"
-    firsts = {type(value): value for value in reversed(values) if value is not None}
+    firsts = {}
+    for value in values:
+        if value is not None:
+            firsts.setdefault(type(value), value)
     found = ", ".join(f"{kind.__name__} ({str(value)[:40]!r})" for kind, value in [*firsts.items()][:3])
     raise Unsupported(f"`{name}` mixes {found}; all values of a column have one type")
 

@@ -54,7 +54,7 @@ fn columns_are_drawn_under_one_another() {
         "statistics of the input, 23 rows",
         "  age     int64              1 zero, 20 distinct",
         "                             0 ▂▂▂█▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂▂ 19",
-        "                             mean 8.65217 ± 6.00031  5% 1  25% 3  50% 8  75% 14  95% 18",
+        "                             mean 8.65217 ± 5.80561  5% 1  25% 3  50% 8  75% 14  95% 18",
         "                             3  ████▏                      17.4%  4",
         "  region  utf8               5 missing, 2 distinct",
         "                             “\\u{1b}[31mUS” to “UK”",
