@@ -207,7 +207,9 @@ impl Rows {
     }
 }
 
-/// Type of the values of a column, as text: `int64`, `timestamp[us, UTC]`, `decimal[10, 2]`,
+/// Type of the values of a column.
+///
+/// As text: `int64`, `timestamp[us, UTC]`, `decimal[10, 2]`,
 /// `list<float64>`, `list<list<float32, 4>, 3>` (each value has 3 × 4 items),
 /// `struct<"age": int64, "names": list<utf8>>`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -340,6 +342,7 @@ impl FromStr for DataType {
 impl DataType {
     /// The most items that one value has because its type says so; 1 for a plain type.
     #[must_use]
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others are plain")]
     pub fn items(&self) -> u64 {
         match self {
             Self::FixedList(item, length) => item.items().saturating_mul(u64::from(*length)),
@@ -416,7 +419,7 @@ fn parse_measure(word: &str, inside: &str) -> Option<DataType> {
         }
         ("decimal", Some((precision, scale))) => {
             let (precision, scale) = (number(precision)?, number(scale)?);
-            let holds = 1 <= precision && precision <= MAX_DIGITS && scale <= precision;
+            let holds = (1..=MAX_DIGITS).contains(&precision) && scale <= precision;
             holds.then_some(DataType::Decimal { precision, scale })
         }
         _ => None,

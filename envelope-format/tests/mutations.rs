@@ -118,7 +118,7 @@ fn manifest_text(choices: &mut Choices) -> Vec<u8> {
             }
             4 => {
                 let inside = boundary(choices, &lines[at]);
-                lines[at].insert_str(inside, *choices.of::<&str>(&TOKENS));
+                lines[at].insert_str(inside, choices.of::<&str>(&TOKENS));
             }
             _ => {
                 let inside = boundary(choices, &lines[at]);
@@ -216,9 +216,15 @@ fn mutated(number: u64) -> (&'static str, Vec<u8>) {
     (kind, mutation(&mut choices))
 }
 
+/// So many mutations as `make fuzz` asks for.
+#[expect(clippy::disallowed_methods, reason = "a test has no settings")]
+fn wanted() -> u64 {
+    std::env::var("MUTATIONS").map_or(USUAL, |wanted| wanted.parse().unwrap())
+}
+
 #[test]
 fn two_readers_agree() {
-    let wanted = std::env::var("MUTATIONS").map_or(USUAL, |wanted| wanted.parse().unwrap());
+    let wanted = wanted();
     let good = Forge::good().bytes();
     let mut counts: BTreeMap<_, (u64, u64)> = BTreeMap::new();
     for number in 0..wanted {
@@ -288,7 +294,7 @@ fn seen(bytes: &[u8]) -> Vec<String> {
 
 #[test]
 fn what_we_accept_is_the_same_to_zipfile() {
-    let wanted = std::env::var("MUTATIONS").map_or(USUAL, |wanted| wanted.parse().unwrap());
+    let wanted = wanted();
     let on_disk = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/valid")).unwrap();
     let valid = on_disk.map(|file| std::fs::read(file.unwrap().path()).unwrap());
     let accepted = (0..wanted / 4)

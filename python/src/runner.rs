@@ -160,7 +160,7 @@ impl Runner {
         let runtime = self.runtime()?;
         let tell = move |done: u32, planned: u32| {
             // Telling takes the interpreter's lock; not for each of many short calls.
-            if done % TOLD_TRIALS == 0
+            if done.is_multiple_of(TOLD_TRIALS)
                 && let Some(progress) = &progress
             {
                 let step =

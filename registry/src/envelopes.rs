@@ -48,12 +48,14 @@ impl VerifiedFile {
     }
 
     fn verify(path: PathBuf) -> Result<Self, Error> {
-        let broken = |error| match error {
-            envelope_format::Error::Io { source } => reading(&path, source),
-            source => Error::Envelope {
+        let broken = |error| {
+            if let envelope_format::Error::Io { source } = error {
+                return reading(&path, source);
+            }
+            Error::Envelope {
                 path: path.clone(),
-                source,
-            },
+                source: error,
+            }
         };
         let file = envelope_format::open_file(&path).map_err(broken)?;
         let copied = || Ok((state(&file)?, file.try_clone()?));

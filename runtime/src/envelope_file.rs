@@ -152,12 +152,14 @@ fn state(path: &Path) -> std::io::Result<String> {
 }
 
 fn open(path: &Path) -> Result<File, Error> {
-    envelope_format::open_file(path).map_err(|error| match error {
-        envelope_format::Error::Io { source } => reading(path, source),
-        source => Error::Envelope {
+    envelope_format::open_file(path).map_err(|error| {
+        if let envelope_format::Error::Io { source } = error {
+            return reading(path, source);
+        }
+        Error::Envelope {
             path: path.to_owned(),
-            source,
-        },
+            source: error,
+        }
     })
 }
 

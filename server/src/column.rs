@@ -538,7 +538,7 @@ impl Column for Lists {
 struct FixedLists {
     items: Box<dyn Column>,
     item_type: ArrowType,
-    length: usize,
+    items_each: usize,
     rows: usize,
     valid: NullBufferBuilder,
 }
@@ -549,7 +549,7 @@ impl FixedLists {
             items: column_of(item),
             item_type: runtime::arrow_type(item),
             // The format allows no length that is longer than an address.
-            length: usize::try_from(length).unwrap_or(usize::MAX),
+            items_each: usize::try_from(length).unwrap_or(usize::MAX),
             rows: 0,
             valid: NullBufferBuilder::new(0),
         }
@@ -558,7 +558,7 @@ impl FixedLists {
 
 impl Column for FixedLists {
     fn null(&mut self) {
-        for _ in 0..self.length {
+        for _ in 0..self.items_each {
             self.items.null();
         }
         self.rows += 1;
@@ -570,7 +570,7 @@ impl Column for FixedLists {
     }
 
     fn end_list(&mut self, items: usize) -> Result<(), Misfit> {
-        if items != self.length {
+        if items != self.items_each {
             return Err(Misfit::Length);
         }
         self.rows += 1;
@@ -586,7 +586,7 @@ impl Column for FixedLists {
         let item = ArrowField::new_list_field(self.item_type.clone(), true);
         Arc::new(FixedSizeListArray::new(
             Arc::new(item),
-            i32::try_from(self.length).unwrap_or(i32::MAX),
+            i32::try_from(self.items_each).unwrap_or(i32::MAX),
             self.items.finish(),
             self.valid.finish(),
         ))

@@ -496,8 +496,8 @@ impl Visitor<'_> for Key<'_> {
 #[derive(Clone, Copy)]
 enum Path<'p> {
     Column(&'p str),
-    Item(&'p Path<'p>, usize),
-    Key(&'p Path<'p>, &'p str),
+    Item(&'p Self, usize),
+    Key(&'p Self, &'p str),
 }
 
 impl fmt::Display for Path<'_> {

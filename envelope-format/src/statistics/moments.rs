@@ -119,7 +119,7 @@ impl Moments {
         }
     }
 
-    /// By Chan, Golub and LeVeque.
+    /// By Chan, Golub and `LeVeque`.
     #[expect(clippy::cast_precision_loss, reason = "counts are below 2^53")]
     pub(super) fn merge(&mut self, other: &Self) {
         if other.count == 0 {

@@ -40,10 +40,6 @@ pub struct ColumnSummary {
 }
 
 #[derive(Debug, Clone)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one for each column, and most are of numbers"
-)]
 enum Values {
     Nothing,
     Booleans(BooleanStatistics),

@@ -292,6 +292,7 @@ fn another_version_is_named() {
 
 /// Statistics that contradict the signature or themselves, and what is said about them.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a list of cases")]
 fn contradictions_are_refused_with_the_column() {
     type Change = fn(&mut ColumnStatistics);
     fn numbers(column: &mut ColumnStatistics) -> &mut NumberStatistics {

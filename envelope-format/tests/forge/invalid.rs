@@ -1,5 +1,7 @@
 //! Every invalid vector: the rule with what is wrong, and the bytes.
 
+#![expect(clippy::too_many_lines, reason = "lists of vectors")]
+
 use envelope_format::{Digest, Manifest};
 
 use super::wheel::{self, Wheel, file, link};

@@ -157,7 +157,7 @@ pub(crate) fn crc(bytes: &[u8]) -> u32 {
 impl Forge {
     /// A good envelope with a deflated and a mapped member.
     pub(crate) fn good() -> Self {
-        Self::with(&manifest(), members())
+        Self::with(manifest(), members())
     }
 
     /// An archive with this manifest.

@@ -60,10 +60,8 @@ impl Evidence {
 
     /// Remembers what was given for foreign rows, one output row each.
     pub(crate) fn learn(&mut self, learned: &[(usize, RecordBatch)]) -> Result<(), ArrowError> {
-        let mut next = self.outputs.num_rows();
-        for (row, _) in learned {
-            self.at[*row] = Some(next);
-            next += 1;
+        for ((row, _), place) in learned.iter().zip(self.outputs.num_rows()..) {
+            self.at[*row] = Some(place);
         }
         let batches =
             std::iter::once(&self.outputs).chain(learned.iter().map(|(_, output)| output));

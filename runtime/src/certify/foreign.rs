@@ -346,6 +346,10 @@ fn limits(data_type: &DataType) -> [(Bound, i64); 2] {
     [(Bound::Least, least), (Bound::Most, most)]
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all others are cast at once"
+)]
 fn as_counts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match column.data_type() {
         DataType::Date32 | DataType::Time32(_) => {
@@ -355,6 +359,10 @@ fn as_counts(column: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all others are cast at once"
+)]
 fn from_counts(counts: &ArrayRef, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     match data_type {
         DataType::Date32 | DataType::Time32(_) => cast(&cast(counts, &DataType::Int32)?, data_type),

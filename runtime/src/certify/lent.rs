@@ -96,6 +96,10 @@ impl Workers for Lent<'_> {
 }
 
 /// What a failure says about the function; an error that is not its own ends the trials.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of another kind are those that are not the function's"
+)]
 fn heard(error: Error) -> Result<Heard, Error> {
     match error {
         Error::Function { exception, .. } => Ok(Heard::Refused(format!("it raised {exception}"))),

@@ -97,17 +97,17 @@ async fn equal_bits_at_any_number_of_rows_are_bitwise() {
 
 #[tokio::test]
 async fn the_smallest_tile_that_gives_equal_bits_is_found() {
+    // As linear algebra does: another kernel for what is left over.
+    let product = |values: &[f64], tile: usize| {
+        let whole = values.len() - values.len() % tile;
+        let error = |place: usize| if place < whole { 0.0 } else { 1e-15 };
+        let places = values.iter().enumerate();
+        Ok(places
+            .map(|(place, value)| value * 2.0 * (1.0 + error(place)))
+            .collect())
+    };
     for tile in [2, 8, 64] {
-        // As linear algebra does: another kernel for what is left over.
-        let certified = tested(|_, values| {
-            let whole = values.len() - values.len() % tile;
-            let rounded = |(place, value): (usize, &f64)| {
-                let error = if place < whole { 0.0 } else { 1e-15 };
-                value * 2.0 * (1.0 + error)
-            };
-            Ok(values.iter().enumerate().map(rounded).collect())
-        })
-        .await;
+        let certified = tested(|_, values| product(values, tile)).await;
         let found = certified.certificate;
         assert!(found.row_wise, "{found:?}");
         assert_eq!(found.equality, Equality::Bitwise);

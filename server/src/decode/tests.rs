@@ -524,9 +524,8 @@ proptest! {
             arrays.append(cell.0.is_some());
         }
         let inner = |cell: &Option<(Option<i32>, Option<String>)>| cell.clone().unwrap_or_default();
-        let fields = match schema.field(1).data_type() {
-            arrow_schema::DataType::Struct(fields) => fields.clone(),
-            other => panic!("{other}"),
+        let arrow_schema::DataType::Struct(fields) = schema.field(1).data_type().clone() else {
+            panic!("{schema}");
         };
         let structs = StructArray::try_new_with_length(
             fields,

@@ -109,8 +109,8 @@ mod tests {
 
     use super::*;
 
-    fn strange(column: ArrayRef) -> Vec<(Bound, ArrayRef)> {
-        let made = of_type(&column).unwrap();
+    fn strange(column: &ArrayRef) -> Vec<(Bound, ArrayRef)> {
+        let made = of_type(column).unwrap();
         for (_, value) in &made {
             assert_eq!((value.data_type(), value.len()), (column.data_type(), 1));
         }
@@ -121,17 +121,17 @@ mod tests {
     fn values_of_every_type_are_made_up() {
         let pairs = [Some([Some(1), Some(2)]), Some([Some(3), Some(4)])];
         let fixed = FixedSizeListArray::from_iter_primitive::<Int32Type, _, _>(pairs, 2);
-        assert!(strange(Arc::new(fixed)).len() > 5);
+        assert!(strange(&(Arc::new(fixed) as ArrayRef)).len() > 5);
         let lists = ListArray::from_iter_primitive::<Int32Type, _, _>(pairs);
-        assert!(strange(Arc::new(lists)).len() > 6);
+        assert!(strange(&(Arc::new(lists) as ArrayRef)).len() > 6);
         let prices = Decimal128Array::from(vec![125, 999]);
         let prices = prices.with_precision_and_scale(3, 2).unwrap();
         // Above 9.99 there is nothing that three digits hold.
-        let found = strange(Arc::new(prices));
+        let found = strange(&(Arc::new(prices) as ArrayRef));
         assert!(found.iter().any(|(bound, _)| *bound == Bound::Low));
         assert!(found.iter().all(|(bound, _)| *bound != Bound::Far));
         let times = Time32SecondArray::from(vec![10, 86_000]);
-        let found = strange(Arc::new(times));
+        let found = strange(&(Arc::new(times) as ArrayRef));
         assert!(found.iter().all(|(bound, _)| *bound != Bound::High));
     }
 
@@ -146,9 +146,14 @@ mod tests {
             Arc::new(StringArray::from(vec!["a", "b"])),
         ];
         let rows = StructArray::new(fields, parts, None);
-        let found = strange(Arc::new(rows));
+        let found = strange(&(Arc::new(rows) as ArrayRef));
         assert!(found.iter().all(|(_, row)| {
-            let text = row.as_struct().column(1).as_string::<i32>().value(0).to_owned();
+            let text = row
+                .as_struct()
+                .column(1)
+                .as_string::<i32>()
+                .value(0)
+                .to_owned();
             !["a", "b"].contains(&text.as_str())
         }));
     }
