@@ -42,7 +42,7 @@ const SYSTEM: [&str; 32] = [
 ];
 
 /// Devices that hold no files of anybody.
-const DEVICES: [&str; 9] = [
+const DEVICES: [&str; 13] = [
     "/dev/null",
     "/dev/zero",
     "/dev/full",
@@ -52,6 +52,10 @@ const DEVICES: [&str; 9] = [
     "/dev/tty",
     "/dev/dri",
     "/dev/kfd",
+    "/dev/nvidia0",
+    "/dev/nvidiactl",
+    "/dev/nvidia-uvm",
+    "/dev/nvidia-uvm-tools",
 ];
 
 /// The launcher's arguments for a worker of `environment`, which may write in `scratch` alone.

@@ -1,15 +1,30 @@
 //! How far apart two outputs for the same rows are.
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float32Type, Float64Type};
-use arrow_array::{Array as _, ArrayRef, RecordBatch};
+use arrow_array::types::Float64Type;
+use arrow_array::{
+    Array as _, ArrayRef, FixedSizeListArray, Float64Array, ListArray, RecordBatch, StructArray,
+};
+use arrow_cast::cast;
 use arrow_cast::display::array_value_to_string;
 use arrow_schema::DataType;
 
-/// For each column, the size of its usual numbers. A number near zero that comes of larger ones
-/// cancelling out is compared with these: its own size is only what rounding left.
+/// For each column, the size of its usual numbers.
 #[derive(Debug, Clone)]
-pub(crate) struct Scale(Vec<f64>);
+pub(crate) struct Scale(Vec<Size>);
+
+/// The size of a column's usual numbers. A number near zero that comes of larger ones cancelling
+/// out is compared with these: its own size is only what rounding left.
+#[derive(Debug, Clone)]
+struct Size {
+    usual: f64,
+    /// Of the fields of a struct.
+    fields: Vec<Self>,
+}
+
+/// Columns of one matrix that are smaller than its largest by more than this are what rounding left
+/// of it: the smallest of many probabilities.
+const SMALLEST_OF_MATRIX: f64 = 1e-3;
 
 /// How far apart two outputs are, where they differ most.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +79,7 @@ pub(crate) fn apart(expected: &RecordBatch, given: &RecordBatch, scale: &Scale) 
     };
     let pairs = expected.columns().iter().zip(given.columns());
     for (index, ((expected, given), scale)) in pairs.zip(&scale.0).enumerate() {
-        let (distance, row) = farthest(expected, given, *scale);
+        let (distance, row) = farthest(expected, given, scale);
         if distance > worst.distance {
             worst = Apart {
                 distance,
@@ -99,14 +114,50 @@ pub(crate) fn told(expected: &RecordBatch, given: &RecordBatch, place: (usize, u
 
 impl Scale {
     pub(crate) fn of(rows: &RecordBatch) -> Self {
-        Self(rows.columns().iter().map(usual_size).collect())
+        Self(rows.columns().iter().map(Size::of).collect())
     }
+
+    /// Of columns that are numbers of one kind: the probabilities of classes, the parts of a vector.
+    pub(crate) fn of_matrix(rows: &RecordBatch) -> Self {
+        let Self(mut sizes) = Self::of(rows);
+        let largest = sizes.iter().map(|size| size.usual).fold(0.0, f64::max);
+        for size in &mut sizes {
+            size.usual = size.usual.max(largest * SMALLEST_OF_MATRIX);
+        }
+        Self(sizes)
+    }
+}
+
+impl Size {
+    fn of(column: &ArrayRef) -> Self {
+        if let Some(items) = items(column) {
+            return Self::of(&items);
+        }
+        let fields = column.as_struct_opt().map_or(&[][..], StructArray::columns);
+        Self {
+            usual: usual_size(column),
+            fields: fields.iter().map(Self::of).collect(),
+        }
+    }
+}
+
+/// The items of all lists of a column of lists.
+fn items(column: &ArrayRef) -> Option<ArrayRef> {
+    let lists = column.as_list_opt::<i32>().map(ListArray::values);
+    let fixed = || {
+        let lists = column.as_fixed_size_list_opt();
+        lists.map(FixedSizeListArray::values)
+    };
+    lists.or_else(fixed).cloned()
 }
 
 /// The median size of a column's numbers.
 fn usual_size(column: &ArrayRef) -> f64 {
-    let mut sizes = numbers(column);
-    sizes.retain(|size| size.is_finite());
+    let Some(numbers) = numbers(column) else {
+        return 0.0;
+    };
+    let sizes = numbers.iter().flatten().map(f64::abs);
+    let mut sizes: Vec<f64> = sizes.filter(|size| size.is_finite()).collect();
     if sizes.is_empty() {
         return 0.0;
     }
@@ -114,30 +165,38 @@ fn usual_size(column: &ArrayRef) -> f64 {
     *sizes.select_nth_unstable_by(middle, f64::total_cmp).1
 }
 
-fn numbers(column: &ArrayRef) -> Vec<f64> {
-    if let Some(values) = column.as_primitive_opt::<Float64Type>() {
-        return values.iter().flatten().map(f64::abs).collect();
+fn numbers(column: &ArrayRef) -> Option<Float64Array> {
+    if !column.data_type().is_floating() {
+        return None;
     }
-    if let Some(values) = column.as_primitive_opt::<Float32Type>() {
-        return values
-            .iter()
-            .flatten()
-            .map(|value| f64::from(value).abs())
-            .collect();
-    }
-    column
-        .as_list_opt::<i32>()
-        .map_or_else(Vec::new, |lists| numbers(lists.values()))
+    let wide = cast(column, &DataType::Float64).ok()?;
+    Some(wide.as_primitive::<Float64Type>().clone())
 }
 
 /// The largest distance of two columns of one type and length, and its row.
-fn farthest(expected: &ArrayRef, given: &ArrayRef, scale: f64) -> (f64, usize) {
+fn farthest(expected: &ArrayRef, given: &ArrayRef, size: &Size) -> (f64, usize) {
     if expected.to_data() == given.to_data() {
         return (0.0, 0);
     }
+    if let (Some(one), Some(other)) = (numbers(expected), numbers(given)) {
+        return farthest_row(expected, |row| {
+            match (value(&one, row), value(&other, row)) {
+                (Some(one), Some(other)) => of_floats(one, other, size.usual),
+                (one, other) => otherwise(one.is_none() == other.is_none()),
+            }
+        });
+    }
+    farthest_row(expected, |row| distance(expected, given, row, size))
+}
+
+fn value(numbers: &Float64Array, row: usize) -> Option<f64> {
+    numbers.is_valid(row).then(|| numbers.value(row))
+}
+
+fn farthest_row(expected: &ArrayRef, distance: impl Fn(usize) -> f64) -> (f64, usize) {
     let mut worst = (0.0, 0);
     for row in 0..expected.len() {
-        let distance = distance(expected, given, row, scale);
+        let distance = distance(row);
         if distance > worst.0 {
             worst = (distance, row);
         }
@@ -145,28 +204,32 @@ fn farthest(expected: &ArrayRef, given: &ArrayRef, scale: f64) -> (f64, usize) {
     worst
 }
 
-/// How far apart two columns of one type are in a row.
-fn distance(expected: &ArrayRef, given: &ArrayRef, row: usize, scale: f64) -> f64 {
+/// How far apart two columns of one type, which is not one of numbers, are in a row.
+fn distance(expected: &ArrayRef, given: &ArrayRef, row: usize, size: &Size) -> f64 {
     if expected.is_null(row) || given.is_null(row) {
         return otherwise(expected.is_null(row) == given.is_null(row));
     }
-    if *expected.data_type() == DataType::Float64 {
-        let value = |column: &ArrayRef| column.as_primitive::<Float64Type>().value(row);
-        return of_floats(value(expected), value(given), scale);
-    }
-    if *expected.data_type() == DataType::Float32 {
-        let value = |column: &ArrayRef| column.as_primitive::<Float32Type>().value(row);
-        return of_floats(value(expected).into(), value(given).into(), scale);
-    }
-    if let (Some(one), Some(other)) = (expected.as_list_opt::<i32>(), given.as_list_opt::<i32>()) {
-        let (one, other) = (one.value(row), other.value(row));
+    let (one, other) = (expected.slice(row, 1), given.slice(row, 1));
+    if let (Some(one), Some(other)) = (list(&one), list(&other)) {
         return if one.len() == other.len() {
-            farthest(&one, &other, scale).0
+            farthest(&one, &other, size).0
         } else {
             f64::INFINITY
         };
     }
-    otherwise(expected.slice(row, 1).to_data() == given.slice(row, 1).to_data())
+    if let (Some(one), Some(other)) = (one.as_struct_opt(), other.as_struct_opt()) {
+        let pairs = one.columns().iter().zip(other.columns()).zip(&size.fields);
+        let distances = pairs.map(|((one, other), size)| farthest(one, other, size).0);
+        return distances.fold(0.0, f64::max);
+    }
+    otherwise(one.to_data() == other.to_data())
+}
+
+/// The only list of a column of one row.
+fn list(row: &ArrayRef) -> Option<ArrayRef> {
+    let fixed = || row.as_fixed_size_list_opt().map(|lists| lists.value(0));
+    let list = row.as_list_opt::<i32>().map(|lists| lists.value(0));
+    list.or_else(fixed)
 }
 
 fn otherwise(equal: bool) -> f64 {
@@ -189,8 +252,9 @@ fn of_floats(one: f64, other: f64, scale: f64) -> f64 {
 mod tests {
     use std::sync::Arc;
 
+    use arrow_array::StringArray;
+    use arrow_array::types::Float32Type;
     use arrow_array::types::Int32Type;
-    use arrow_array::{Float64Array, ListArray, StringArray};
 
     use super::*;
 
@@ -248,5 +312,36 @@ mod tests {
         assert_eq!(difference(&list(&[1, 2]), &list(&[1, 2]), 0.0), None);
         assert!(difference(&list(&[1, 2]), &list(&[1, 3]), 0.0).is_some());
         assert!(difference(&list(&[1, 2]), &list(&[1]), 0.0).is_some());
+    }
+
+    #[test]
+    fn floats_within_others_have_a_tolerance_too() {
+        let fixed = |value: f32| {
+            let items = [Some([Some(1.0), Some(value)])];
+            column(FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(items, 2))
+        };
+        let nested = |value: f32| {
+            let lists = fixed(value).column(0).clone();
+            column(StructArray::try_from(vec![("vector", lists)]).unwrap())
+        };
+        for make in [&fixed as &dyn Fn(f32) -> RecordBatch, &nested] {
+            assert_eq!(difference(&make(2.0), &make(2.000_001), 1e-5), None);
+            assert!(difference(&make(2.0), &make(2.000_001), 0.0).is_some());
+            assert!(difference(&make(2.0), &make(2.1), 1e-5).is_some());
+        }
+    }
+
+    #[test]
+    fn the_smallest_of_many_probabilities_is_compared_with_the_largest() {
+        let rows = |small: f64| {
+            RecordBatch::try_from_iter([0.9, small].map(|value| {
+                let column: ArrayRef = Arc::new(Float64Array::from(vec![value]));
+                (if value > 0.5 { "p0" } else { "p1" }, column)
+            }))
+            .unwrap()
+        };
+        let (one, other) = (rows(3.55e-9), rows(3.56e-9));
+        assert!(apart(&one, &other, &Scale::of(&one)).distance > 1e-3);
+        assert!(apart(&one, &other, &Scale::of_matrix(&one)).distance < 1e-5);
     }
 }

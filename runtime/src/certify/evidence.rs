@@ -3,7 +3,7 @@
 use arrow_array::RecordBatch;
 use arrow_schema::{ArrowError, DataType};
 use arrow_select::concat::concat_batches;
-use envelope_format::{Certificate, Equality};
+use envelope_format::{Certificate, Equality, Shape};
 
 use super::compare::{Scale, apart, told, unlike};
 use super::trials::{Pool, Trial, take};
@@ -32,13 +32,12 @@ pub(crate) struct Evidence {
 
 impl Evidence {
     /// With the outputs of the rows `known` of a pool of `rows`; nothing is known of the others.
-    pub(crate) fn new(output: RecordBatch, known: &[usize], rows: usize) -> Self {
-        let narrow = |data_type: &DataType| *data_type == DataType::Float32;
+    pub(crate) fn new(output: RecordBatch, shape: Shape, known: &[usize], rows: usize) -> Self {
         let schema = output.schema();
         let any_narrow = schema
             .fields()
             .iter()
-            .any(|field| narrow(field.data_type()));
+            .any(|field| is_narrow(field.data_type()));
         let most = if any_narrow {
             TOLERANCE_OF_32_BITS
         } else {
@@ -48,8 +47,13 @@ impl Evidence {
         for (place, row) in known.iter().enumerate() {
             at[*row] = Some(place);
         }
+        let scale = if matches!(shape, Shape::NumpyMatrix | Shape::TorchMatrix) {
+            Scale::of_matrix(&output)
+        } else {
+            Scale::of(&output)
+        };
         Self {
-            scale: Scale::of(&output),
+            scale,
             at,
             outputs: output,
             most,
@@ -149,5 +153,16 @@ impl Evidence {
             reducer: false,
             planned: None,
         }
+    }
+}
+
+/// Whether there are floats of 32 bits or fewer in it.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others hold none")]
+fn is_narrow(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Float16 | DataType::Float32 => true,
+        DataType::List(item) | DataType::FixedSizeList(item, _) => is_narrow(item.data_type()),
+        DataType::Struct(fields) => fields.iter().any(|field| is_narrow(field.data_type())),
+        _ => false,
     }
 }

@@ -93,7 +93,8 @@ pub(crate) async fn examine<W: Workers>(
         Err(End::NotRowWise(reason)) => return Ok(none(reason, 1)),
         Err(End::Failed(error)) => return Err(error),
     };
-    let evidence = Evidence::new(output, &pool.sample(), pool.num_rows());
+    let shape = function.signature.output.shape;
+    let evidence = Evidence::new(output, shape, &pool.sample(), pool.num_rows());
     let mut examination = Examination {
         workers,
         function,
@@ -192,13 +193,16 @@ impl<W: Workers> Examination<'_, W> {
         self.meet_foreign().await?;
         let known = self.evidence.known();
         let mixtures = trials::mixtures(&self.pool, &known, rng);
-        let sized = trials::sized(&known, rng);
+        let mut sized = trials::sized(&known, rng);
+        let others = sized.split_off(trials::FIRST_SIZES);
         let fresh = trials::fresh(&self.pool, &known, rng);
-        self.planned = self.evidence.trials + count(mixtures.len() + sized.len() + fresh.len() + 1);
+        self.planned = self.evidence.trials
+            + count(mixtures.len() + sized.len() + others.len() + fresh.len() + 1);
+        self.try_affordable(sized).await?;
         self.try_all(Whom::First, mixtures).await?;
         self.refused_in_company().await?;
         self.no_rows().await?;
-        self.try_affordable(sized).await?;
+        self.try_affordable(others).await?;
         self.try_all(Whom::First, vec![self.again()]).await?;
         self.try_all(Whom::Fresh, fresh).await?;
         self.try_large(&known, rng).await
@@ -392,16 +396,21 @@ impl<W: Workers> Examination<'_, W> {
         rng: &mut Rng,
     ) -> Result<(Option<RecordBatch>, u32), Error> {
         let known = self.evidence.known();
-        let Some(output) = self.ask_in_tiles(&known, tile).await? else {
+        let Some(output) = self.ask_in_tiles(Whom::First, &known, tile).await? else {
             return Ok((None, 1));
         };
-        let mut evidence = Evidence::new(output, &known, self.pool.num_rows());
-        for trial in trials::tiled(&self.pool, &known, tile, rng) {
+        let shape = self.function.signature.output.shape;
+        let mut evidence = Evidence::new(output, shape, &known, self.pool.num_rows());
+        let trials = trials::tiled(&self.pool, &known, tile, rng);
+        // What is remembered looks like the bits of a tile, until somebody else is asked.
+        let elsewhere = Trial::new(Kind::Tiled { tile }, known.iter().rev().copied().collect());
+        let asked = trials.into_iter().map(|trial| (Whom::First, trial));
+        for (whom, trial) in asked.chain([(Whom::Fresh, elsewhere)]) {
             if !self.pace.allows(trial.rows.len()) {
                 self.skipped = true;
                 continue;
             }
-            let given = self.ask_in_tiles(&trial.rows, tile).await?;
+            let given = self.ask_in_tiles(whom, &trial.rows, tile).await?;
             let judged = given.map(|given| evidence.judge(&self.pool, &trial, &given));
             if !matches!(judged, Some(Ok(()))) || !evidence.is_bitwise() {
                 return Ok((None, evidence.trials + 1));
@@ -416,12 +425,13 @@ impl<W: Workers> Examination<'_, W> {
 
     async fn ask_in_tiles(
         &mut self,
+        whom: Whom,
         rows: &[usize],
         tile: u32,
     ) -> Result<Option<RecordBatch>, Error> {
         let filled = padded(self.rows(rows)?, Some(tile));
         let filled = filled.map_err(|error| unfit(self.function, &error))?;
-        match self.ask(Whom::First, filled).await? {
+        match self.ask(whom, filled).await? {
             Heard::Rows(given) if given.num_rows() >= rows.len() => {
                 Ok(Some(given.slice(0, rows.len())))
             }

@@ -1,6 +1,7 @@
 //! Rows that the sample does not have: made of its values, and of the bounds of its types.
 
 mod nested;
+mod pairs;
 
 use std::sync::Arc;
 
@@ -60,6 +61,9 @@ const MOST_SINGLE: usize = 48;
 /// Rows that have a value in common with one of those, and nothing else.
 const TWINS: usize = 16;
 
+/// Rows that come in pairs of which only one value differs, at the most.
+const MOST_PAIRED: usize = 128;
+
 /// Rows to mix with those of the sample.
 #[derive(Debug)]
 pub(crate) struct Foreign {
@@ -69,6 +73,8 @@ pub(crate) struct Foreign {
     /// Rows with values that no data have. What is given for them depends on rounding alone, so
     /// they are company for others, and not looked at themselves.
     pub(crate) wild: Vec<bool>,
+    /// So many of the last ones are in pairs: worth asking for, not worth a trial each.
+    pub(crate) paired: usize,
 }
 
 /// A column: the sample's values, and made-up ones behind them.
@@ -76,6 +82,8 @@ struct Values {
     all: ArrayRef,
     sample: usize,
     bounds: Vec<Bound>,
+    /// Places of values that are nearly the same.
+    pairs: Vec<[usize; 2]>,
 }
 
 /// Makes rows for `takes` out of those of `sample`.
@@ -86,9 +94,13 @@ pub(crate) fn foreign(
 ) -> Result<Foreign, ArrowError> {
     let columns = takes.fields.iter().zip(sample.columns());
     let columns = columns
-        .map(|(field, column)| Values::of(field, column))
+        .map(|(field, column)| Values::of(field, column, rng))
         .collect::<Result<Vec<_>, _>>()?;
-    let (picks, wild) = picked(&columns, rng);
+    let (mut picks, mut wild) = picked(&columns, rng);
+    let pairs = paired(&columns, rng);
+    let paired = pairs.len();
+    wild.extend(pairs.iter().map(|_| false));
+    picks.extend(pairs);
     let arrays = columns.iter().enumerate().map(|(index, values)| {
         let indices: UInt64Array = picks.iter().map(|row| Some(row[index] as u64)).collect();
         take(&values.all, &indices, None)
@@ -100,6 +112,7 @@ pub(crate) fn foreign(
         rows,
         values: picks,
         wild,
+        paired,
     })
 }
 
@@ -141,6 +154,29 @@ fn picked(columns: &[Values], rng: &mut Rng) -> (Vec<Vec<usize>>, Vec<bool>) {
     rows.into_iter().unzip()
 }
 
+/// Pairs of rows that no sample has, of which only one value differs.
+fn paired(columns: &[Values], rng: &mut Rng) -> Vec<Vec<usize>> {
+    let mut pairs = vec![];
+    for (column, values) in columns.iter().enumerate() {
+        let row: Vec<usize> = columns.iter().map(|values| values.near(rng)).collect();
+        pairs.push((row, column, [values.near(rng), rng.usize(..values.sample)]));
+        for pair in &values.pairs {
+            let base = rng.usize(..values.sample);
+            pairs.push((vec![base; columns.len()], column, *pair));
+        }
+    }
+    rng.shuffle(&mut pairs);
+    pairs.truncate(MOST_PAIRED / 2);
+    let rows = pairs.into_iter().flat_map(|(row, column, pair)| {
+        pair.map(|value| {
+            let mut row = row.clone();
+            row[column] = value;
+            row
+        })
+    });
+    rows.collect()
+}
+
 /// Columns with one of their made-up values; some of them where there are too many.
 fn singles(columns: &[Values], rng: &mut Rng) -> Vec<(usize, usize, bool)> {
     let mut singles = vec![];
@@ -163,7 +199,7 @@ impl Bound {
 }
 
 impl Values {
-    fn of(field: &Field, column: &ArrayRef) -> Result<Self, ArrowError> {
+    fn of(field: &Field, column: &ArrayRef, rng: &mut Rng) -> Result<Self, ArrowError> {
         let mut made = vec![];
         if field.nullable {
             made.push((Bound::Missing, new_null_array(column.data_type(), 1)));
@@ -171,12 +207,25 @@ impl Values {
         made.extend(made_up(field, column)?);
         // What the type does not hold became missing.
         made.retain(|(bound, value)| *bound == Bound::Missing || value.null_count() == 0);
+        let mut near = if field.categories.is_some() {
+            vec![]
+        } else {
+            pairs::pairs(column, rng)?
+        };
+        near.retain(|pair| pair.iter().all(|value| value.null_count() == 0));
         let mut pieces = vec![column.as_ref()];
         pieces.extend(made.iter().map(|(_, value)| value.as_ref()));
+        let first = pieces.iter().map(|piece| piece.len()).sum();
+        pieces.extend(near.iter().flatten().map(AsRef::as_ref));
         Ok(Self {
             all: concat(&pieces)?,
             sample: column.len(),
             bounds: made.iter().map(|(bound, _)| *bound).collect(),
+            pairs: (first..)
+                .step_by(2)
+                .map(|at| [at, at + 1])
+                .take(near.len())
+                .collect(),
         })
     }
 
@@ -221,6 +270,8 @@ fn of_type(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
             (Bound::Zero, ""),
             (Bound::High, "Ünseen ☃"),
             (Bound::Low, " 0"),
+            // What people separate values by.
+            (Bound::Far, "a,b;c|d\te\nf\"g'h"),
         ]
         .map(|(bound, value)| (bound, Arc::new(StringArray::from(vec![value])) as ArrayRef))
         .into(),
@@ -268,6 +319,8 @@ fn floats(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
         (Bound::Near, most),
         (Bound::Missing, f64::NAN),
         (Bound::Zero, 0.0),
+        // Whoever guesses from a call whether numbers are parts or percents is wrong with it.
+        (Bound::High, 0.5),
         (Bound::Low, least - range),
         (Bound::High, most + range),
         // Whoever remembers rounded values takes it for the one before.
@@ -300,9 +353,21 @@ fn integers(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
         (Bound::Near, least),
         (Bound::Near, most),
         (Bound::Zero, 0),
+        (Bound::High, 1),
         (Bound::Low, least.saturating_sub(range)),
         (Bound::High, most.saturating_add(range)),
     ];
+    if let DataType::Timestamp(..) | DataType::Date32 = column.data_type() {
+        let day = pairs::steps(column.data_type())
+            .last()
+            .map_or(1, |hour| hour * 24);
+        let day = if *column.data_type() == DataType::Date32 {
+            1
+        } else {
+            day
+        };
+        made.push((Bound::Far, most.saturating_add(day * 365 * 30)));
+    }
     if column.data_type().is_integer() {
         made.extend(limits(column.data_type()));
     }

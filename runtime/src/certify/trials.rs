@@ -22,6 +22,8 @@ pub(crate) struct Pool {
     /// See [`Foreign`].
     values: Vec<Vec<usize>>,
     wild: Vec<bool>,
+    /// The first of the rows in pairs.
+    paired: usize,
 }
 
 /// One choice of rows.
@@ -67,11 +69,16 @@ const MOST_ALONE: usize = 32;
 
 /// Numbers of rows at which functions may change their minds: thresholds that people choose,
 /// those of block sizes, and one more or less.
-const SIZES: [usize; 62] = [
-    2, 100, 101, 1000, 3, 10, 11, 4096, 5, 9, 50, 51, 1001, 7, 8, 64, 65, 33, 500, 501, 128, 129,
-    4, 6, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 24, 25, 26, 30, 31, 32, 40, 63, 99, 127, 150,
-    200, 201, 255, 256, 257, 300, 400, 511, 512, 513, 750, 999, 1023, 1024, 1025, 2048, 2049,
+const SIZES: [usize; 36] = [
+    2, 100, 101, 1000, 3, 10, 11, 4096, 5, 9, 50, 51, 1001, 500, 501, 128, 129, 99, 127, 150, 200,
+    201, 255, 256, 257, 300, 400, 511, 512, 513, 750, 999, 1023, 1024, 1025, 2048,
 ];
+
+/// So many of them are tried before anything that takes many trials.
+pub(crate) const FIRST_SIZES: usize = 8;
+
+/// All numbers of rows up to this are tried.
+const SMALL: usize = 70;
 
 /// Numbers of rows that nobody would guess.
 const ANY_SIZES: usize = 8;
@@ -87,6 +94,7 @@ impl Pool {
             rows: concat_batches(&sample.schema(), [sample, &foreign.rows])?,
             sample: sample.num_rows(),
             values: foreign.values.clone(),
+            paired: sample.num_rows() + foreign.rows.num_rows() - foreign.paired,
             wild,
         })
     }
@@ -184,7 +192,7 @@ pub(crate) fn mixtures(pool: &Pool, known: &[usize], rng: &mut Rng) -> Vec<Trial
     let foreign: Vec<usize> = known
         .iter()
         .copied()
-        .filter(|row| *row >= pool.sample)
+        .filter(|row| (pool.sample..pool.paired).contains(row))
         .collect();
     let mut trials = vec![mixed(pool.sample(), &foreign, rng)];
     trials.extend(reordered(pool, rng));
@@ -200,6 +208,7 @@ pub(crate) fn mixtures(pool: &Pool, known: &[usize], rng: &mut Rng) -> Vec<Trial
 /// Rows of any size, drawn from all that are `known`.
 pub(crate) fn sized(known: &[usize], rng: &mut Rng) -> Vec<Trial> {
     let mut sizes = SIZES.to_vec();
+    sizes.extend((2..=SMALL).filter(|size| !SIZES.contains(size)));
     sizes.extend((0..ANY_SIZES).map(|_| rng.usize(2..2000)));
     sizes
         .into_iter()
