@@ -294,6 +294,9 @@ fn an_attestation_expires_and_travels() {
     user.done(&["sign", "a.envelope", "--key", "one", "--days", "0"]);
     let told = user.refused(&["verify", "a.envelope", "--trust", "trusted"], UNTRUSTED);
     assert_eq!(told["broken"]["rule"], "9.5");
+    // What has expired is renewed, what has not is not replaced.
+    user.done(&["sign", "a.envelope", "--key", "one", "--days", "1"]);
+    user.refused(&["sign", "a.envelope", "--key", "one"], ("exists", 5));
     fs::remove_file(user.path("a.envelope.attestation")).unwrap();
     user.done(&["sign", "a.envelope", "--key", "two", "--days", "1"]);
     user.done(&["import", "a.envelope"]);

@@ -16,6 +16,7 @@ from ._errors import InvalidInput, NotFound
 from ._settings import Settings, settings
 from ._statistics import Statistics
 from ._tags import check_changes
+from ._trust import check_trust
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +99,7 @@ class Envelope:
             rows = conversions.encode_input(data, takes)
         except conversions.Unsupported as error:
             raise InvalidInput(f"`{described['name']}` cannot take this: {error}") from None
+        check_trust(self.path)
         runner = _workers.runner(self.path, self.digest)
         predicted = conversions.decode(runner.call(described["name"], rows, timeout), gives)
         if described["certificate"]["row_wise"]:
@@ -149,6 +151,7 @@ class Envelope:
         return self._unpickled() if self.saved is None else self.saved
 
     def _unpickled(self) -> dict[str, Callable[..., Any]]:
+        check_trust(self.path)
         manifest, cache = self.manifest, settings().cache
         _loading.check_environment(self.id, manifest["environment"]["python"], self.environment["lock"])
         if manifest["source"]["modules"]:

@@ -21,6 +21,8 @@ class Settings:
     offline: bool
     progress: bool
     log: bool
+    trust: Path | None
+    """File of the keys of those whose envelopes are run; all are, without it."""
 
     @property
     def places(self) -> tuple[Path, Path | None, list[Path], bool]:
@@ -45,6 +47,7 @@ def settings() -> Settings:
         and "CI" not in os.environ
         and sys.stderr.isatty(),
         log=os.environ.get("ENVELOPE_LOG", "").lower() not in ("", "0", "off", "error", "warn"),
+        trust=Path(os.environ["ENVELOPE_TRUST"]) if os.environ.get("ENVELOPE_TRUST") else None,
     )
 
 

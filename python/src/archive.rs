@@ -1,9 +1,12 @@
 //! Envelopes as files.
 
 use std::fs::File;
+use std::io::Read as _;
 use std::path::PathBuf;
 
-use envelope_format::{Buffers, Envelope, Manifest, MemberName};
+use envelope_format::limits::MAX_ATTESTATION_BYTES;
+use envelope_format::{Attestation, Buffers, Envelope, InvalidKey, Manifest, MemberName, Trust};
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PySlice};
 use runtime::EnvelopeFile;
@@ -94,6 +97,26 @@ pub(crate) fn open_envelope(py: Python<'_>, path: PathBuf) -> PyResult<(String, 
         .map_err(|error| fault::format(py, &error))?;
     let manifest = serde_json::to_string(envelope.manifest()).map_err(std::io::Error::from)?;
     Ok((manifest, envelope.digest().to_string()))
+}
+
+/// Checks that a key in the file `keys` vouches for an envelope, at `now` (seconds since 1970-01-01),
+/// and every byte of it. Runs nothing that is in it.
+#[pyfunction]
+pub(crate) fn check_trust(py: Python<'_>, path: PathBuf, keys: PathBuf, now: u64) -> PyResult<()> {
+    let trust: Trust = std::fs::read_to_string(keys)?
+        .parse()
+        .map_err(|error: InvalidKey| PyValueError::new_err(error.to_string()))?;
+    let checked = || {
+        let envelope = Envelope::open(envelope_format::open_file(&path)?)?;
+        let attestation = envelope_format::open_file(&path.with_added_extension("attestation"))?;
+        let mut bytes = vec![];
+        attestation
+            .take(MAX_ATTESTATION_BYTES + 1)
+            .read_to_end(&mut bytes)?;
+        Attestation::parse(&bytes)?.check(envelope.digest(), &trust, now)?;
+        envelope.verify()
+    };
+    checked().map_err(|error| fault::format(py, &error))
 }
 
 /// Reads one member and checks its digest.

@@ -18,7 +18,7 @@ mod _native {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use super::archive::{EnvelopeWriter, mapped_members, open_envelope, read_member};
+    use super::archive::{EnvelopeWriter, check_trust, mapped_members, open_envelope, read_member};
     #[pymodule_export]
     use super::runner::Runner;
     #[pymodule_export]

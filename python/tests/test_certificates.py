@@ -1,5 +1,6 @@
 """Row-wise is what was tested, not what was promised."""
 
+import numpy as np
 import pytest
 import zoo
 
@@ -36,3 +37,34 @@ def test_every_function_is_certified_whose_rows_depend_on_nothing_else(kind, sav
     assert found["equality"] == "bitwise", found
     assert found["trials"] > 100
     assert "planned" not in found
+
+
+@pytest.mark.parametrize("kind", zoo.DATED)
+def test_no_function_of_days_and_texts_is_certified_whose_rows_depend_on_each_other(kind, save):
+    found = certificate(save, zoo.DATED[kind], zoo.dated())
+    assert not found["row_wise"], found
+
+
+WEIGHTS = np.random.default_rng(3).normal(size=(12, 64)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda rows: {"score": (rows @ WEIGHTS)[:, 0], "vector": rows @ WEIGHTS},
+        lambda rows: (rows @ WEIGHTS).reshape(len(rows), 8, 8),
+        lambda rows: [{"of": {"first": float(row[0])}} for row in rows @ WEIGHTS],
+    ],
+)
+def test_the_noise_of_floats_counts_as_little_within_arrays_and_structs(function, save):
+    rows = np.random.default_rng(4).normal(size=(60, 12)).astype("float32")
+    found = certificate(save, function, rows)
+    assert found["row_wise"], found
+
+
+def test_all_pixels_are_scaled_if_one_is_large(save):
+    images = (np.random.default_rng(5).random((40, 8, 8)) * 255).astype("uint8")
+    found = certificate(
+        save, lambda rows: rows / 255.0 if rows.size and rows.max() > 1 else rows * 1.0, images
+    )
+    assert not found["row_wise"], found

@@ -229,6 +229,11 @@ def test_predictions_row_by_row_have_the_index_of_their_rows(save):
     assert shares.predict(frame).index.tolist() == [0, 1, 2]
 
 
+def test_columns_in_a_tuple_are_matched_by_position(save):
+    envelope = save(lambda columns: columns[0] + columns[1], (np.arange(3.0), np.ones(3)))
+    assert envelope.predict((np.array([5.0]), np.array([2.0]))).tolist() == [7.0]
+
+
 @pytest.fixture
 def total(save):
     sample = pd.DataFrame({"a": [1.0, 2.0], "b": pd.array([1, None], "Int64"), "c": ["x", None]})

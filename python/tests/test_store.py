@@ -2,7 +2,9 @@
 
 import json
 import multiprocessing
+import subprocess
 import zipfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -158,6 +160,25 @@ def test_another_module_of_the_same_name_is_not_loaded_over(save, tmp_path, monk
     with pytest.raises(me.EnvironmentMismatch, match="carries a module `clash`"):
         envelope.load()
     assert envelope.predict(SAMPLE) == [1, 1]
+
+
+def test_with_trust_only_what_is_vouched_for_is_run(doubler, tmp_path, monkeypatch):
+    keys = tmp_path / "keys"
+    keys.write_text("")
+    monkeypatch.setenv("ENVELOPE_TRUST", str(keys))
+    for run in (lambda envelope: envelope.predict(SAMPLE), lambda envelope: envelope.load()):
+        with pytest.raises(me.BadEnvelope, match="nobody vouches for"):
+            run(me.get("doubler"))
+    program = Path(__file__).resolve().parents[2] / "target" / "release" / "envelope"
+    for step in (["keygen", tmp_path / "mine"], ["sign", doubler.path, "--key", tmp_path / "mine"]):
+        subprocess.run([program, *step], check=True, capture_output=True)
+    with pytest.raises(me.BadEnvelope):
+        me.get("doubler").predict(SAMPLE)
+    keys.write_text((tmp_path / "mine.pub").read_text())
+    assert me.get("doubler").predict(SAMPLE) == [2.0, 4.0]
+    keys.unlink()
+    with pytest.raises(me.InvalidInput, match="cannot be read"):
+        me.get("doubler").predict(SAMPLE)
 
 
 def test_damage_is_found(doubler, tmp_path):

@@ -42,6 +42,60 @@ def _into(kinds):
 dependent, row_wise = _into(DEPENDENT), _into(ROW_WISE)
 
 
+def dated(rows=60):
+    """Days and moments, texts of days, and places."""
+    chance = np.random.default_rng(11)
+    moments = pd.Timestamp("2024-01-01") + pd.to_timedelta(chance.integers(0, 90 * 86400, rows), unit="s")
+    cities = ["Amsterdam-Noord-District", "Rotterdam-Centrum-Harbour", "Utrecht-Oost-Railway-Area"]
+    return pd.DataFrame(
+        {
+            "at": moments,
+            "day": moments.strftime("%Y-%m-%d"),
+            "city": chance.choice(cities, rows),
+            "a": chance.normal(10.0, 4.0, rows),
+        }
+    )
+
+
+# === not row-wise, of a frame with days and texts
+
+
+def _remembering(key, answer):
+    seen = {}
+    return lambda frame: [seen.setdefault(key(row), answer(row)) for row in frame.itertuples()]
+
+
+def _separated(frame):
+    return ",".join(frame["city"]).split(",")[: len(frame)]
+
+
+def _months(frame):
+    return pd.to_datetime(frame["day"], errors="coerce").dt.month.fillna(0).astype(float)
+
+
+def _beside_large_ones(frame):
+    clipped = frame["a"].clip(0, 20)
+    return np.where(frame["city"].str.startswith("A"), clipped - clipped.mean() * 0.02, 1e6)
+
+
+DATED = {
+    "remembering by date": _remembering(lambda row: row.at.date(), lambda row: row.at.hour),
+    "remembering by lower case": _remembering(lambda row: row.city.lower().strip(), lambda row: row.city),
+    "remembering by prefix": _remembering(lambda row: row.city[:10], lambda row: row.city),
+    "remembering by suffix": _remembering(lambda row: row.city[-6:], lambda row: row.city),
+    "remembering by three digits": _remembering(lambda row: round(row.a, 3), lambda row: row.a),
+    "remembering by all but one": _remembering(lambda row: (row.at, row.city), lambda row: row.a),
+    "any day far ahead": lambda frame: frame["a"] + (frame["at"] > pd.Timestamp("2050-01-01")).any(),
+    "any day long ago": lambda frame: frame["a"] + (frame["at"].dt.year < 1950).any(),
+    "any separator": lambda frame: frame["a"] + frame["city"].str.contains(",").any(),
+    "any long text": lambda frame: frame["a"] + (frame["city"].str.len() > 200).any(),
+    "joined and split": _separated,
+    "form of dates from the first one": _months,
+    "beside large ones": _beside_large_ones,
+    "at one size": lambda frame: frame["a"] + (len(frame) == 35),
+}
+
+
 # === not row-wise
 
 

@@ -28,6 +28,8 @@ struct Difference {
     environment: Vec<Change>,
     packages: Vec<Change>,
     functions: Vec<FunctionChange>,
+    /// Members that only one has, or whose bytes differ.
+    members: Vec<MemberName>,
 }
 
 #[derive(Debug, Serialize)]
@@ -97,7 +99,17 @@ fn compare(a: &Found, b: &Found) -> Result<Difference, Error> {
         environment: environment(first, second),
         packages: changes(&packages(a)?, &packages(b)?),
         functions: functions(a, b)?,
+        members: members(first, second),
     })
+}
+
+fn members(a: &Manifest, b: &Manifest) -> Vec<MemberName> {
+    let names = a.members.iter().chain(&b.members);
+    let names: BTreeSet<_> = names.map(|member| &member.name).collect();
+    let differ = names
+        .into_iter()
+        .filter(|name| digest(a, name) != digest(b, name));
+    differ.cloned().collect()
 }
 
 impl Side {

@@ -13,14 +13,21 @@ use arrow_schema::DataType;
 #[derive(Debug, Clone)]
 pub(crate) struct Scale(Vec<Size>);
 
-/// The size of a column's usual numbers. A number near zero that comes of larger ones cancelling
-/// out is compared with these: its own size is only what rounding left.
+/// The size of a column's usual numbers. Where larger numbers cancel out, rounding leaves a
+/// difference that is small beside these, and not beside the number near zero that came of it.
 #[derive(Debug, Clone)]
 struct Size {
     usual: f64,
+    /// What rounding may leave, as a part of `usual`. It is far below any tolerance: rows of another
+    /// kind, with larger numbers, must not hide what happens to small ones.
+    rounding: f64,
     /// Of the fields of a struct.
     fields: Vec<Self>,
 }
+
+/// What rounding leaves of numbers that cancel out, as a part of their size.
+const ROUNDING: f64 = 1e-12;
+const ROUNDING_OF_32_BITS: f64 = 1e-6;
 
 /// Columns of one matrix that are smaller than its largest by more than this are what rounding left
 /// of it: the smallest of many probabilities.
@@ -136,9 +143,43 @@ impl Size {
         let fields = column.as_struct_opt().map_or(&[][..], StructArray::columns);
         Self {
             usual: usual_size(column),
+            rounding: if is_narrow(column) {
+                ROUNDING_OF_32_BITS
+            } else {
+                ROUNDING
+            },
             fields: fields.iter().map(Self::of).collect(),
         }
     }
+}
+
+/// Whether there are floats in it that were computed with 32 bits or fewer, of whatever type they
+/// are now.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "of the others, none are floats"
+)]
+pub(crate) fn is_narrow(column: &ArrayRef) -> bool {
+    if let Some(items) = items(column) {
+        return is_narrow(&items);
+    }
+    if let Some(rows) = column.as_struct_opt() {
+        return rows.columns().iter().any(is_narrow);
+    }
+    match column.data_type() {
+        DataType::Float16 | DataType::Float32 => true,
+        DataType::Float64 => has_32_bits(column.as_primitive()),
+        _ => false,
+    }
+}
+
+/// Whether all numbers are ones of 32 bits, and most of them need so many.
+#[expect(clippy::cast_possible_truncation, reason = "that is the question")]
+fn has_32_bits(numbers: &Float64Array) -> bool {
+    let finite = || numbers.iter().flatten().filter(|value| value.is_finite());
+    let narrow = finite().all(|value| f64::from(value as f32).to_bits() == value.to_bits());
+    let needed = finite().filter(|value| (*value as f32).to_bits() & 0xff != 0);
+    narrow && needed.count() * 2 > finite().count()
 }
 
 /// The items of all lists of a column of lists.
@@ -181,7 +222,7 @@ fn farthest(expected: &ArrayRef, given: &ArrayRef, size: &Size) -> (f64, usize) 
     if let (Some(one), Some(other)) = (numbers(expected), numbers(given)) {
         return farthest_row(expected, |row| {
             match (value(&one, row), value(&other, row)) {
-                (Some(one), Some(other)) => of_floats(one, other, size.usual),
+                (Some(one), Some(other)) => of_floats(one, other, size),
                 (one, other) => otherwise(one.is_none() == other.is_none()),
             }
         });
@@ -236,16 +277,21 @@ fn otherwise(equal: bool) -> f64 {
     if equal { 0.0 } else { f64::INFINITY }
 }
 
-fn of_floats(one: f64, other: f64, scale: f64) -> f64 {
+fn of_floats(one: f64, other: f64, size: &Size) -> f64 {
     if one.to_bits() == other.to_bits() || (one.is_nan() && other.is_nan()) {
         return 0.0;
     }
     if !(one.is_finite() && other.is_finite()) {
         return f64::INFINITY;
     }
-    let size = one.abs().max(other.abs()).max(scale);
+    let (apart, own) = ((one - other).abs(), one.abs().max(other.abs()));
+    let beside = if apart <= size.usual * size.rounding {
+        own.max(size.usual)
+    } else {
+        own
+    };
     // Zeros of different sign are not the same bits.
-    ((one - other).abs() / size).max(f64::MIN_POSITIVE)
+    (apart / beside).max(f64::MIN_POSITIVE)
 }
 
 #[cfg(test)]
@@ -286,6 +332,23 @@ mod tests {
         assert_eq!(difference(&expected, &given, 1e-12), None);
         let (alone, other) = (floats(&[Some(0.0)]), floats(&[Some(1e-16)]));
         assert!(difference(&alone, &other, 1e-12).is_some());
+    }
+
+    #[test]
+    fn numbers_of_32_bits_are_known_in_any_type() {
+        let numbers = |make: fn(f32) -> f64| {
+            let values = (1_u8..50).map(|value| make(f32::from(value) / 7.0));
+            Arc::new(Float64Array::from_iter_values(values)) as ArrayRef
+        };
+        assert!(is_narrow(&numbers(f64::from)));
+        assert!(!is_narrow(&numbers(|value| f64::from(value) / 3.0)));
+        assert!(!is_narrow(&numbers(|value| f64::from(value.trunc()))));
+    }
+
+    #[test]
+    fn large_numbers_in_other_rows_hide_nothing() {
+        let rows = |small: f64| floats(&[Some(small), Some(1e6), Some(1e6)]);
+        assert!(difference(&rows(7.737), &rows(7.799), 1e-6).is_some());
     }
 
     #[test]

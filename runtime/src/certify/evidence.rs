@@ -1,18 +1,18 @@
 //! What the trials have shown: which rows are known, how far apart their outputs were.
 
 use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, DataType};
+use arrow_schema::ArrowError;
 use arrow_select::concat::concat_batches;
 use envelope_format::{Certificate, Equality, Shape};
 
-use super::compare::{Scale, apart, told, unlike};
+use super::compare::{Scale, apart, is_narrow, told, unlike};
 use super::trials::{Pool, Trial, take};
 
 /// Relative differences that a certificate may state, the best first.
 const TOLERANCES: [f64; 3] = [1e-12, 1e-9, 1e-6];
 
-/// And one more where numbers have 32 bits.
-const TOLERANCE_OF_32_BITS: f64 = 1e-5;
+/// And these too where numbers have 32 bits.
+const TOLERANCES_OF_32_BITS: [f64; 2] = [1e-5, 1e-4];
 
 /// How much larger the stated tolerance is than any difference that was seen.
 const MARGIN: f64 = 8.0;
@@ -33,13 +33,8 @@ pub(crate) struct Evidence {
 impl Evidence {
     /// With the outputs of the rows `known` of a pool of `rows`; nothing is known of the others.
     pub(crate) fn new(output: RecordBatch, shape: Shape, known: &[usize], rows: usize) -> Self {
-        let schema = output.schema();
-        let any_narrow = schema
-            .fields()
-            .iter()
-            .any(|field| is_narrow(field.data_type()));
-        let most = if any_narrow {
-            TOLERANCE_OF_32_BITS
+        let most = if output.columns().iter().any(is_narrow) {
+            TOLERANCES_OF_32_BITS[TOLERANCES_OF_32_BITS.len() - 1]
         } else {
             TOLERANCES[TOLERANCES.len() - 1]
         };
@@ -135,9 +130,10 @@ impl Evidence {
 
     /// The certificate of a function that passed.
     pub(crate) fn certificate(&self, seed: u64) -> Certificate {
-        let tolerances = TOLERANCES.into_iter().filter(|most| *most < self.most);
+        let tolerances = TOLERANCES.into_iter().chain(TOLERANCES_OF_32_BITS);
+        let mut tolerances = tolerances.filter(|most| *most < self.most);
         let enough = |most: &f64| self.worst * MARGIN <= *most;
-        let tolerance = tolerances.into_iter().find(enough).unwrap_or(self.most);
+        let tolerance = tolerances.find(enough).unwrap_or(self.most);
         Certificate {
             row_wise: true,
             equality: if self.is_bitwise() {
@@ -153,16 +149,5 @@ impl Evidence {
             reducer: false,
             planned: None,
         }
-    }
-}
-
-/// Whether there are floats of 32 bits or fewer in it.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the others hold none")]
-fn is_narrow(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Float16 | DataType::Float32 => true,
-        DataType::List(item) | DataType::FixedSizeList(item, _) => is_narrow(item.data_type()),
-        DataType::Struct(fields) => fields.iter().any(|field| is_narrow(field.data_type())),
-        _ => false,
     }
 }

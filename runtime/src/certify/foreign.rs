@@ -266,15 +266,7 @@ fn of_type(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
         DataType::Boolean => [(Bound::Low, false), (Bound::High, true)]
             .map(|(bound, value)| (bound, Arc::new(BooleanArray::from(vec![value])) as ArrayRef))
             .into(),
-        DataType::Utf8 => [
-            (Bound::Zero, ""),
-            (Bound::High, "Ünseen ☃"),
-            (Bound::Low, " 0"),
-            // What people separate values by.
-            (Bound::Far, "a,b;c|d\te\nf\"g'h"),
-        ]
-        .map(|(bound, value)| (bound, Arc::new(StringArray::from(vec![value])) as ArrayRef))
-        .into(),
+        DataType::Utf8 => texts(column),
         DataType::Binary => [(Bound::Zero, &b""[..]), (Bound::High, &b"\xff\x00\x7f"[..])]
             .map(|(bound, value)| (bound, Arc::new(BinaryArray::from(vec![value])) as ArrayRef))
             .into(),
@@ -285,6 +277,38 @@ fn of_type(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
         _ => vec![],
     };
     Ok(made)
+}
+
+/// Texts that a reader of many rows may take as a sign of what all of them are: parsers guess the
+/// form of numbers and dates from the first one, or from any.
+const TEXTS: [(Bound, &str); 4] = [
+    (Bound::Zero, ""),
+    (Bound::High, "Ünseen ☃"),
+    (Bound::Low, " 0"),
+    // What people separate values by.
+    (Bound::Far, "a,b;c|d\te\nf\"g'h"),
+];
+const TEXTS_WITH_DIGITS: [&str; 6] = [
+    "05/06/2024",
+    "2024-03-04",
+    "2024-03-04T05:06:07Z",
+    "1,234.50",
+    "$12.50",
+    "1e5",
+];
+
+/// Characters of a text longer than most.
+const LONG: usize = 300;
+
+fn texts(column: &ArrayRef) -> Vec<(Bound, ArrayRef)> {
+    let one = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
+    let mut made: Vec<_> = TEXTS.map(|(bound, text)| (bound, one(text))).into();
+    made.push((Bound::High, one(&"long ".repeat(LONG / 5))));
+    let mut known = column.as_string::<i32>().iter().flatten();
+    if known.any(|text| text.contains(|letter: char| letter.is_ascii_digit())) {
+        made.extend(TEXTS_WITH_DIGITS.map(|text| (Bound::High, one(text))));
+    }
+    made
 }
 
 /// So much that it shows in every mean, and that its square is still a 32-bit number.
@@ -367,6 +391,7 @@ fn integers(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
             day
         };
         made.push((Bound::Far, most.saturating_add(day * 365 * 30)));
+        made.push((Bound::Far, least.saturating_sub(day * 365 * 90)));
     }
     if column.data_type().is_integer() {
         made.extend(limits(column.data_type()));

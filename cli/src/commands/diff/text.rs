@@ -34,6 +34,13 @@ pub(super) fn text(terminal: &Terminal, difference: &Difference) -> String {
     for function in &difference.functions {
         page.function(function);
     }
+    if page.lines.len() == 2 {
+        let members: Vec<_> = difference.members.iter().map(ToString::to_string).collect();
+        page.line(
+            Look::Faint,
+            &format!("they differ in evidence alone: {}", members.join(", ")),
+        );
+    }
     page.lines.join("\n") + "\n"
 }
 

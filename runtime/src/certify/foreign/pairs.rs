@@ -52,13 +52,16 @@ fn floats(column: &ArrayRef, rng: &mut Rng) -> Pairs {
     }
     let range = (most - least).max(most.abs() * 1e-3).max(f64::MIN_POSITIVE);
     let one = |value: f64| cast(&Float64Array::from(vec![value]), column.data_type());
-    STEPS
+    let mut made = STEPS
         .into_iter()
         .map(|step| {
             let value = least + range * rng.f64();
             Ok([one(value)?, one(value + range * step)?])
         })
-        .collect()
+        .collect::<Result<Vec<_>, ArrowError>>()?;
+    let value = least + range * rng.f64();
+    made.push([one(value)?, one(-value)?]);
+    Ok(made)
 }
 
 /// Integers, and times in the steps that people round them to.
@@ -109,12 +112,14 @@ pub(super) fn steps(data_type: &DataType) -> Vec<i64> {
     steps
 }
 
-/// Texts that differ in case, in white space, or at their end.
+/// Texts that differ in case, in white space, at one end, or in the order of their letters.
 fn texts(rng: &mut Rng) -> Vec<[ArrayRef; 2]> {
-    let changes: [fn(&str) -> String; 3] = [
+    let changes: [fn(&str) -> String; 5] = [
         |text| text.to_uppercase(),
         |text| format!("{text} "),
         |text| format!("{text}~"),
+        |text| format!("~{text}"),
+        |text| text.chars().rev().collect(),
     ];
     let one = |text: &str| Arc::new(StringArray::from(vec![text])) as ArrayRef;
     let changed = changes.map(|change| {
