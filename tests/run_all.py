@@ -43,7 +43,7 @@ def rust():
 
 
 def python():
-    yield "Python", [VENV / "pytest", "-q", "tests"], r"(\d+) passed"
+    yield "Python", [VENV / "pytest", "-q", "-n", "auto", "tests"], r"(\d+) passed"
 
 
 def run(name, command, pattern):

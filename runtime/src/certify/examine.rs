@@ -67,7 +67,7 @@ struct Pace {
     limit: Duration,
     /// What the sample took.
     sample: Duration,
-    /// Seconds for each row of the last call that was large enough to tell.
+    /// Seconds for each row of the quickest call that was large enough to tell.
     row_seconds: f64,
 }
 
@@ -445,8 +445,14 @@ impl Pace {
     const TELLING: usize = 64;
 
     fn took(&mut self, rows: usize, time: Duration) {
-        if rows >= Self::TELLING || self.row_seconds == 0.0 {
-            self.row_seconds = time.as_secs_f64() / precise(rows.max(1));
+        let seconds = time.as_secs_f64() / precise(rows.max(1));
+        if self.row_seconds == 0.0 {
+            self.row_seconds = seconds;
+        }
+        if rows >= Self::TELLING {
+            // The quickest: what made another call slower was the machine, most likely, and which
+            // trials are done should not depend on that.
+            self.row_seconds = self.row_seconds.min(seconds);
         }
     }
 

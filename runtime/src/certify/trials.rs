@@ -83,6 +83,12 @@ const SMALL: usize = 70;
 /// Numbers of rows that nobody would guess.
 const ANY_SIZES: usize = 8;
 
+/// No kernel of linear algebra computes more rows at a time.
+const WIDEST_KERNEL: usize = 64;
+
+/// Calls of few tiles, at the most.
+const TILED: usize = 256;
+
 /// As many rows as jobs put into a call; only for functions that are quick enough.
 pub(crate) const LARGE: [usize; 3] = [5001, 10_001, 65_536];
 
@@ -243,20 +249,15 @@ pub(crate) fn tiled(pool: &Pool, known: &[usize], tile: u32, rng: &mut Rng) -> V
     let rows = tile as usize;
     let mut trials = vec![pool.sample()];
     trials.extend(pool.sample().into_iter().take(8).map(|row| vec![row]));
-    trials.extend(
-        [
-            2,
-            3,
-            rows - 1,
-            rows,
-            rows + 1,
-            2 * rows,
-            2 * rows + 1,
-            5 * rows,
-        ]
-        .map(|size| drawn(known, size, rng)),
-    );
     trials.extend([100, 333, 1000, 4096].map(|size| drawn(known, size, rng)));
+    // Of a kernel's last rows, which are computed in another way, few have other bits: it takes many
+    // of them to see that the tile is too small.
+    let multiples = (WIDEST_KERNEL / rows).max(4);
+    let sizes = (1..=multiples).flat_map(|tiles| [tiles * rows, tiles * rows - 1]);
+    let sizes: Vec<usize> = sizes.collect();
+    for _ in 0..TILED / sizes.len() {
+        trials.extend(sizes.iter().map(|size| drawn(known, *size, rng)));
+    }
     trials
         .into_iter()
         .filter(|rows| !rows.is_empty())
