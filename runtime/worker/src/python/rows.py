@@ -30,7 +30,8 @@ HINT = (
 ONE_ROW = ("keywords", "positional", "scalar")
 ARGUMENTS = ("arguments", "positional")
 UNNAMED = ("pandas.Series", "polars.Series", "pyarrow.Array", "numpy.vector", "numpy.matrix")
-UNNAMED += ("numpy.ndarray", "torch.vector", "torch.matrix", "torch.Tensor", "list", "tuple", "scalar", *ARGUMENTS)
+UNNAMED += ("numpy.ndarray", "torch.vector", "torch.matrix", "torch.Tensor", "list", "tuple", "scalar")
+UNNAMED += ARGUMENTS
 MAX_COLUMNS = 10_000
 
 
