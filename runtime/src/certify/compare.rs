@@ -298,9 +298,9 @@ fn of_floats(one: f64, other: f64, size: &Size) -> f64 {
 mod tests {
     use std::sync::Arc;
 
-    use arrow_array::StringArray;
     use arrow_array::types::Float32Type;
     use arrow_array::types::Int32Type;
+    use arrow_array::{Float32Array, StringArray};
 
     use super::*;
 
@@ -396,9 +396,9 @@ mod tests {
 
     #[test]
     fn the_smallest_of_many_probabilities_is_compared_with_the_largest() {
-        let rows = |small: f64| {
+        let rows = |small: f32| {
             RecordBatch::try_from_iter([0.9, small].map(|value| {
-                let column: ArrayRef = Arc::new(Float64Array::from(vec![value]));
+                let column: ArrayRef = Arc::new(Float32Array::from(vec![value]));
                 (if value > 0.5 { "p0" } else { "p1" }, column)
             }))
             .unwrap()

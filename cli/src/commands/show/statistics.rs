@@ -83,9 +83,10 @@ fn blocks(terminal: &Terminal, table: &TableStatistics, width: usize) -> Vec<Str
     let left = name + kind + 4;
     let mut lines = vec![];
     for (column, (title, data_type)) in table.columns.iter().zip(&titles) {
+        let room = width.saturating_sub(left);
         let facts = facts(column);
-        for (index, fact) in facts.iter().enumerate() {
-            let fact = fit(fact, width.saturating_sub(left));
+        let facts = facts.iter().flat_map(|fact| wrapped(fact, room));
+        for (index, fact) in facts.enumerate() {
             let margin = if index == 0 {
                 let name = terminal.paint(Look::Strong, &pad(title, name));
                 let kind = terminal.paint(Look::Faint, &pad(&fit(data_type, kind), kind));
@@ -94,6 +95,25 @@ fn blocks(terminal: &Terminal, table: &TableStatistics, width: usize) -> Vec<Str
                 " ".repeat(left)
             };
             lines.push(format!("{margin}{fact}").trim_end().to_owned());
+        }
+    }
+    lines
+}
+
+/// A line as several where it is too long: it is broken where there are two spaces, and cut where
+/// there are none.
+fn wrapped(line: &str, room: usize) -> Vec<String> {
+    if line.width() <= room {
+        return vec![line.to_owned()];
+    }
+    let mut lines: Vec<String> = vec![];
+    for part in line.split("  ").filter(|part| !part.is_empty()) {
+        match lines.last_mut() {
+            Some(last) if last.width() + 2 + part.width() <= room => {
+                last.push_str("  ");
+                last.push_str(part);
+            }
+            _ => lines.push(fit(part, room)),
         }
     }
     lines

@@ -48,6 +48,15 @@ fn document() -> Statistics {
 }
 
 #[test]
+fn long_lines_are_broken_between_facts() {
+    let line = "mean 8.65 ± 5.80  5% 1  25% 3  50% 8  75% 14  95% 18";
+    assert_eq!(wrapped(line, 60), [line]);
+    let broken = ["mean 8.65 ± 5.80  5% 1", "25% 3  50% 8  75% 14", "95% 18"];
+    assert_eq!(wrapped(line, 22), broken);
+    assert_eq!(wrapped("a fact without a gap", 8), ["a fact …"]);
+}
+
+#[test]
 fn columns_are_drawn_under_one_another() {
     let lines = lines(&terminal(100, false), &document(), 2);
     let expected = [
