@@ -53,7 +53,7 @@ fn long_lines_are_broken_between_facts() {
     assert_eq!(wrapped(line, 60), [line]);
     let broken = ["mean 8.65 ± 5.80  5% 1", "25% 3  50% 8  75% 14", "95% 18"];
     assert_eq!(wrapped(line, 22), broken);
-    assert_eq!(wrapped("a fact without a gap", 8), ["a fact …"]);
+    assert_eq!(wrapped("a fact without a gap", 8), ["a fact…"]);
 }
 
 #[test]
