@@ -75,20 +75,21 @@ def bench_save(function, sample, folder, rounds):
 
 def bench_large(function, frame, folder, rounds):
     """Saving and loading the matrix in `function`'s closure, against writing and reading its bytes."""
-    matrix, path = state(function), folder / "matrix.bin"
+    matrix = state(function)
     me.save_model(lambda frame: frame["a"], name="bench_small", api_input=frame)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     save(function, frame, "first")
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 / matrix.nbytes
     writes, saves, reads, loads, again = [], [], [], [], []
     for number in range(rounds):
-        writes.append(seconds_of(lambda: write(path, matrix)))
+        # Files of their own, on both sides: a disk is quicker where something was a moment ago.
+        path = folder / f"matrix{number}.bin"
+        writes.append(seconds_of(lambda path=path: write(path, matrix)))
         saves.append(seconds_of(lambda n=number: save(function, frame, str(n))))
         envelope = me.get("bench_large")
-        reads.append(seconds_of(lambda: np.frombuffer(path.read_bytes()).sum()))
+        reads.append(seconds_of(lambda path=path: np.frombuffer(path.read_bytes()).sum()))
         loads.append(seconds_of(lambda e=envelope: state(e.load()).sum()))
         again.append(seconds_of(lambda e=envelope: state(e.load()).sum()))
-        envelope.path.unlink()
     report("save", saves, "write and fsync of the bytes", writes)
     report("first load, and a sum over it", loads, "read of the bytes, and a sum", reads)
     report("second load, and a sum over it", again, "read of the bytes, and a sum", reads)
