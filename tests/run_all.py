@@ -43,7 +43,9 @@ def rust():
 
 
 def python():
-    yield "Python", [VENV / "pytest", "-q", "-n", "auto", "tests"], r"(\d+) passed"
+    # As Rust's: a test that fails once and not twice is named, not hidden.
+    command = [VENV / "pytest", "-q", "-n", "auto", "--reruns=1", "-rR", "tests"]
+    yield "Python", command, r"(\d+) passed"
 
 
 def run(name, command, pattern):

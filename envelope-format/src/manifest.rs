@@ -305,6 +305,7 @@ impl Manifest {
 
     /// Rules 5 and 6: what a manifest says about itself must hold.
     pub(crate) fn check(&self) -> Result<(), Error> {
+        check_known(self.format_version)?;
         check_name(&self.name)?;
         if self.functions.is_empty() {
             return Err(Error::NoFunctions);
@@ -418,13 +419,17 @@ fn check_version(bytes: &[u8]) -> Result<(), Error> {
         format_version: u32,
     }
     let Version { format_version } = parse(bytes)?;
-    if format_version != FORMAT_VERSION {
-        return Err(Error::FormatVersion {
-            found: format_version,
-            known: FORMAT_VERSION,
-        });
+    check_known(format_version)
+}
+
+fn check_known(format_version: u32) -> Result<(), Error> {
+    if format_version == FORMAT_VERSION {
+        return Ok(());
     }
-    Ok(())
+    Err(Error::FormatVersion {
+        found: format_version,
+        known: FORMAT_VERSION,
+    })
 }
 
 /// Rule 5.3, with the path of the field that breaks it.

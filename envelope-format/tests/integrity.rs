@@ -101,6 +101,18 @@ fn read_all(mut file: File) -> Vec<u8> {
 }
 
 #[test]
+fn nothing_is_written_that_no_reader_knows() {
+    let mut manifest = Manifest::example();
+    manifest.format_version = 0;
+    let mut draft = Draft::new(manifest.clone());
+    for name in [manifest.environment.lock, manifest.state.pickle] {
+        draft.add(name, Content::Text(LOCK.to_vec()));
+    }
+    let refused = draft.write(&mut vec![]).unwrap_err();
+    assert!(matches!(refused, Error::FormatVersion { found: 0, .. }));
+}
+
+#[test]
 fn a_member_has_the_size_that_was_said() {
     let mut buffers = Buffers::new(tempfile::tempfile().unwrap());
     let mut buffer = buffers.begin("state/0".parse().unwrap(), 2);
