@@ -90,7 +90,10 @@ def add_query_function(
     _check_function_name(name, envelope)
     extra = _requirements(requirements)
     function = _describe(query_function, name, api_input, api_output)
-    known = [_known(envelope, described) for described in envelope.manifest["functions"]]
+    # All at once: what they share is loaded, and carried on, once.
+    callables = envelope.callables()
+    described = envelope.manifest["functions"]
+    known = [_known(envelope, one, callables[one["name"]]) for one in described]
     manifest = _manifest(envelope.name, envelope.description, dict(envelope.tags))
     kept = _lock.pins(envelope.environment["lock"])
     return publish(
@@ -113,7 +116,7 @@ def _check_function_name(name: str, envelope: Envelope) -> None:
         )
 
 
-def _known(envelope: Envelope, described: dict[str, Any]) -> QueryFunction:
+def _known(envelope: Envelope, described: dict[str, Any], function: Callable[..., Any]) -> QueryFunction:
     """A function of an envelope, to be carried on in its next version."""
 
     def member(name: str) -> bytes:
@@ -123,7 +126,7 @@ def _known(envelope: Envelope, described: dict[str, Any]) -> QueryFunction:
         described["name"],
         described["doc"],
         described["parameters"],
-        envelope.callables()[described["name"]],
+        function,
         described["signature"]["input"],
         described["signature"]["output"],
         _native.Batch.from_bytes(member(described["sample"]["input"])),

@@ -49,6 +49,13 @@ def test_functions_of_an_envelope_share_what_they_reach(envelope):
     assert loaded["predict"].__globals__["WEIGHTS"] is loaded["explain"].__globals__["WEIGHTS"]
 
 
+def test_functions_that_are_loaded_to_add_another_go_on_sharing(envelope):
+    envelope.add_query_function(explain, api_input=FRAME)
+    third = me.get("ltv").add_query_function(lambda frame: frame["b"] + 1, name="more", api_input=FRAME)
+    assert third.functions == ["predict", "explain", "more"]
+    assert len(third.manifest["state"]["buffers"]) == 1
+
+
 def test_a_function_is_added_to_what_another_process_saved(python, store):
     python(
         "import model_envelope as me, numpy as np\n"
