@@ -315,20 +315,7 @@ fn texts(column: &ArrayRef) -> Vec<(Bound, ArrayRef)> {
 const HUGE: f64 = 1e18;
 
 fn floats(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
-    let wide = cast(column, &DataType::Float64)?;
-    let finite = wide
-        .as_primitive::<Float64Type>()
-        .iter()
-        .flatten()
-        .filter(|value| value.is_finite());
-    let (least, most) = finite.fold((f64::MAX, f64::MIN), |(least, most), value| {
-        (least.min(value), most.max(value))
-    });
-    let (least, most) = if least > most {
-        (0.0, 1.0)
-    } else {
-        (least, most)
-    };
+    let (least, most) = finite_bounds(column)?.unwrap_or((0.0, 1.0));
     let range = if most > least {
         most - least
     } else {
@@ -362,7 +349,17 @@ fn floats(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
     made.into_iter().collect()
 }
 
+/// The least and the most of a column's numbers, if it has some that are finite.
+fn finite_bounds(column: &ArrayRef) -> Result<Option<(f64, f64)>, ArrowError> {
+    let wide = cast(column, &DataType::Float64)?;
+    let numbers = wide.as_primitive::<Float64Type>().iter().flatten();
+    let finite = numbers.filter(|value| value.is_finite());
+    let bounds = finite.map(|value| (value, value));
+    Ok(bounds.reduce(|(least, most), (value, _)| (least.min(value), most.max(value))))
+}
+
 /// Integers, and times, which count something.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others have no days")]
 fn integers(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
     let wide = as_counts(column)?;
     let values = || wide.as_primitive::<Int64Type>().iter().flatten();
@@ -381,15 +378,12 @@ fn integers(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
         (Bound::Low, least.saturating_sub(range)),
         (Bound::High, most.saturating_add(range)),
     ];
-    if let DataType::Timestamp(..) | DataType::Date32 = column.data_type() {
-        let day = pairs::steps(column.data_type())
-            .last()
-            .map_or(1, |hour| hour * 24);
-        let day = if *column.data_type() == DataType::Date32 {
-            1
-        } else {
-            day
-        };
+    let day = match column.data_type() {
+        DataType::Date32 => Some(1),
+        DataType::Timestamp(unit, _) => Some(DAY_SECONDS * per_second(*unit)),
+        _ => None,
+    };
+    if let Some(day) = day {
         made.push((Bound::Far, most.saturating_add(day * 365 * 30)));
         made.push((Bound::Far, least.saturating_sub(day * 365 * 90)));
     }
@@ -404,18 +398,23 @@ fn integers(column: &ArrayRef) -> Result<Vec<(Bound, ArrayRef)>, ArrowError> {
     made.collect()
 }
 
+const DAY_SECONDS: i64 = 24 * 60 * 60;
+
 /// A time of day is within a day; casts do not check that.
 fn is_held(data_type: &DataType, value: i64) -> bool {
     let (DataType::Time32(unit) | DataType::Time64(unit)) = data_type else {
         return true;
     };
-    let second = match unit {
+    (0..DAY_SECONDS * per_second(*unit)).contains(&value)
+}
+
+fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
         TimeUnit::Second => 1,
         TimeUnit::Millisecond => 1_000,
         TimeUnit::Microsecond => 1_000_000,
         TimeUnit::Nanosecond => 1_000_000_000,
-    };
-    (0..86_400 * second).contains(&value)
+    }
 }
 
 fn limits(data_type: &DataType) -> [(Bound, i64); 2] {

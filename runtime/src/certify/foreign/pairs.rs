@@ -8,13 +8,13 @@
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::Int64Type;
 use arrow_array::{Array as _, ArrayRef, Float64Array, Int64Array, StringArray};
 use arrow_cast::cast;
-use arrow_schema::{ArrowError, DataType, TimeUnit};
+use arrow_schema::{ArrowError, DataType};
 use fastrand::Rng;
 
-use super::{as_counts, from_counts, is_held};
+use super::{as_counts, finite_bounds, from_counts, is_held, per_second};
 
 type Pairs = Result<Vec<[ArrayRef; 2]>, ArrowError>;
 
@@ -40,16 +40,9 @@ pub(super) fn pairs(column: &ArrayRef, rng: &mut Rng) -> Pairs {
 }
 
 fn floats(column: &ArrayRef, rng: &mut Rng) -> Pairs {
-    let wide = cast(column, &DataType::Float64)?;
-    let known = wide.as_primitive::<Float64Type>().iter().flatten();
-    let (least, most) = known
-        .filter(|value| value.is_finite())
-        .fold((f64::MAX, f64::MIN), |(least, most), value| {
-            (least.min(value), most.max(value))
-        });
-    if least > most {
+    let Some((least, most)) = finite_bounds(column)? else {
         return Ok(vec![]);
-    }
+    };
     let range = (most - least).max(most.abs() * 1e-3).max(f64::MIN_POSITIVE);
     let one = |value: f64| cast(&Float64Array::from(vec![value]), column.data_type());
     let mut made = STEPS
@@ -94,17 +87,12 @@ fn counts(column: &ArrayRef, rng: &mut Rng) -> Pairs {
     clippy::wildcard_enum_match_arm,
     reason = "of the others, ones are counted"
 )]
-pub(super) fn steps(data_type: &DataType) -> Vec<i64> {
+fn steps(data_type: &DataType) -> Vec<i64> {
     let second = match data_type {
         DataType::Timestamp(unit, _)
         | DataType::Duration(unit)
         | DataType::Time32(unit)
-        | DataType::Time64(unit) => match unit {
-            TimeUnit::Second => 1,
-            TimeUnit::Millisecond => 1_000,
-            TimeUnit::Microsecond => 1_000_000,
-            TimeUnit::Nanosecond => 1_000_000_000,
-        },
+        | DataType::Time64(unit) => per_second(*unit),
         _ => return vec![1],
     };
     let mut steps = vec![1, second, 60 * second, 3_600 * second];
