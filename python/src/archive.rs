@@ -43,9 +43,9 @@ impl EnvelopeWriter {
             let chunk = view.get_item(range)?.call_method0("tobytes")?;
             let chunk = chunk.cast::<PyBytes>()?.as_bytes();
             py.detach(|| buffer.write(chunk))
-                .map_err(|error| fault::format(py, &error))?;
+                .map_err(|error| unwritten(py, error))?;
         }
-        buffer.finish().map_err(|error| fault::format(py, &error))
+        buffer.finish().map_err(|error| unwritten(py, error))
     }
 
     /// Writes everything else; gives the digest. `manifest` is JSON without `members`.
@@ -64,9 +64,18 @@ impl EnvelopeWriter {
         });
         let members = members.collect::<PyResult<Vec<_>>>()?;
         let written = self.buffers.finish(&manifest, &members);
-        let digest = written.map_err(|error| fault::format(py, &error))?;
+        let digest = written.map_err(|error| unwritten(py, error))?;
         Ok(digest.to_string())
     }
+}
+
+/// A full disk is no fault of the envelope: `OSError`, as from any other write.
+fn unwritten(py: Python<'_>, error: envelope_format::Error) -> PyErr {
+    if let envelope_format::Error::Io { source } = error {
+        let message = format!("cannot write the envelope: {source}");
+        return std::io::Error::new(source.kind(), message).into();
+    }
+    fault::format(py, &error)
 }
 
 /// Offsets and lengths of the mapped members `names`, which are checked once for each file;

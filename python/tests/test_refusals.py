@@ -281,3 +281,27 @@ def test_without_uv(refused, monkeypatch):
 
 def test_an_output_that_is_right_is_taken(save):
     assert save(lambda frame: frame["a"].rank(), SAMPLE, api_output=SAMPLE["a"].rank()).version == 1
+
+
+FULL_DISK = """
+import resource, signal
+import numpy as np
+import model_envelope as me
+me.save_model(query_function=lambda values: [value + 1 for value in values], name="small", api_input=[1.0])
+weights = np.ones(1 << 20)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+try:
+    me.save_model(lambda values: [value + weights[0] for value in values], name="big", api_input=[1.0])
+except OSError as error:
+    print(error)
+print([envelope.id for envelope in me.find()])
+"""
+
+
+def test_a_disk_that_takes_no_more(python, store):
+    told, found = python(FULL_DISK).splitlines()
+    assert told.startswith("cannot write the envelope: File too large")
+    assert found == "['small:1']"
+    assert len([*store.rglob("*.envelope")]) == 1
+    assert not [*(store / "staging").iterdir()]
