@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import sys
@@ -236,7 +237,7 @@ class _Proof:
         found = re.search(r"No module named '([^']+)'", f"{error.message} {error.details}")
         if found and self.add({found[1]}):
             return True
-        if self.add(_trace.modules_run(self.call_here)):
+        if self.add(self.run_here()):
             return True
         if found:
             top = found[1].partition(".")[0]
@@ -260,10 +261,14 @@ class _Proof:
         self.needed |= self.installed.distributions(self.draft.captured.installed)
         return True
 
-    def call_here(self) -> None:
-        rows = _native.conversions()
+    def run_here(self) -> set[str]:
+        """Names of the modules that run when the functions are called, those of conversions left out."""
+        rows, found = _native.conversions(), set()
         for function in self.functions:
-            rows.apply(function.callable, rows.decode(function.sample, function.takes), function.takes)
+            given = rows.decode(function.sample, function.takes)
+            call = functools.partial(rows.apply, function.callable, given, function.takes)
+            found |= _trace.modules_run(call)
+        return found
 
 
 def _libraries(functions: Sequence[QueryFunction]) -> set[str]:

@@ -97,9 +97,12 @@ def install(root):
     return Site(folder, sources, wheel)
 
 
+def program():
+    return shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
 def uv(*arguments, cwd=None, python=sys.executable):
-    program = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    command = [program, *map(str, arguments), "--python", str(python), "--quiet"]
+    command = [program(), *map(str, arguments), "--python", str(python), "--quiet"]
     subprocess.run(command, cwd=cwd, check=True)
 
 

@@ -179,9 +179,13 @@ def test_a_quick_proof_carries_wheels_too(site, tmp_path):
     packages.uv("pip", "install", "-e", site.sources / "edit", python=own)
     done = subprocess.run(
         [own, "-c", program],
-        env={**os.environ, "PYTHONPATH": str(Path(me.__file__).parents[1])},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(me.__file__).parents[1]),
+            "ENVELOPE_UV": packages.program(),
+        },
         check=True,
-        capture_output=True,
+        stdout=subprocess.PIPE,
         text=True,
     )
     envelope, _, _ = wheel_of(done.stdout)

@@ -165,12 +165,55 @@ fn install(cache: &Path) -> io::Result<(PathBuf, PathBuf)> {
 }
 
 fn install_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    if fs::read(path).is_ok_and(|found| found == content) {
+    let is_there = || fs::read(path).is_ok_and(|found| found == content);
+    if is_there() {
         return Ok(());
     }
-    // Others may be starting at the same moment: each renames a whole file into place.
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     io::Write::write_all(&mut file, content)?;
     fs::set_permissions(file.path(), fs::Permissions::from_mode(mode))?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    // Others may be starting at the same moment, and a view of files is of the file that was there
+    // when it was made: the first whole file stays, only a damaged one is replaced.
+    match file.persist_noclobber(path) {
+        Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists && !is_there() => {
+            taken.file.persist(path).map(drop).map_err(|error| error.error)
+        }
+        Err(taken) if taken.error.kind() != io::ErrorKind::AlreadyExists => Err(taken.error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::MetadataExt;
+
+    use super::*;
+
+    #[test]
+    fn whoever_installs_at_the_same_moment_finds_the_same_file() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("core");
+        let content = vec![7; 1 << 20];
+        let install = || {
+            install_file(&path, &content, 0o644).expect("room for it");
+            fs::metadata(&path).expect("it is there").ino()
+        };
+        let found: Vec<u64> = std::thread::scope(|scope| {
+            let starts: Vec<_> = (0..16).map(|_| scope.spawn(install)).collect();
+            starts
+                .into_iter()
+                .map(|one| one.join().expect("it ends"))
+                .collect()
+        });
+        assert!(found.iter().all(|inode| *inode == found[0]), "{found:?}");
+    }
+
+    #[test]
+    fn a_damaged_file_is_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("core");
+        fs::write(&path, "half of").expect("a file");
+        install_file(&path, b"whole", 0o600).expect("room for it");
+        assert_eq!(fs::read(&path).expect("it is there"), b"whole");
+    }
 }
