@@ -64,6 +64,7 @@ def publish(
             draft = _Draft(path, manifest, captured, proof)
         _Proof(draft, functions, installed, requirements, chosen, steps).run()
         with steps.timed("write"):
+            draft.writer.flushed()
             version = json.loads(store.adopt(path))
     finally:
         path.unlink(missing_ok=True)
@@ -94,6 +95,7 @@ class _Draft:
         self.writer = _native.EnvelopeWriter(path)
         for name, buffer in zip(buffers, captured.buffers, strict=True):
             self.writer.buffer(name, buffer)
+        self.writer.flush()
 
     def write(self, functions: list[QueryFunction], evidence: list[Evidence], lock: _lock.Lock) -> str:
         """Writes all but the large buffers, again if need be; gives the digest."""

@@ -12,6 +12,7 @@ use pyo3::types::{PyBytes, PySlice};
 use runtime::EnvelopeFile;
 
 use crate::fault;
+use crate::flush::Flush;
 
 /// Copied from Python, hashed and written at a time, in bytes: it fits the processor's cache.
 const CHUNK_BYTES: usize = 4 << 20;
@@ -20,6 +21,8 @@ const CHUNK_BYTES: usize = 4 << 20;
 #[pyclass(module = "model_envelope")]
 pub(crate) struct EnvelopeWriter {
     buffers: Buffers<File>,
+    /// `None` once it has ended.
+    flush: Option<Flush>,
 }
 
 #[pymethods]
@@ -27,8 +30,10 @@ impl EnvelopeWriter {
     #[new]
     fn create(path: PathBuf) -> PyResult<Self> {
         let file = File::create(path)?;
+        let flush = Flush::begin(file.try_clone()?)?;
         Ok(Self {
             buffers: Buffers::new(file),
+            flush: Some(flush),
         })
     }
 
@@ -44,8 +49,25 @@ impl EnvelopeWriter {
             let chunk = chunk.cast::<PyBytes>()?.as_bytes();
             py.detach(|| buffer.write(chunk))
                 .map_err(|error| unwritten(py, error))?;
+            if let Some(flush) = &mut self.flush {
+                flush.written(chunk.len() as u64);
+            }
         }
         buffer.finish().map_err(|error| unwritten(py, error))
+    }
+
+    /// Asks for the mapped members to be brought to the disk, without waiting for it.
+    fn flush(&mut self) {
+        if let Some(flush) = &mut self.flush {
+            flush.now();
+        }
+    }
+
+    /// Waits for what [`EnvelopeWriter::flush`] asked for. Who keeps the file flushes the rest.
+    fn flushed(&mut self, py: Python<'_>) -> PyResult<()> {
+        let flush = self.flush.take();
+        py.detach(|| flush.map_or(Ok(()), Flush::end))
+            .map_err(|source| unwritten(py, envelope_format::Error::Io { source }))
     }
 
     /// Writes everything else; gives the digest. `manifest` is JSON without `members`.

@@ -7,6 +7,7 @@
 
 mod archive;
 mod fault;
+mod flush;
 mod runner;
 mod statistics;
 mod store;
