@@ -186,14 +186,16 @@ impl Environments {
     }
 
     fn entered(&self, python: PathBuf, probed: Probed) -> Environment {
+        // Workers run in another folder. (It fails where there is no folder at all.)
+        let whole = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         Environment {
-            python,
+            python: whole(python),
             library: probed.library.filter(|library| library.exists()),
             version: probed.version,
             cache_tag: probed.cache_tag,
             platform: probed.platform,
             base: probed.base,
-            cache: self.cache.clone(),
+            cache: whole(self.cache.clone()),
         }
     }
 

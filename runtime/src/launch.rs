@@ -76,6 +76,15 @@ impl Launch {
         Ok(launch)
     }
 
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.environment
+    }
+
+    /// Threads of BLAS and OpenMP in each worker.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Whether the workers note what they do.
     pub(crate) fn is_observed(&self) -> bool {
         !self.view.is_empty()
@@ -121,8 +130,9 @@ impl Launch {
             .stdin(Stdio::from(socket))
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        // A group of its own: what the function starts ends with it, and Ctrl-C does not reach it.
-        command.process_group(0).kill_on_drop(true).spawn()
+        // A group of its own, which Ctrl-C does not reach. It is not killed: when it finds the socket
+        // closed it ends what has come from it, and then itself.
+        command.process_group(0).spawn()
     }
 
     fn variables(&self) -> Vec<(String, String)> {
@@ -175,9 +185,11 @@ fn install_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     // Others may be starting at the same moment, and a view of files is of the file that was there
     // when it was made: the first whole file stays, only a damaged one is replaced.
     match file.persist_noclobber(path) {
-        Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists && !is_there() => {
-            taken.file.persist(path).map(drop).map_err(|error| error.error)
-        }
+        Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists && !is_there() => taken
+            .file
+            .persist(path)
+            .map(drop)
+            .map_err(|error| error.error),
         Err(taken) if taken.error.kind() != io::ErrorKind::AlreadyExists => Err(taken.error),
         Ok(_) | Err(_) => Ok(()),
     }

@@ -1,23 +1,33 @@
 //! What host and worker say to each other over their socket. Compiled into both.
 //!
-//! A message is a fixed prefix (magic, length of the header, length of the body; little endian),
-//! a JSON header, and a body: an Arrow IPC stream, or a pickle. The host asks, the worker answers
-//! each request once, in order; the end of the stream is the end of the worker.
+//! A message is a fixed prefix (see [`Prefix`]), a JSON header, and a body: rows, or a pickle. Small
+//! bodies follow the header; large ones lie in the worker's arena, a file in memory that both have
+//! open. The host asks, the worker answers each request once, in order; the end of the stream is the
+//! end of the worker.
+//!
+//! Code that runs in a worker can get at its descriptors: it may close them, write to them, or have
+//! a number of theirs open something else. So every message is sealed with a key that is in the
+//! memory of the two ends only: whatever else arrives, late, forged or left over, is not taken for an
+//! answer.
 
 use std::io;
+use std::os::fd::AsFd;
 
 use arrow_array::RecordBatch;
-use arrow_ipc::reader::StreamReader;
-use arrow_ipc::writer::StreamWriter;
-use arrow_schema::ArrowError;
+use arrow_buffer::{Buffer, MutableBuffer};
+use arrow_ipc::reader::{StreamDecoder, StreamReader};
+use arrow_ipc::writer::{StreamEncoder, StreamWriter};
+use arrow_schema::{ArrowError, SchemaRef};
 use envelope_format::Rows;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::Xxh3;
 
 /// Length of the prefix in bytes.
-pub(crate) const PREFIX_BYTES: usize = 16;
+pub(crate) const PREFIX_BYTES: usize = 32;
 
 /// First bytes of every message: a stray write to the socket is noticed at once.
-const MAGIC: [u8; 4] = *b"MEw1";
+const MAGIC: [u8; 4] = *b"MEw2";
 
 /// Largest header, in bytes: a signature of the most columns fits.
 const MAX_HEADER_BYTES: usize = 64 << 20;
@@ -25,10 +35,34 @@ const MAX_HEADER_BYTES: usize = 64 << 20;
 /// Largest body, in bytes: 16 GiB, more than a worker should ever be sent at once.
 const MAX_BODY_BYTES: u64 = 16 << 30;
 
+/// Bodies up to this, in bytes, follow their header: through a socket small ones are as quick as
+/// through memory.
+pub(crate) const INLINE_BYTES: usize = 32 << 10;
+
 /// What the host asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub(crate) enum Request {
+    /// Become another process, which serves the socket that comes with this message and writes what
+    /// it prints to the pipe that comes too; the third descriptor is its arena.
+    Fork {
+        /// The keys of that process.
+        keys: Keys,
+    },
+    /// End a process that was forked, and everything it started, unless it ends itself in time.
+    End {
+        /// The process.
+        pid: i32,
+        /// How long to wait for it to end by itself, in milliseconds.
+        patience_ms: u32,
+    },
+    /// Import modules, for the processes that will be forked.
+    Import {
+        /// Folder to import custom modules from.
+        folder: Option<String>,
+        /// Their names.
+        modules: Vec<String>,
+    },
     /// Load the functions. The body holds the pickle of all of them.
     Load {
         /// Folder to import custom modules from.
@@ -68,9 +102,21 @@ pub(crate) struct FunctionToLoad {
 #[serde(tag = "answer", rename_all = "snake_case")]
 pub(crate) enum Answer {
     /// The functions are loaded.
-    Ready {
-        /// Version of the interpreter.
-        python: String,
+    Ready(Loading),
+    /// The modules are imported, as far as they can be.
+    Imported {
+        /// Threads of the process now.
+        threads: usize,
+    },
+    /// There is another process.
+    Forked {
+        /// Its number.
+        pid: i32,
+    },
+    /// The process has ended.
+    Ended {
+        /// How.
+        ending: Ending,
     },
     /// They are not. The worker ends.
     NotLoaded {
@@ -86,6 +132,11 @@ pub(crate) enum Answer {
     Rows {
         /// The call.
         id: u64,
+        /// Memory that the worker has got since its first call, in KiB; told now and then.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grown_kib: Option<u64>,
+        /// What the call took here, in nanoseconds.
+        inside_ns: u64,
     },
     /// There are no rows.
     Failed {
@@ -96,6 +147,31 @@ pub(crate) enum Answer {
         /// What was raised.
         exception: Exception,
     },
+}
+
+/// What loading the functions has done to the process.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Loading {
+    /// Version of the interpreter.
+    pub(crate) python: String,
+    /// Modules that were imported for it.
+    pub(crate) modules: Vec<String>,
+    /// Threads that were started by what is no import. Who has such threads must not fork.
+    pub(crate) threads: usize,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Ending {
+    /// With this status.
+    Exited(i32),
+    /// By this signal.
+    Signalled(i32),
+    /// It did not end by itself, and was killed.
+    Killed,
+    /// Nothing is known: it was not ours.
+    Unknown,
 }
 
 /// Whose fault a failed call is.
@@ -118,39 +194,258 @@ pub(crate) struct Exception {
     pub(crate) traceback: String,
 }
 
-/// The prefix and header of a message whose body has `body_bytes` bytes.
-pub(crate) fn head(header: &impl Serialize, body_bytes: usize) -> io::Result<Vec<u8>> {
+/// The keys of the two directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Keys {
+    pub(crate) to_worker: u64,
+    pub(crate) to_host: u64,
+}
+
+impl Keys {
+    pub(crate) const BYTES: usize = 16;
+
+    pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let (one, other) = bytes.split_at(8);
+        let number = |half: &[u8]| half.iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+        Self {
+            to_worker: number(one),
+            to_host: number(other),
+        }
+    }
+}
+
+/// Where a body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Behind the header.
+    Inline,
+    /// At the beginning of the arena.
+    Arena,
+}
+
+/// The beginning of a message: magic, length of the header, length of the body and where it is, seal.
+/// Little endian.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prefix {
+    pub(crate) header_bytes: usize,
+    pub(crate) body_bytes: usize,
+    pub(crate) place: Place,
+    /// Whether the body begins with a schema.
+    pub(crate) fresh: bool,
+    seal: u64,
+}
+
+impl Prefix {
+    fn to_bytes(self) -> [u8; PREFIX_BYTES] {
+        let mut out = [0; PREFIX_BYTES];
+        out[..4].copy_from_slice(&MAGIC);
+        out[4] = u8::from(self.place == Place::Arena);
+        out[5] = u8::from(self.fresh);
+        out[8..16].copy_from_slice(&(self.header_bytes as u64).to_le_bytes());
+        out[16..24].copy_from_slice(&(self.body_bytes as u64).to_le_bytes());
+        out[24..].copy_from_slice(&self.seal.to_le_bytes());
+        out
+    }
+
+    pub(crate) fn parse(bytes: &[u8; PREFIX_BYTES]) -> io::Result<Self> {
+        if bytes[..4] != MAGIC {
+            return Err(garbled("beginning"));
+        }
+        let number = |at: usize| {
+            let eight = bytes[at..at + 8].iter().rev();
+            eight.fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+        };
+        let (header, body) = (number(8), number(16));
+        if header > MAX_HEADER_BYTES as u64 || body > MAX_BODY_BYTES {
+            return Err(garbled("length"));
+        }
+        Ok(Self {
+            header_bytes: usize::try_from(header).map_err(io::Error::other)?,
+            body_bytes: usize::try_from(body).map_err(io::Error::other)?,
+            place: if bytes[4] == 0 {
+                Place::Inline
+            } else {
+                Place::Arena
+            },
+            fresh: bytes[5] != 0,
+            seal: number(24),
+        })
+    }
+
+    /// Fails when a message is not what the other end has sent.
+    pub(crate) fn check(&self, key: u64, header: &[u8], body: &[u8]) -> io::Result<()> {
+        if self.seal == self.sealed(key, header, [body]) {
+            return Ok(());
+        }
+        Err(garbled("seal"))
+    }
+
+    fn sealed<'b>(&self, key: u64, header: &[u8], body: impl IntoIterator<Item = &'b [u8]>) -> u64 {
+        let unsealed = Self { seal: 0, ..*self };
+        let mut hash = Xxh3::with_seed(key);
+        hash.update(&unsealed.to_bytes());
+        hash.update(header);
+        for part in body {
+            hash.update(part);
+        }
+        hash.digest()
+    }
+}
+
+fn garbled(what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("a message with a wrong {what}"),
+    )
+}
+
+/// A body in pieces that lie where they are.
+#[derive(Debug, Default)]
+pub(crate) struct Body {
+    pieces: Vec<Buffer>,
+    fresh: bool,
+}
+
+impl Body {
+    pub(crate) fn len(&self) -> usize {
+        self.pieces.iter().map(Buffer::len).sum()
+    }
+
+    pub(crate) fn place(&self) -> Place {
+        if self.len() > INLINE_BYTES {
+            Place::Arena
+        } else {
+            Place::Inline
+        }
+    }
+
+    fn slices(&self) -> impl Iterator<Item = &[u8]> {
+        self.pieces.iter().map(Buffer::as_slice)
+    }
+
+    /// Writes it to the beginning of the arena.
+    pub(crate) fn write(&self, arena: impl AsFd) -> io::Result<()> {
+        let mut offset = 0;
+        for slice in self.slices() {
+            write_at(&arena, slice, offset)?;
+            offset += slice.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+fn write_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::pwrite(&file, bytes, offset) {
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+impl From<Vec<u8>> for Body {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self {
+            pieces: vec![Buffer::from(bytes)],
+            fresh: false,
+        }
+    }
+}
+
+/// All of a message but a body that is in the arena.
+pub(crate) fn message(key: u64, header: &impl Serialize, body: &Body) -> io::Result<Vec<u8>> {
     let header = serde_json::to_vec(header)?;
-    let mut out = Vec::with_capacity(PREFIX_BYTES + header.len());
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(
-        &u32::try_from(header.len())
-            .map_err(io::Error::other)?
-            .to_le_bytes(),
-    );
-    out.extend_from_slice(&(body_bytes as u64).to_le_bytes());
+    let place = body.place();
+    let mut prefix = Prefix {
+        header_bytes: header.len(),
+        body_bytes: body.len(),
+        place,
+        fresh: body.fresh,
+        seal: 0,
+    };
+    prefix.seal = prefix.sealed(key, &header, body.slices());
+    let inline = if place == Place::Inline {
+        body.len()
+    } else {
+        0
+    };
+    let mut out = Vec::with_capacity(PREFIX_BYTES + header.len() + inline);
+    out.extend_from_slice(&prefix.to_bytes());
     out.extend_from_slice(&header);
+    if place == Place::Inline {
+        body.slices().for_each(|slice| out.extend_from_slice(slice));
+    }
     Ok(out)
 }
 
-/// The lengths of header and body that a prefix announces, in bytes.
-pub(crate) fn lengths(prefix: &[u8; PREFIX_BYTES]) -> io::Result<(usize, usize)> {
-    let garbled = |what: &str| {
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("a message with a wrong {what}"),
-        )
-    };
-    if prefix[..4] != MAGIC {
-        return Err(garbled("beginning"));
+/// Reads the beginning of the arena into `memory`, which is used again if nobody else has it.
+pub(crate) fn read_arena(
+    arena: impl AsFd,
+    bytes: usize,
+    memory: Option<Buffer>,
+) -> io::Result<Buffer> {
+    let memory = memory.and_then(|buffer| buffer.into_mutable().ok());
+    let usable =
+        memory.filter(|memory| memory.capacity() >= bytes && memory.capacity() / 4 <= bytes);
+    let mut memory = usable.unwrap_or_else(|| MutableBuffer::from_len_zeroed(bytes));
+    memory.resize(bytes, 0);
+    let mut done = 0;
+    while done < bytes {
+        match rustix::io::pread(&arena, &mut memory.as_slice_mut()[done..], done as u64) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(read) => done += read,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
-    let [_, _, _, _, a, b, c, d, body @ ..] = *prefix;
-    let header = u32::from_le_bytes([a, b, c, d]) as usize;
-    let body = u64::from_le_bytes(body);
-    if header > MAX_HEADER_BYTES || body > MAX_BODY_BYTES {
-        return Err(garbled("length"));
+    Ok(memory.into())
+}
+
+/// Rows as bodies: the schema is said once, and again when it changes.
+#[derive(Default)]
+pub(crate) struct RowsOut(Option<(SchemaRef, StreamEncoder)>);
+
+impl RowsOut {
+    /// The rows' buffers, uncopied.
+    pub(crate) fn body(&mut self, rows: &RecordBatch) -> Result<Body, ArrowError> {
+        let known = self.0.take().filter(|(schema, _)| *schema == rows.schema());
+        let fresh = known.is_none();
+        let (schema, mut encoder) = match known {
+            Some(known) => known,
+            None => (rows.schema(), StreamEncoder::try_new(&rows.schema())?),
+        };
+        let pieces = encoder.encode(rows)?;
+        self.0 = Some((schema, encoder));
+        Ok(Body { pieces, fresh })
     }
-    Ok((header, usize::try_from(body).map_err(io::Error::other)?))
+}
+
+impl std::fmt::Debug for RowsOut {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("RowsOut").finish_non_exhaustive()
+    }
+}
+
+/// Bodies as rows.
+#[derive(Debug, Default)]
+pub(crate) struct RowsIn(StreamDecoder);
+
+impl RowsIn {
+    /// The rows in a body, whose memory they keep.
+    pub(crate) fn rows(&mut self, body: Buffer, fresh: bool) -> Result<RecordBatch, ArrowError> {
+        if fresh {
+            self.0 = StreamDecoder::new();
+        }
+        let mut rest = body;
+        let rows = self.0.decode(&mut rest)?;
+        rows.filter(|_| rest.is_empty())
+            .ok_or_else(|| ArrowError::IpcError("a body that is not one batch".into()))
+    }
 }
 
 /// Writes rows as an Arrow IPC stream.

@@ -123,7 +123,10 @@ impl Lent<'_> {
             Some(first) => first,
             None => self.pool.lend().await?,
         };
-        let answer = first.call(self.call(), rows).await;
+        let answer = first
+            .call(self.call(), rows)
+            .await
+            .map(|answer| answer.rows);
         self.first = Some(first);
         answer
     }
@@ -147,7 +150,10 @@ impl Lent<'_> {
         let Some(mut fresh) = self.fresh.take() else {
             return Err(Error::Stopped);
         };
-        let answer = fresh.call(self.call(), rows).await;
+        let answer = fresh
+            .call(self.call(), rows)
+            .await
+            .map(|answer| answer.rows);
         self.fresh = Some(fresh);
         answer
     }

@@ -17,6 +17,8 @@ mod assemble;
 mod batch;
 mod capsule;
 mod exact;
+mod fork;
+mod link;
 mod load;
 #[path = "../../src/protocol.rs"]
 #[allow(dead_code, reason = "the host's half of a shared file")]

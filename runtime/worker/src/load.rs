@@ -4,7 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::conversions;
-use crate::protocol::FunctionToLoad;
+use crate::protocol::{FunctionToLoad, Loading};
+use crate::python::loading;
 
 /// A query function that is ready to be called.
 #[derive(Debug)]
@@ -16,23 +17,48 @@ pub(crate) struct Loaded {
     pub(crate) output: Py<PyAny>,
 }
 
-/// Unpickles the functions as a `dict` by name, their large arrays mapped copy-on-write from `file`.
+/// Unpickles the functions as a `dict` by name, their large arrays mapped copy-on-write from `file`;
+/// tells what that did to the process.
 pub(crate) fn state<'py>(
     py: Python<'py>,
     modules: Option<&str>,
     file: &str,
     ranges: &[(u64, u64)],
     pickle: &[u8],
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<(Bound<'py, PyAny>, Loading)> {
     conversions(py)?;
-    if let Some(folder) = modules {
-        let path = py.import("sys")?.getattr("path")?;
-        path.call_method1("insert", (0, folder))?;
+    add_to_path(py, modules)?;
+    let pickle = py
+        .import("io")?
+        .call_method1("BytesIO", (PyBytes::new(py, pickle),))?;
+    let loaded = loading(py)?.call_method1("load", (pickle, buffers(py, file, ranges)?))?;
+    let (state, modules, threads) = loaded.extract()?;
+    let python = Python::version_str().split(' ').next();
+    let python = python.unwrap_or_default().to_owned();
+    let loading = Loading {
+        python,
+        modules,
+        threads,
+    };
+    Ok((state, loading))
+}
+
+/// Imports modules, as far as they can be; gives the threads of the process.
+pub(crate) fn import(py: Python<'_>, folder: Option<&str>, names: Vec<String>) -> PyResult<usize> {
+    conversions(py)?;
+    add_to_path(py, folder)?;
+    loading(py)?.call_method1("import_all", (names,))?.extract()
+}
+
+/// The folder of the envelope's custom modules comes first; it is there once.
+fn add_to_path(py: Python<'_>, folder: Option<&str>) -> PyResult<()> {
+    let path = py.import("sys")?.getattr("path")?;
+    match folder {
+        Some(folder) if !path.contains(folder)? => {
+            path.call_method1("insert", (0, folder)).map(drop)
+        }
+        Some(_) | None => Ok(()),
     }
-    let arguments = PyDict::new(py);
-    arguments.set_item("buffers", buffers(py, file, ranges)?)?;
-    let loads = py.import("pickle")?.getattr("loads")?;
-    loads.call((PyBytes::new(py, pickle),), Some(&arguments))
 }
 
 /// The functions of an unpickled state.

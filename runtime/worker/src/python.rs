@@ -5,6 +5,8 @@ use pyo3::sync::PyOnceLock;
 
 use crate::Batch;
 
+const LOADING: &str = include_str!("python/loading.py");
+
 const OBSERVE: &str = include_str!("python/observe.py");
 
 /// In the order in which they need each other.
@@ -30,6 +32,15 @@ pub fn conversions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         }
         let rows = py.import("_envelope_rows")?;
         PyResult::Ok(rows.unbind())
+    })?;
+    Ok(module.bind(py))
+}
+
+/// The module `loading.py`, made on first use.
+pub(crate) fn loading(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
+    static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
+    let module = MODULE.get_or_try_init(py, || {
+        PyResult::Ok(define(py, LOADING, "_envelope_loading")?.unbind())
     })?;
     Ok(module.bind(py))
 }

@@ -1,70 +1,61 @@
-//! The worker's loop: load once, then answer calls until the host is gone.
+//! The loop of every process: answer what the host asks, until it is gone.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::net::UnixStream;
-use std::time::Instant;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use pyo3::prelude::*;
 use pyo3::types::PyList;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::process::{Signal, getpgrp, kill_process_group};
 
+use crate::fork::{Children, Side};
+use crate::link::{Link, Received};
 use crate::load::{self, Loaded};
-use crate::protocol::{self, Answer, Exception, Fault, PREFIX_BYTES, Request};
-use crate::python::observer;
+use crate::protocol::{Answer, Body, Exception, Fault, Keys, Loading, Request, RowsIn, RowsOut};
+use crate::python::{loading, observer};
 use crate::{Batch, capsule, conversions};
+
+/// A worker tells how much memory it has once in so many calls.
+const CALLS_PER_MEASURE: u64 = 64;
 
 /// Serves the host on the socket `descriptor` until it is closed. `view` is how well this process is
 /// confined.
 #[pyfunction]
 pub(crate) fn main(py: Python<'_>, descriptor: i32, view: &str) -> PyResult<()> {
-    let socket = UnixStream::from(capsule::own_descriptor(py, descriptor)?);
-    die_with_host(socket.try_clone()?)?;
+    let socket = capsule::own_descriptor(py, descriptor)?;
     let mut worker = Worker {
-        socket,
+        link: Link::first(socket)?,
+        view: view.to_owned(),
         functions: vec![],
         observer: None,
+        children: Children::default(),
+        calls: Calls::default(),
     };
-    while let Some((request, body)) = py.detach(|| receive(&mut worker.socket))? {
-        match request {
-            Request::Load {
-                modules,
-                file,
-                buffers,
-                functions,
-                observe,
-            } => {
-                if observe {
-                    worker.observer = Some(observer(py, view)?.unbind());
-                }
-                let began = Instant::now();
-                let modules = modules.as_deref();
-                let loaded = load::state(py, modules, &file, &buffers, &body)
-                    .and_then(|state| load::functions(&state, &functions));
-                worker.timed(py, "load", began)?;
-                worker.loaded(py, loaded)?;
-            }
-            Request::Observed => worker.tell(py)?,
-            Request::Call {
-                id,
-                function,
-                each_row,
-            } => {
-                let name = &function;
-                worker.answer(py, &Asked { id, name, each_row }, &body)?;
-            }
-        }
+    while let Some(received) = py.detach(|| worker.link.receive())? {
+        worker.serve(py, received)?;
     }
+    py.detach(|| worker.children.end_all());
     Ok(())
 }
 
 struct Worker {
-    socket: UnixStream,
+    link: Link,
+    view: String,
     functions: Vec<Loaded>,
     /// There when the host asked for it.
     observer: Option<Py<PyModule>>,
+    children: Children,
+    calls: Calls,
+}
+
+/// What one call leaves for the next.
+#[derive(Debug, Default)]
+struct Calls {
+    input: RowsIn,
+    output: RowsOut,
+    count: u64,
+    /// Memory of its own that the process had at the first call, in KiB.
+    first_kib: u64,
 }
 
 /// One call.
@@ -75,73 +66,132 @@ struct Asked<'m> {
 }
 
 impl Worker {
-    fn loaded(&mut self, py: Python<'_>, loaded: PyResult<Vec<Loaded>>) -> PyResult<()> {
-        match loaded {
-            Ok(loaded) => {
-                self.functions = loaded;
-                let python = Python::version_str()
-                    .split(' ')
-                    .next()
-                    .unwrap_or_default()
-                    .to_owned();
-                self.send(&Answer::Ready { python }, &[])
+    fn serve(&mut self, py: Python<'_>, received: Received) -> PyResult<()> {
+        let Received {
+            request,
+            body,
+            fresh,
+            descriptors,
+        } = received;
+        match request {
+            Request::Fork { keys } => self.fork(py, descriptors, keys),
+            Request::End { pid, patience_ms } => {
+                let patience = Duration::from_millis(patience_ms.into());
+                let ending = py.detach(|| self.children.end(pid, patience));
+                self.tell(&Answer::Ended { ending })
             }
-            Err(error) => self.send(
-                &Answer::NotLoaded {
-                    exception: exception(py, &error),
-                },
-                &[],
-            ),
+            Request::Import { folder, modules } => {
+                let threads = load::import(py, folder.as_deref(), modules)?;
+                self.tell(&Answer::Imported { threads })
+            }
+            Request::Load {
+                modules,
+                file,
+                buffers,
+                functions,
+                observe,
+            } => {
+                if observe && self.observer.is_none() {
+                    self.observer = Some(observer(py, &self.view)?.unbind());
+                }
+                let began = Instant::now();
+                let modules = modules.as_deref();
+                let loaded = load::state(py, modules, &file, &buffers, &body).and_then(
+                    |(state, loading)| Ok((load::functions(&state, &functions)?, loading)),
+                );
+                self.timed(py, "load", began)?;
+                self.loaded(py, loaded)
+            }
+            Request::Observed => self.tell_observed(py),
+            Request::Call {
+                id,
+                function,
+                each_row,
+            } => {
+                let name = &function;
+                let rows = self.calls.input.rows(body, fresh);
+                let rows = rows.map_err(crate::batch::arrow_error)?;
+                self.answer(py, &Asked { id, name, each_row }, rows)
+            }
         }
     }
 
-    fn answer(&mut self, py: Python<'_>, asked: &Asked<'_>, body: &[u8]) -> PyResult<()> {
+    /// Becomes two processes; the new one serves another socket.
+    fn fork(&mut self, py: Python<'_>, descriptors: Vec<OwnedFd>, keys: Keys) -> PyResult<()> {
+        let Ok([socket, stderr, arena]) = <[OwnedFd; 3]>::try_from(descriptors) else {
+            return Err(io::Error::from(io::ErrorKind::InvalidData).into());
+        };
+        match self.children.fork(py, &stderr)? {
+            Side::Child => {
+                self.link = Link::new(socket, Some(arena), keys);
+                Ok(())
+            }
+            Side::Parent { child } => self.tell(&Answer::Forked {
+                pid: child.as_raw_nonzero().get(),
+            }),
+        }
+    }
+
+    fn loaded(&mut self, py: Python<'_>, loaded: PyResult<(Vec<Loaded>, Loading)>) -> PyResult<()> {
+        match loaded {
+            Ok((functions, loading)) => {
+                self.functions = functions;
+                self.tell(&Answer::Ready(loading))
+            }
+            Err(error) => self.tell(&Answer::NotLoaded {
+                exception: exception(py, &error),
+            }),
+        }
+    }
+
+    fn answer(&mut self, py: Python<'_>, asked: &Asked<'_>, rows: RecordBatch) -> PyResult<()> {
         let &Asked { id, name, each_row } = asked;
+        let grown_kib = self.calls.measured(py)?;
         let Some(function) = self.functions.iter().find(|function| function.name == name) else {
             let exception = Exception {
                 kind: "LookupError".into(),
                 message: name.into(),
                 traceback: String::new(),
             };
-            return self.send(
-                &Answer::Failed {
-                    id,
-                    fault: Fault::Input,
-                    exception,
-                },
-                &[],
-            );
+            let fault = Fault::Input;
+            return self.tell(&Answer::Failed {
+                id,
+                fault,
+                exception,
+            });
         };
-        let rows = protocol::read_rows(body).map_err(crate::batch::arrow_error)?;
         let began = Instant::now();
         let called = if each_row {
             call_each(py, function, &rows)
         } else {
             call(py, function, rows)
         };
+        let inside_ns = u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.timed(py, "call", began)?;
         match called {
             Ok(rows) => {
-                let mut body = Vec::new();
-                protocol::write_rows(rows.rows(), &mut body).map_err(crate::batch::arrow_error)?;
-                self.send(&Answer::Rows { id }, &body)
+                let body = self.calls.output.body(rows.rows());
+                let body = body.map_err(crate::batch::arrow_error)?;
+                let answer = Answer::Rows {
+                    id,
+                    grown_kib,
+                    inside_ns,
+                };
+                Ok(py.detach(|| self.link.send(&answer, &body))?)
             }
             Err((fault, error)) => {
                 let exception = exception(py, &error);
-                self.send(
-                    &Answer::Failed {
-                        id,
-                        fault,
-                        exception,
-                    },
-                    &[],
-                )
+                self.tell(&Answer::Failed {
+                    id,
+                    fault,
+                    exception,
+                })
             }
         }
     }
 
     /// What the observer has seen, which calls of it are not part of.
-    fn tell(&mut self, py: Python<'_>) -> PyResult<()> {
+    fn tell_observed(&self, py: Python<'_>) -> PyResult<()> {
         let seen = match &self.observer {
             Some(observer) => observer
                 .bind(py)
@@ -150,7 +200,7 @@ impl Worker {
             None => "null".into(),
         };
         let seen = serde_json::from_str(&seen).map_err(io::Error::from)?;
-        self.send(&Answer::Observed { seen }, &[])
+        self.tell(&Answer::Observed { seen })
     }
 
     /// Notes how long a step took, where somebody observes.
@@ -164,10 +214,24 @@ impl Worker {
         }
     }
 
-    fn send(&mut self, answer: &Answer, body: &[u8]) -> PyResult<()> {
-        let head = protocol::head(answer, body.len())?;
-        self.socket.write_all(&head)?;
-        Ok(self.socket.write_all(body)?)
+    fn tell(&self, answer: &Answer) -> PyResult<()> {
+        Ok(self.link.send(answer, &Body::default())?)
+    }
+}
+
+impl Calls {
+    /// How much memory the process has got since its first call, in KiB, when it is time to tell.
+    fn measured(&mut self, py: Python<'_>) -> PyResult<Option<u64>> {
+        let count = self.count;
+        self.count += 1;
+        if !count.is_multiple_of(CALLS_PER_MEASURE) {
+            return Ok(None);
+        }
+        let own: u64 = loading(py)?.call_method0("own_kib")?.extract()?;
+        if count == 0 {
+            self.first_kib = own;
+        }
+        Ok(Some(own.saturating_sub(self.first_kib)))
     }
 }
 
@@ -228,34 +292,4 @@ fn exception(py: Python<'_>, error: &PyErr) -> Exception {
         message: text(value.str().map(Bound::into_any)),
         traceback: text(traceback),
     }
-}
-
-fn receive(socket: &mut UnixStream) -> io::Result<Option<(Request, Vec<u8>)>> {
-    let mut prefix = [0; PREFIX_BYTES];
-    match socket.read_exact(&mut prefix) {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-        other => other?,
-    }
-    let (header_bytes, body_bytes) = protocol::lengths(&prefix)?;
-    let mut header = vec![0; header_bytes];
-    socket.read_exact(&mut header)?;
-    let mut body = vec![0; body_bytes];
-    socket.read_exact(&mut body)?;
-    Ok(Some((serde_json::from_slice(&header)?, body)))
-}
-
-/// Ends this process and everything it started as soon as the host closes its end of the socket,
-/// also while the interpreter is busy. (A parent-death signal would follow the *thread* that
-/// started us, and would not reach grandchildren.)
-fn die_with_host(socket: UnixStream) -> io::Result<()> {
-    let watch = move || {
-        let mut watched = [PollFd::from_borrowed_fd(socket.as_fd(), PollFlags::RDHUP)];
-        while poll(&mut watched, None).is_err() {}
-        // We lead our process group: the launcher made it.
-        let _ = kill_process_group(getpgrp(), Signal::KILL);
-    };
-    std::thread::Builder::new()
-        .name("die-with-host".into())
-        .spawn(watch)
-        .map(drop)
 }

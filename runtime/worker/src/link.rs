@@ -1,0 +1,150 @@
+//! This process's end of the socket: one sealed message at a time.
+
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+
+use arrow_buffer::Buffer;
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+
+use crate::protocol::{
+    self, Answer, Body, INLINE_BYTES, Keys, PREFIX_BYTES, Place, Prefix, Request,
+};
+
+/// A small message fits, so that one call of the kernel reads it.
+const READ_BYTES: usize = INLINE_BYTES + (16 << 10);
+
+/// Descriptors that come with a message, at the most.
+const MOST_DESCRIPTORS: usize = 4;
+
+/// The socket, the arena and the keys.
+#[derive(Debug)]
+pub(crate) struct Link {
+    socket: OwnedFd,
+    /// A process that is only forked from has none.
+    arena: Option<OwnedFd>,
+    keys: Keys,
+    read: Vec<u8>,
+    /// Memory of the last body from the arena.
+    memory: Option<Buffer>,
+}
+
+/// What the host asks.
+#[derive(Debug)]
+pub(crate) struct Received {
+    pub(crate) request: Request,
+    pub(crate) body: Buffer,
+    /// Whether the body begins with a schema.
+    pub(crate) fresh: bool,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+impl Link {
+    pub(crate) fn new(socket: OwnedFd, arena: Option<OwnedFd>, keys: Keys) -> Self {
+        Self {
+            socket,
+            arena,
+            keys,
+            read: vec![],
+            memory: None,
+        }
+    }
+
+    /// The link over which the first process is told its keys.
+    pub(crate) fn first(socket: OwnedFd) -> io::Result<Self> {
+        let mut keys = [0; Keys::BYTES];
+        let mut done = 0;
+        while done < keys.len() {
+            match rustix::io::read(&socket, &mut keys[done..]) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(read) => done += read,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Self::new(socket, None, Keys::from_bytes(keys)))
+    }
+
+    /// Waits for the next message; `None` when the host is gone.
+    pub(crate) fn receive(&mut self) -> io::Result<Option<Received>> {
+        let mut descriptors = vec![];
+        self.read.clear();
+        while self.read.len() < PREFIX_BYTES {
+            if !self.fill(READ_BYTES, &mut descriptors)? {
+                return Ok(None);
+            }
+        }
+        let prefix = self.read[..PREFIX_BYTES].try_into();
+        let prefix = Prefix::parse(prefix.unwrap_or(&[0; PREFIX_BYTES]))?;
+        let inline = match prefix.place {
+            Place::Inline => prefix.body_bytes,
+            Place::Arena => 0,
+        };
+        let header_end = PREFIX_BYTES + prefix.header_bytes;
+        while self.read.len() < header_end + inline {
+            let missing = header_end + inline - self.read.len();
+            if !self.fill(missing, &mut descriptors)? {
+                return Ok(None);
+            }
+        }
+        let header = &self.read[PREFIX_BYTES..header_end];
+        let body = match (prefix.place, &self.arena) {
+            (Place::Inline, _) => Buffer::from(&self.read[header_end..]),
+            (Place::Arena, Some(arena)) => {
+                protocol::read_arena(arena, prefix.body_bytes, self.memory.take())?
+            }
+            (Place::Arena, None) => return Err(io::ErrorKind::InvalidData.into()),
+        };
+        prefix.check(self.keys.to_worker, header, &body)?;
+        if prefix.place == Place::Arena {
+            self.memory = Some(body.clone());
+        }
+        Ok(Some(Received {
+            request: serde_json::from_slice(header)?,
+            body,
+            fresh: prefix.fresh,
+            descriptors,
+        }))
+    }
+
+    /// Reads some more; `false` at the end of the stream.
+    fn fill(&mut self, most: usize, descriptors: &mut Vec<OwnedFd>) -> io::Result<bool> {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let start = self.read.len();
+        self.read.resize(start + most, 0);
+        let read = loop {
+            let mut slices = [IoSliceMut::new(&mut self.read[start..])];
+            let flags = RecvFlags::CMSG_CLOEXEC;
+            match recvmsg(&self.socket, &mut slices, &mut control, flags) {
+                Err(Errno::INTR) => {}
+                Err(Errno::CONNRESET) => break 0,
+                other => break other?.bytes,
+            }
+        };
+        self.read.truncate(start + read);
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(came) = message {
+                descriptors.extend(came);
+            }
+        }
+        Ok(read > 0)
+    }
+
+    pub(crate) fn send(&self, answer: &Answer, body: &Body) -> io::Result<()> {
+        let message = protocol::message(self.keys.to_host, answer, body)?;
+        if let (Place::Arena, Some(arena)) = (body.place(), &self.arena) {
+            body.write(arena)?;
+        }
+        let mut rest = message.as_slice();
+        while !rest.is_empty() {
+            match rustix::io::write(&self.socket, rest) {
+                Ok(written) => rest = &rest[written..],
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+}
