@@ -80,6 +80,9 @@ pub enum Error {
         /// The time it had.
         after: Duration,
     },
+    /// What was asked of a runtime in this process takes worker processes.
+    #[error("this takes worker processes: start the runtime with `Runtime::builder`")]
+    NeedsProcesses,
     /// The runtime is shutting down.
     #[error("the runtime is shutting down")]
     Stopped,

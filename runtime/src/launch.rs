@@ -80,6 +80,11 @@ impl Launch {
         &self.environment
     }
 
+    /// The worker core, a library.
+    pub(crate) fn core(&self) -> &Path {
+        &self.core
+    }
+
     /// Threads of BLAS and OpenMP in each worker.
     pub(crate) fn threads(&self) -> usize {
         self.threads

@@ -16,11 +16,14 @@
 //! Read in this order: an [`EnvelopeFile`] is the file; [`Environments`] makes its lock real on
 //! disk; a [`Runtime`] lends workers to calls, and tests whether rows depend on each other ([`Trials`]).
 
+mod bisect;
 mod certify;
 mod envelope_file;
 mod environment;
 mod error;
 mod fit;
+mod in_process;
+mod interpreter;
 mod launch;
 mod parent;
 mod pool;
@@ -35,6 +38,7 @@ mod view;
 mod wire;
 mod zygote;
 
+pub use bisect::Mapped;
 pub use certify::{Certified, Trials, difference};
 pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};

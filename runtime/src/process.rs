@@ -27,8 +27,9 @@ pub(crate) const REAP_DEADLINE: Duration = Duration::from_secs(2);
 /// A live worker process.
 #[derive(Debug)]
 pub(crate) struct Process {
-    /// Dropped first: the socket is open until the process has been told to end.
-    child: Child,
+    /// Dropped first: the socket is open until the process has been told to end. `None` where it is
+    /// this process.
+    child: Option<Child>,
     wire: Wire,
     printed: Printed,
     rows: (RowsOut, RowsIn),
@@ -47,9 +48,18 @@ pub(crate) struct Call<'c> {
 impl Process {
     pub(crate) fn new(forked: Forked) -> Self {
         Self {
-            child: forked.child,
-            wire: forked.wire,
+            child: Some(forked.child),
             printed: Printed::of(forked.stderr),
+            ..Self::in_process(forked.wire)
+        }
+    }
+
+    /// What is at the other end of `wire` is in this process, and prints where it prints.
+    pub(crate) fn in_process(wire: Wire) -> Self {
+        Self {
+            child: None,
+            wire,
+            printed: Printed::default(),
             rows: Default::default(),
             calls: 0,
             grown_kib: 0,
@@ -91,8 +101,9 @@ impl Process {
         self.grown_kib * 1024
     }
 
+    /// Its number; 0 where it is this process.
     pub(crate) fn pid(&self) -> i32 {
-        self.child.pid()
+        self.child.as_ref().map_or(0, Child::pid)
     }
 
     /// Calls a function. After [`Error::Crashed`] the process is of no more use.
@@ -194,7 +205,10 @@ impl Process {
 
     /// How the process ended, in words.
     async fn death(&mut self) -> String {
-        let ending = self.child.end(REAP_DEADLINE).await;
+        let Some(child) = &mut self.child else {
+            return "the interpreter in this process has ended".into();
+        };
+        let ending = child.end(REAP_DEADLINE).await;
         self.printed.settle().await;
         told(ending)
     }

@@ -39,6 +39,9 @@ const MAX_BODY_BYTES: u64 = 16 << 30;
 /// through memory.
 pub(crate) const INLINE_BYTES: usize = 32 << 10;
 
+/// What the worker core is told instead of how well it is confined, when it runs in the host's process.
+pub(crate) const IN_PROCESS: &str = "in-process";
+
 /// What the host asks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
@@ -311,8 +314,9 @@ impl Body {
         self.pieces.iter().map(Buffer::len).sum()
     }
 
-    pub(crate) fn place(&self) -> Place {
-        if self.len() > INLINE_BYTES {
+    /// Where it goes, if there is an arena or not.
+    pub(crate) fn place(&self, arena: bool) -> Place {
+        if arena && self.len() > INLINE_BYTES {
             Place::Arena
         } else {
             Place::Inline
@@ -358,9 +362,13 @@ impl From<Vec<u8>> for Body {
 }
 
 /// All of a message but a body that is in the arena.
-pub(crate) fn message(key: u64, header: &impl Serialize, body: &Body) -> io::Result<Vec<u8>> {
+pub(crate) fn message(
+    key: u64,
+    header: &impl Serialize,
+    body: &Body,
+    place: Place,
+) -> io::Result<Vec<u8>> {
     let header = serde_json::to_vec(header)?;
-    let place = body.place();
     let mut prefix = Prefix {
         header_bytes: header.len(),
         body_bytes: body.len(),
@@ -449,6 +457,7 @@ impl RowsIn {
 }
 
 /// Writes rows as an Arrow IPC stream.
+#[allow(dead_code, reason = "the worker's")]
 pub(crate) fn write_rows(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), ArrowError> {
     out.reserve(rows.get_array_memory_size() + 1024);
     let mut writer = StreamWriter::try_new(out, rows.schema_ref())?;

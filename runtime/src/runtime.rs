@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::certify::{Certified, Trials, certify, is_called_for_each_row};
 use crate::fit::fit;
+use crate::in_process::InProcess;
 use crate::launch::Launch;
 use crate::pool::{Limits, Pool};
 use crate::process::Call;
@@ -34,7 +35,14 @@ const MOST_GROWTH: u64 = 1 << 30;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Runtime {
-    pool: Arc<Pool>,
+    workers: Workers,
+}
+
+/// Who answers.
+#[derive(Debug, Clone)]
+enum Workers {
+    Processes(Arc<Pool>),
+    Here(Arc<InProcess>),
 }
 
 /// What an embedder may choose about a [`Runtime`].
@@ -52,7 +60,7 @@ pub struct Builder {
 }
 
 /// How busy a runtime is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Live workers, a spare one left out.
     pub workers: usize,
@@ -149,7 +157,9 @@ impl Builder {
         let zygote = Zygote::new(launch, Arc::clone(&self.envelope));
         let pool =
             Pool::start(zygote, self.envelope, self.workers, self.limits, self.spare).await?;
-        Ok(Runtime { pool })
+        Ok(Runtime {
+            workers: Workers::Processes(pool),
+        })
     }
 }
 
@@ -181,28 +191,59 @@ impl Runtime {
         }
     }
 
+    /// Loads the functions into this process: no second one is started, and calls take microseconds
+    /// less.
+    ///
+    /// All that isolation gives is lost. A function that crashes takes this process with it; one that
+    /// is past its deadline is reported so, but goes on, and the next call waits for it; there is no
+    /// sandbox, threads of BLAS and OpenMP are as this process's variables say, and the interpreter
+    /// stays until the process ends: there can be one only. The environment's interpreter must have a
+    /// shared library (`--enable-shared`).
+    ///
+    /// # Errors
+    /// As [`Builder::start`].
+    pub async fn in_process(
+        envelope: Arc<EnvelopeFile>,
+        environment: Environment,
+    ) -> Result<Self, Error> {
+        environment.check(envelope.manifest())?;
+        verify_mapped(&envelope, &environment).await?;
+        let launch = Launch::prepare(&envelope, environment, cores(), None)?;
+        let here = InProcess::start(launch, envelope).await?;
+        Ok(Self {
+            workers: Workers::Here(Arc::new(here)),
+        })
+    }
+
     /// The envelope.
     #[must_use]
     pub fn envelope(&self) -> &EnvelopeFile {
-        self.pool.envelope()
+        match &self.workers {
+            Workers::Processes(pool) => pool.envelope(),
+            Workers::Here(here) => here.envelope(),
+        }
     }
 
     /// The most workers there may be at once.
     #[must_use]
     pub fn most_workers(&self) -> usize {
-        self.pool.most()
+        match &self.workers {
+            Workers::Processes(pool) => pool.most(),
+            Workers::Here(_) => 1,
+        }
     }
 
     /// How much the workers share: what may be done before they are forked. `None` while there is
     /// nothing to fork from.
     pub async fn sharing(&self) -> Option<Sharing> {
-        self.pool.sharing().await
+        self.pool().ok()?.sharing().await
     }
 
     /// Numbers of the worker processes that have nothing to do.
     #[must_use]
     pub fn idle_processes(&self) -> Vec<i32> {
-        self.pool.idle_processes()
+        self.pool()
+            .map_or_else(|_| vec![], |pool| pool.idle_processes())
     }
 
     /// Calls a function once, on all of `rows`.
@@ -235,7 +276,7 @@ impl Runtime {
         deadline: Duration,
     ) -> Result<Answered, Error> {
         let function = self.envelope().function(function)?;
-        self.lend_and_call(function, false, &rows, deadline).await
+        self.call_in_time(function, false, &rows, deadline).await
     }
 
     /// Gives one row of output for each row of `rows`: a function that takes or gives a single row
@@ -257,7 +298,7 @@ impl Runtime {
             )));
         }
         let output = self
-            .lend_and_call(function, each_row, &rows, deadline)
+            .call_in_time(function, each_row, &rows, deadline)
             .await?
             .rows;
         if output.num_rows() == rows.num_rows() {
@@ -273,15 +314,15 @@ impl Runtime {
     /// [`Builder::observed`] was asked for.
     ///
     /// # Errors
-    /// [`Error::Crashed`], [`Error::Start`], [`Error::Stopped`].
+    /// [`Error::Crashed`], [`Error::Start`], [`Error::Stopped`], [`Error::NeedsProcesses`].
     pub async fn observed(&self) -> Result<serde_json::Value, Error> {
-        let mut worker = self.pool.lend().await?;
+        let mut worker = self.pool()?.lend().await?;
         let seen = worker.observed().await?;
         worker.returned();
         Ok(seen)
     }
 
-    async fn lend_and_call(
+    async fn call_in_time(
         &self,
         function: &Function,
         each_row: bool,
@@ -290,23 +331,15 @@ impl Runtime {
     ) -> Result<Answered, Error> {
         let count = rows.num_rows();
         let rows = in_whole_tiles(function, fit(function, rows)?)?;
+        let call = Call {
+            function: &function.name,
+            each_row,
+        };
         let answered = async {
-            let mut worker = self.pool.lend().await?;
-            let answer = worker
-                .call(
-                    Call {
-                        function: &function.name,
-                        each_row,
-                    },
-                    &rows,
-                )
-                .await;
-            // A worker that answered is healthy, whatever the answer; any other end of the loan
-            // (a crash, the deadline, a dropped call) replaces it.
-            if !matches!(answer, Err(Error::Crashed { .. } | Error::Io { .. })) {
-                worker.returned();
+            match &self.workers {
+                Workers::Processes(pool) => lend_and_call(pool, call, &rows).await,
+                Workers::Here(here) => here.call(call, &rows).await,
             }
-            answer
         };
         let mut answered = timeout(deadline, answered)
             .await
@@ -324,7 +357,7 @@ impl Runtime {
     ///
     /// # Errors
     /// [`Error::NoSuchFunction`], [`Error::RowsDoNotFit`] when the sample does not fit,
-    /// [`Error::Start`], [`Error::Stopped`]. What the function does is not an error here.
+    /// [`Error::Start`], [`Error::Stopped`], [`Error::NeedsProcesses`]. What the function does is not an error here.
     pub async fn certify(
         &self,
         function: Option<&str>,
@@ -333,19 +366,46 @@ impl Runtime {
         tell: &(dyn Fn(u32, u32) + Sync),
     ) -> Result<Certified, Error> {
         let function = self.envelope().function(function)?;
-        certify(&self.pool, function, sample, trials, tell).await
+        certify(self.pool()?, function, sample, trials, tell).await
     }
 
     /// How busy it is.
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.pool.usage()
+        match &self.workers {
+            Workers::Processes(pool) => pool.usage(),
+            Workers::Here(here) => here.usage(),
+        }
+    }
+
+    fn pool(&self) -> Result<&Arc<Pool>, Error> {
+        match &self.workers {
+            Workers::Processes(pool) => Ok(pool),
+            Workers::Here(_) => Err(Error::NeedsProcesses),
+        }
     }
 
     /// Ends the workers. Calls under way have `grace` to finish; then their workers are killed.
     pub async fn shutdown(&self, grace: Duration) {
-        self.pool.shutdown(grace).await;
+        if let Workers::Processes(pool) = &self.workers {
+            pool.shutdown(grace).await;
+        }
     }
+}
+
+/// A worker that answered is healthy, whatever the answer; any other end of the loan (a crash, the
+/// deadline, a dropped call) replaces it.
+async fn lend_and_call(
+    pool: &Arc<Pool>,
+    call: Call<'_>,
+    rows: &RecordBatch,
+) -> Result<Answered, Error> {
+    let mut worker = pool.lend().await?;
+    let answer = worker.call(call, rows).await;
+    if !matches!(answer, Err(Error::Crashed { .. } | Error::Io { .. })) {
+        worker.returned();
+    }
+    answer
 }
 
 /// Where the certificate says that bits are equal in whole tiles, all calls are made of these.

@@ -61,8 +61,9 @@ impl Wire {
     }
 
     pub(crate) async fn send(&mut self, request: &Request, body: Body) -> io::Result<()> {
-        let message = protocol::message(self.keys.to_worker, request, &body)?;
-        if let (Place::Arena, Some(arena)) = (body.place(), &self.arena) {
+        let place = body.place(self.arena.is_some());
+        let message = protocol::message(self.keys.to_worker, request, &body, place)?;
+        if let (Place::Arena, Some(arena)) = (place, &self.arena) {
             write(arena, body).await?;
         }
         self.socket.write_all(&message).await
@@ -74,7 +75,12 @@ impl Wire {
         request: &Request,
         descriptors: &[OwnedFd],
     ) -> io::Result<()> {
-        let message = protocol::message(self.keys.to_worker, request, &Body::default())?;
+        let message = protocol::message(
+            self.keys.to_worker,
+            request,
+            &Body::default(),
+            Place::Inline,
+        )?;
         let numbers: Vec<_> = descriptors.iter().map(OwnedFd::as_raw_fd).collect();
         let socket = &self.socket;
         let sent = socket

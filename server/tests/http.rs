@@ -74,6 +74,7 @@ impl Calls for Doubler {
             busy: 1,
             waiting: 0,
             replaced: 7,
+            ..Usage::default()
         }
     }
 

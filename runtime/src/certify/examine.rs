@@ -11,15 +11,13 @@ use tokio::time::Instant;
 use super::evidence::Evidence;
 use super::foreign::foreign;
 use super::lent::is_called_for_each_row;
+use super::pace::Pace;
 use super::trials::{self, Kind, LARGE, Pool, Trial};
-use super::{Certified, Heard, Trials, Whom, Workers};
+use super::{Ask, Certified, Heard, Trials, Whom, Workers};
 use crate::{Error, padded};
 
 /// As long as the sample itself may take.
 const SAMPLE_DEADLINE: Duration = Duration::from_secs(600);
-
-/// What any call may take beside a multiple of what the sample took.
-const CALL_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Rows with extreme values that may cost a worker, before no more of them are tried.
 const MOST_LOST: usize = 2;
@@ -59,16 +57,6 @@ struct Examination<'e, W> {
     tell: &'e (dyn Fn(u32, u32) + Sync),
     planned: u32,
     skipped: bool,
-}
-
-/// How quick the function is.
-struct Pace {
-    began: Instant,
-    limit: Duration,
-    /// What the sample took.
-    sample: Duration,
-    /// Seconds for each row of the quickest call that was large enough to tell.
-    row_seconds: f64,
 }
 
 /// Tests `function` on its `sample`.
@@ -129,14 +117,15 @@ async fn begin<W: Workers>(
 ) -> Result<(Pool, RecordBatch, Pace), End> {
     let began = Instant::now();
     let heard = workers
-        .ask(Whom::First, sample.clone(), SAMPLE_DEADLINE)
+        .ask(
+            Whom::First,
+            Ask {
+                rows: sample.clone(),
+                deadline: SAMPLE_DEADLINE,
+            },
+        )
         .await?;
-    let pace = Pace {
-        began,
-        limit: settings.limit,
-        sample: began.elapsed(),
-        row_seconds: 0.0,
-    };
+    let pace = Pace::new(began, settings.limit);
     let output = match heard {
         Heard::Rows(output) => output,
         Heard::Refused(what) | Heard::Lost(what) => {
@@ -220,13 +209,21 @@ impl<W: Workers> Examination<'_, W> {
         Ok(())
     }
 
-    /// Those for which there is time.
+    /// Those for which there is time, two at once.
     async fn try_affordable(&mut self, trials: Vec<Trial>) -> Result<(), End> {
-        for trial in trials {
-            if self.pace.allows(trial.rows.len()) {
-                self.attempt(Whom::First, &trial).await?;
-            } else {
+        for pair in trials.chunks(2) {
+            let rows = pair.iter().map(|trial| trial.rows.len()).max().unwrap_or(0);
+            if !self.pace.allows(rows) {
                 self.skipped = true;
+                continue;
+            }
+            match pair {
+                [one, other] => self.attempt_two(one, other).await?,
+                rest => {
+                    for trial in rest {
+                        self.attempt(Whom::First, trial).await?;
+                    }
+                }
             }
         }
         Ok(())
@@ -245,7 +242,19 @@ impl<W: Workers> Examination<'_, W> {
 
     async fn attempt(&mut self, whom: Whom, trial: &Trial) -> Result<(), End> {
         let rows = self.rows(&trial.rows)?;
-        let given = match self.ask(whom, rows).await? {
+        let heard = self.ask(whom, rows).await?;
+        self.judge(trial, heard)
+    }
+
+    async fn attempt_two(&mut self, one: &Trial, other: &Trial) -> Result<(), End> {
+        let batches = [self.rows(&one.rows)?, self.rows(&other.rows)?];
+        let [first, second] = self.ask_two(batches).await?;
+        self.judge(one, first)?;
+        self.judge(other, second)
+    }
+
+    fn judge(&mut self, trial: &Trial, heard: Heard) -> Result<(), End> {
+        let given = match heard {
             Heard::Rows(given) => given,
             Heard::Refused(what) | Heard::Lost(what) => {
                 self.evidence.trials += 1;
@@ -265,10 +274,27 @@ impl<W: Workers> Examination<'_, W> {
     async fn ask(&mut self, whom: Whom, rows: RecordBatch) -> Result<Heard, Error> {
         let count = rows.num_rows();
         let began = Instant::now();
-        let deadline = self.pace.deadline(count, self.pool.sample().len());
-        let heard = self.workers.ask(whom, rows, deadline).await?;
+        let ask = self.in_time(rows);
+        let heard = self.workers.ask(whom, ask).await?;
         self.pace.took(count, began.elapsed());
         Ok(heard)
+    }
+
+    /// Asks two workers at once. The time of the larger call says how quick the function is.
+    async fn ask_two(&mut self, batches: [RecordBatch; 2]) -> Result<[Heard; 2], Error> {
+        let most = batches.iter().map(RecordBatch::num_rows).max().unwrap_or(0);
+        let began = Instant::now();
+        let [first, second] = batches.map(|rows| self.in_time(rows));
+        let heard = self.workers.ask_two(first, second).await?;
+        self.pace.took(most, began.elapsed());
+        Ok(heard)
+    }
+
+    fn in_time(&self, rows: RecordBatch) -> Ask {
+        let deadline = self
+            .pace
+            .deadline(rows.num_rows(), self.pool.sample().len());
+        Ask { rows, deadline }
     }
 
     /// Asks for each foreign row alone. One that is refused says nothing about the function yet.
@@ -353,7 +379,7 @@ impl<W: Workers> Examination<'_, W> {
             "it is too slow to be tested: {} of {} trials in {} s",
             self.evidence.trials,
             self.planned,
-            self.pace.began.elapsed().as_secs()
+            self.pace.elapsed().as_secs()
         )))
     }
 
@@ -402,25 +428,37 @@ impl<W: Workers> Examination<'_, W> {
         let shape = self.function.signature.output.shape;
         let mut evidence = Evidence::new(output, shape, &known, self.pool.num_rows());
         let trials = trials::tiled(&self.pool, &known, tile, rng);
-        // What is remembered looks like the bits of a tile, until somebody else is asked.
-        let elsewhere = Trial::new(Kind::Tiled { tile }, known.iter().rev().copied().collect());
-        let asked = trials.into_iter().map(|trial| (Whom::First, trial));
-        for (whom, trial) in asked.chain([(Whom::Fresh, elsewhere)]) {
-            if !self.pace.allows(trial.rows.len()) {
+        for pair in trials.chunks(2) {
+            let rows = pair.iter().map(|trial| trial.rows.len()).max().unwrap_or(0);
+            if !self.pace.allows(rows) {
                 self.skipped = true;
                 continue;
             }
-            let given = self.ask_in_tiles(whom, &trial.rows, tile).await?;
-            let judged = given.map(|given| evidence.judge(&self.pool, &trial, &given));
-            if !matches!(judged, Some(Ok(()))) || !evidence.is_bitwise() {
-                return Ok((None, evidence.trials + 1));
+            let given = self.ask_both_in_tiles(pair, tile).await?;
+            for (trial, given) in pair.iter().zip(given) {
+                if !self.is_same(&mut evidence, trial, given) {
+                    return Ok((None, evidence.trials + 1));
+                }
             }
-            let done = self.evidence.trials + evidence.trials;
-            (self.tell)(done, self.planned.max(done));
+        }
+        // What is remembered looks like the bits of a tile, until somebody else is asked.
+        let elsewhere = Trial::new(Kind::Tiled { tile }, known.iter().rev().copied().collect());
+        let given = self
+            .ask_in_tiles(Whom::Fresh, &elsewhere.rows, tile)
+            .await?;
+        if !self.is_same(&mut evidence, &elsewhere, given) {
+            return Ok((None, evidence.trials + 1));
         }
         let output = evidence.outputs(self.pool.sample().len());
         // Without a trial there is no evidence.
         Ok(((evidence.trials > 0).then_some(output), evidence.trials + 1))
+    }
+
+    fn is_same(&self, evidence: &mut Evidence, trial: &Trial, given: Option<RecordBatch>) -> bool {
+        let judged = given.map(|given| evidence.judge(&self.pool, trial, &given));
+        let done = self.evidence.trials + evidence.trials;
+        (self.tell)(done, self.planned.max(done));
+        matches!(judged, Some(Ok(()))) && evidence.is_bitwise()
     }
 
     async fn ask_in_tiles(
@@ -429,59 +467,41 @@ impl<W: Workers> Examination<'_, W> {
         rows: &[usize],
         tile: u32,
     ) -> Result<Option<RecordBatch>, Error> {
-        let filled = padded(self.rows(rows)?, Some(tile));
-        let filled = filled.map_err(|error| unfit(self.function, &error))?;
-        match self.ask(whom, filled).await? {
-            Heard::Rows(given) if given.num_rows() >= rows.len() => {
-                Ok(Some(given.slice(0, rows.len())))
-            }
-            Heard::Rows(_) | Heard::Refused(_) | Heard::Lost(_) => Ok(None),
-        }
+        let filled = self.filled(rows, tile)?;
+        Ok(first_rows(self.ask(whom, filled).await?, rows.len()))
+    }
+
+    /// One trial or two.
+    async fn ask_both_in_tiles(
+        &mut self,
+        pair: &[Trial],
+        tile: u32,
+    ) -> Result<Vec<Option<RecordBatch>>, Error> {
+        let [one, other] = pair else {
+            let rows = pair.first().map_or(&[][..], |trial| &trial.rows);
+            return Ok(vec![self.ask_in_tiles(Whom::First, rows, tile).await?]);
+        };
+        let filled = [
+            self.filled(&one.rows, tile)?,
+            self.filled(&other.rows, tile)?,
+        ];
+        let [first, second] = self.ask_two(filled).await?;
+        Ok(vec![
+            first_rows(first, one.rows.len()),
+            first_rows(second, other.rows.len()),
+        ])
+    }
+
+    fn filled(&self, rows: &[usize], tile: u32) -> Result<RecordBatch, Error> {
+        padded(self.rows(rows)?, Some(tile)).map_err(|error| unfit(self.function, &error))
     }
 }
 
-impl Pace {
-    /// A call that says how long a row takes has so many.
-    const TELLING: usize = 64;
-
-    fn took(&mut self, rows: usize, time: Duration) {
-        let seconds = time.as_secs_f64() / precise(rows.max(1));
-        if self.row_seconds == 0.0 {
-            self.row_seconds = seconds;
-        }
-        if rows >= Self::TELLING {
-            // The quickest: what made another call slower was the machine, most likely, and which
-            // trials are done should not depend on that.
-            self.row_seconds = self.row_seconds.min(seconds);
-        }
+fn first_rows(heard: Heard, count: usize) -> Option<RecordBatch> {
+    match heard {
+        Heard::Rows(given) if given.num_rows() >= count => Some(given.slice(0, count)),
+        Heard::Rows(_) | Heard::Refused(_) | Heard::Lost(_) => None,
     }
-
-    fn seconds(&self, rows: usize) -> f64 {
-        self.row_seconds * precise(rows)
-    }
-
-    /// Whether there is time for a call of so many rows.
-    fn allows(&self, rows: usize) -> bool {
-        self.began.elapsed().as_secs_f64() + self.seconds(rows) < self.limit.as_secs_f64()
-    }
-
-    fn is_over(&self) -> bool {
-        self.began.elapsed() > self.limit
-    }
-
-    fn is_hopeless(&self) -> bool {
-        self.began.elapsed() > self.limit * 4
-    }
-
-    fn deadline(&self, rows: usize, sample: usize) -> Duration {
-        let share = precise(rows) / precise(sample.max(1)) + 1.0;
-        CALL_DEADLINE + self.sample.mul_f64(20.0 * share)
-    }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "an estimate")]
-fn precise(rows: usize) -> f64 {
-    rows as f64
 }
 
 fn count(trials: usize) -> u32 {

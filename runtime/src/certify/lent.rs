@@ -1,4 +1,4 @@
-//! The trials' workers: one lent by the pool for as long as they take, and a fresh one.
+//! The trials' workers: one lent by the pool for as long as they take, one beside it, and a fresh one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,19 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::examine::examine;
-use super::{Certified, Heard, Trials, Whom, Workers};
+use super::{Ask, Certified, Heard, Trials, Whom, Workers};
 use crate::Error;
 use crate::fit::fit;
 use crate::pool::{LentWorker, Pool};
 use crate::process::{Call, Process};
+use crate::runtime::Answered;
 
 struct Lent<'f> {
     pool: Arc<Pool>,
     function: &'f Function,
     each_row: bool,
     first: Option<LentWorker>,
+    second: Option<Process>,
     fresh: Option<Process>,
     /// The fresh worker begins while the first one answers.
     starting: JoinSet<Result<Process, Error>>,
@@ -41,6 +43,7 @@ pub(crate) async fn certify(
         function,
         each_row: is_called_for_each_row(function),
         first: None,
+        second: None,
         fresh: None,
         starting,
     };
@@ -63,34 +66,56 @@ fn start(starting: &mut JoinSet<Result<Process, Error>>, pool: &Arc<Pool>) {
 }
 
 impl Workers for Lent<'_> {
-    async fn ask(
-        &mut self,
-        whom: Whom,
-        rows: RecordBatch,
-        deadline: Duration,
-    ) -> Result<Heard, Error> {
-        let answered = match whom {
-            Whom::First => timeout(deadline, self.ask_first(&rows)).await,
+    async fn ask(&mut self, whom: Whom, ask: Ask) -> Result<Heard, Error> {
+        let call = self.call();
+        match whom {
+            Whom::First => {
+                let mut first = self.first().await?;
+                let (heard, alive) = heard_of(first.call(call, &ask.rows), ask.deadline).await;
+                self.first = alive.then_some(first);
+                heard
+            }
             Whom::Fresh => {
-                self.await_fresh().await?;
-                timeout(deadline, self.ask_fresh(&rows)).await
+                let mut fresh = self.fresh().await?;
+                let (heard, alive) = heard_of(fresh.call(call, &ask.rows), ask.deadline).await;
+                self.fresh = alive.then_some(fresh);
+                heard
             }
+        }
+    }
+
+    async fn ask_two(&mut self, first: Ask, second: Ask) -> Result<[Heard; 2], Error> {
+        let call = self.call();
+        let mut one = self.first().await?;
+        let mut other = match self.second.take() {
+            Some(second) => second,
+            None => self.pool.start_process().await?,
         };
-        match answered {
-            Ok(Ok(rows)) => Ok(Heard::Rows(rows)),
-            Ok(Err(error)) => {
-                if matches!(error, Error::Crashed { .. }) {
-                    self.lose(whom);
-                }
-                heard(error)
-            }
-            Err(_) => {
-                self.lose(whom);
-                Ok(Heard::Lost(format!(
-                    "it did not end within {} s",
-                    deadline.as_secs()
-                )))
-            }
+        let ((one_heard, one_alive), (other_heard, other_alive)) = tokio::join!(
+            heard_of(one.call(call, &first.rows), first.deadline),
+            heard_of(other.call(call, &second.rows), second.deadline),
+        );
+        self.first = one_alive.then_some(one);
+        self.second = other_alive.then_some(other);
+        Ok([one_heard?, other_heard?])
+    }
+}
+
+/// What an answer says about the function, and whether its worker can be asked again: not if it has
+/// died or is still busy.
+async fn heard_of(
+    answer: impl Future<Output = Result<Answered, Error>>,
+    deadline: Duration,
+) -> (Result<Heard, Error>, bool) {
+    match timeout(deadline, answer).await {
+        Ok(Ok(answered)) => (Ok(Heard::Rows(answered.rows)), true),
+        Ok(Err(error)) => {
+            let alive = !matches!(error, Error::Crashed { .. });
+            (heard(error), alive)
+        }
+        Err(_) => {
+            let what = format!("it did not end within {} s", deadline.as_secs());
+            (Ok(Heard::Lost(what)), false)
         }
     }
 }
@@ -110,59 +135,31 @@ fn heard(error: Error) -> Result<Heard, Error> {
     }
 }
 
-impl Lent<'_> {
-    fn call(&self) -> Call<'_> {
+impl<'f> Lent<'f> {
+    fn call(&self) -> Call<'f> {
         Call {
             function: &self.function.name,
             each_row: self.each_row,
         }
     }
 
-    async fn ask_first(&mut self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
-        let mut first = match self.first.take() {
-            Some(first) => first,
-            None => self.pool.lend().await?,
-        };
-        let answer = first
-            .call(self.call(), rows)
-            .await
-            .map(|answer| answer.rows);
-        self.first = Some(first);
-        answer
+    async fn first(&mut self) -> Result<LentWorker, Error> {
+        match self.first.take() {
+            Some(first) => Ok(first),
+            None => self.pool.lend().await,
+        }
     }
 
-    async fn await_fresh(&mut self) -> Result<(), Error> {
-        if self.fresh.is_some() {
-            return Ok(());
+    async fn fresh(&mut self) -> Result<Process, Error> {
+        if let Some(fresh) = self.fresh.take() {
+            return Ok(fresh);
         }
         if self.starting.is_empty() {
             start(&mut self.starting, &self.pool);
         }
-        let started = match self.starting.join_next().await {
+        match self.starting.join_next().await {
             Some(Ok(started)) => started,
             Some(Err(_)) | None => Err(Error::Stopped),
-        };
-        self.fresh = Some(started?);
-        Ok(())
-    }
-
-    async fn ask_fresh(&mut self, rows: &RecordBatch) -> Result<RecordBatch, Error> {
-        let Some(mut fresh) = self.fresh.take() else {
-            return Err(Error::Stopped);
-        };
-        let answer = fresh
-            .call(self.call(), rows)
-            .await
-            .map(|answer| answer.rows);
-        self.fresh = Some(fresh);
-        answer
-    }
-
-    /// A worker that died, or that is still busy, is not asked again.
-    fn lose(&mut self, whom: Whom) {
-        match whom {
-            Whom::First => self.first = None,
-            Whom::Fresh => self.fresh = None,
         }
     }
 }

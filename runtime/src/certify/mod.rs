@@ -13,6 +13,7 @@ mod evidence;
 mod examine;
 mod foreign;
 mod lent;
+mod pace;
 mod trials;
 
 use std::future::Future;
@@ -75,15 +76,25 @@ pub(crate) enum Heard {
     Lost(String),
 }
 
+/// Rows to ask for, and how long that may take.
+#[derive(Debug)]
+pub(crate) struct Ask {
+    pub(crate) rows: RecordBatch,
+    pub(crate) deadline: Duration,
+}
+
 /// Calls the function under test.
 pub(crate) trait Workers {
     /// Asks for rows; an error ends the trials.
-    fn ask(
+    fn ask(&mut self, whom: Whom, ask: Ask) -> impl Future<Output = Result<Heard, Error>> + Send;
+
+    /// Asks the first worker and a second one at the same time. Which of the two is asked makes no
+    /// difference to what is looked for.
+    fn ask_two(
         &mut self,
-        whom: Whom,
-        rows: RecordBatch,
-        deadline: Duration,
-    ) -> impl Future<Output = Result<Heard, Error>> + Send;
+        first: Ask,
+        second: Ask,
+    ) -> impl Future<Output = Result<[Heard; 2], Error>> + Send;
 }
 
 #[cfg(test)]

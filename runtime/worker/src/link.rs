@@ -133,8 +133,9 @@ impl Link {
     }
 
     pub(crate) fn send(&self, answer: &Answer, body: &Body) -> io::Result<()> {
-        let message = protocol::message(self.keys.to_host, answer, body)?;
-        if let (Place::Arena, Some(arena)) = (body.place(), &self.arena) {
+        let place = body.place(self.arena.is_some());
+        let message = protocol::message(self.keys.to_host, answer, body, place)?;
+        if let (Place::Arena, Some(arena)) = (place, &self.arena) {
             body.write(arena)?;
         }
         let mut rest = message.as_slice();

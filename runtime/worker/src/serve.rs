@@ -11,7 +11,9 @@ use pyo3::types::PyList;
 use crate::fork::{Children, Side};
 use crate::link::{Link, Received};
 use crate::load::{self, Loaded};
-use crate::protocol::{Answer, Body, Exception, Fault, Keys, Loading, Request, RowsIn, RowsOut};
+use crate::protocol::{
+    Answer, Body, Exception, Fault, IN_PROCESS, Keys, Loading, Request, RowsIn, RowsOut,
+};
 use crate::python::{loading, observer};
 use crate::{Batch, capsule, conversions};
 
@@ -33,6 +35,15 @@ pub(crate) fn main(py: Python<'_>, descriptor: i32, view: &str) -> PyResult<()> 
     };
     while let Some(received) = py.detach(|| worker.link.receive())? {
         worker.serve(py, received)?;
+    }
+    if view == IN_PROCESS {
+        py.import("sys")?.getattr("stdout")?.call_method0("flush")?;
+        // Libraries that have run in it do not all survive the end of an interpreter.
+        py.detach(|| {
+            loop {
+                std::thread::park();
+            }
+        })
     }
     py.detach(|| worker.children.end_all());
     Ok(())

@@ -72,6 +72,7 @@ impl Calls for Doubler {
             busy: 0,
             waiting: 0,
             replaced: 0,
+            ..Usage::default()
         }
     }
 
