@@ -102,13 +102,89 @@ def naughty():
             subprocess.Popen(["sleep", "300"])
         elif action == "print":
             print("x" * 100_000)
+        elif action == "flood":
+            for _ in range(200_000):
+                print("y" * 100)
+        elif action == "abort":
+            os.abort()
+        elif action == "stop":
+            import signal
+
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif action == "close":
+            os.closerange(3, 256)
+        elif action == "reuse":
+            os.closerange(3, 256)
+            for number in range(3, 20):
+                os.open(f"file{number}", os.O_RDWR | os.O_CREAT)
+        elif action in ("forge", "steal", "scribble"):
+            meddle(action)
+        elif action == "daemon":
+            return features["x"] * 0 + daemon()
+        elif action == "many":
+            for _ in range(6):  # 64 processes
+                os.fork()
+            time.sleep(300)
+        elif action == "leak":
+            leaked.append(bytearray(os.urandom(1 << 10) * (20 << 10)))
         elif action == "pid":
             return features["x"] * 0 + os.getpid()
         return features["x"]
 
+    leaked = []
+
+    def daemon():
+        """The number of a process that nobody's parent is, in a session of its own."""
+        reads, writes = os.pipe()
+        if os.fork() == 0:
+            os.setsid()
+            if os.fork() == 0:
+                os.write(writes, str(os.getpid()).encode())
+                time.sleep(300)
+            os._exit(0)
+        return int(os.read(reads, 20))
+
+    def meddle(action):
+        """Goes on after the call: writes to, or reads from, what is open, whosever it is."""
+        import stat
+        import threading
+
+        def go_on():
+            until = time.monotonic() + 0.5
+            while time.monotonic() < until:
+                for number in range(3, 40):
+                    try:
+                        is_socket = stat.S_ISSOCK(os.fstat(number).st_mode)
+                        if action == "forge" and is_socket:
+                            os.write(number, b"MEw2" + bytes(28))
+                        elif action == "steal" and is_socket:
+                            os.set_blocking(number, False)
+                            os.read(number, 1000)
+                        elif action == "scribble" and not is_socket:
+                            os.pwrite(number, os.urandom(64), 64)
+                    except OSError:
+                        continue
+
+        threading.Thread(target=go_on, daemon=True).start()
+
     import pandas as pd
 
     return save(naughty, pd.DataFrame({"action": ["none"] * 4, "x": [0.0, 1.0, 2.0, 3.0]}))
+
+
+def halving():
+    """Row-wise; two rows out of a thousand are poison: one raises, one kills."""
+    import pandas as pd
+
+    def halving(features):
+        x = features["x"]
+        if (x == 137.0).any():
+            raise ValueError("137")
+        if (x == 731.0).any():
+            os.abort()
+        return x / 2
+
+    return save(halving, pd.DataFrame({"x": [float(value) for value in range(20)]}))
 
 
 def plain():

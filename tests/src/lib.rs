@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use runtime::{EnvelopeFile, Environments, Runtime};
+use runtime::{Builder, EnvelopeFile, Environments, Runtime};
 use rustix::fs::{FlockOperation, flock};
 
 /// The checkout.
@@ -87,19 +87,24 @@ pub fn environments() -> Environments {
     }
 }
 
-/// Workers of an envelope that `tests/envelopes.py` makes.
+/// Begins a runtime for an envelope that `tests/envelopes.py` makes.
 ///
 /// # Panics
-/// When they do not start.
-pub async fn start(name: &str, workers: std::ops::RangeInclusive<usize>) -> Runtime {
+/// When its environment cannot be realised.
+pub async fn builder(name: &str) -> Builder {
     let envelope = envelope(name);
     let environment = environments()
         .realise(&envelope, &|_| ())
         .await
         .expect("the environment can be realised");
     Runtime::builder(envelope, environment)
-        .workers(workers)
-        .start()
-        .await
-        .expect("the workers start")
+}
+
+/// Workers of an envelope that `tests/envelopes.py` makes.
+///
+/// # Panics
+/// When they do not start.
+pub async fn start(name: &str, workers: std::ops::RangeInclusive<usize>) -> Runtime {
+    let started = builder(name).await.workers(workers).start().await;
+    started.expect("the workers start")
 }

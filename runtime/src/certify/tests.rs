@@ -19,12 +19,7 @@ struct Fake<F> {
 }
 
 impl<F: FnMut(Whom, &[f64]) -> Answer + Send> Workers for Fake<F> {
-    async fn ask(
-        &mut self,
-        whom: Whom,
-        rows: RecordBatch,
-        _deadline: Duration,
-    ) -> Result<Heard, Error> {
+    async fn ask(&mut self, whom: Whom, Ask { rows, .. }: Ask) -> Result<Heard, Error> {
         self.asked.push((whom, rows.num_rows()));
         let values = rows
             .column(0)
@@ -35,6 +30,11 @@ impl<F: FnMut(Whom, &[f64]) -> Answer + Send> Workers for Fake<F> {
             Ok(values) => Heard::Rows(column(values)),
             Err(reason) => Heard::Refused(reason),
         })
+    }
+
+    async fn ask_two(&mut self, first: Ask, second: Ask) -> Result<[Heard; 2], Error> {
+        let first = self.ask(Whom::First, first).await?;
+        Ok([first, self.ask(Whom::First, second).await?])
     }
 }
 

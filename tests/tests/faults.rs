@@ -1,0 +1,326 @@
+//! Whatever a function does to its process, it costs the calls on that worker, and nothing survives.
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::Float64Type;
+use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
+use runtime::{Error, Runtime};
+use rustix::process::{Pid, Signal, kill_process};
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn acts(actions: &[&str], x: &[f64]) -> RecordBatch {
+    let columns: [(&str, ArrayRef); 2] = [
+        ("action", Arc::new(StringArray::from(actions.to_vec()))),
+        ("x", Arc::new(Float64Array::from(x.to_vec()))),
+    ];
+    RecordBatch::try_from_iter(columns).expect("equally long columns")
+}
+
+fn act(action: &str, x: f64) -> RecordBatch {
+    acts(&[action], &[x])
+}
+
+fn first(rows: &RecordBatch) -> f64 {
+    rows.column(0).as_primitive::<Float64Type>().value(0)
+}
+
+/// What the function gives for `x` when it behaves.
+async fn honest(runtime: &Runtime, x: f64) -> f64 {
+    let rows = runtime.call(None, act("none", x), LONG).await;
+    first(&rows.expect("an honest call is answered"))
+}
+
+fn is_alive(pid: i32) -> bool {
+    // A zombie has ended; only its parent has not noticed.
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+async fn ends(pid: i32) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_alive(pid) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    !is_alive(pid)
+}
+
+/// Every process below this one.
+fn descendants() -> usize {
+    let own = std::process::id().to_string();
+    let listed = fs::read_dir("/proc").expect("a list").flatten();
+    let parents: Vec<(String, String)> = listed
+        .filter_map(|entry| {
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let mut rest = stat.rsplit_once(") ")?.1.split(' ');
+            let parent = rest.nth(1)?.to_owned();
+            Some((entry.file_name().into_string().ok()?, parent))
+        })
+        .collect();
+    let mut found = vec![own];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).cloned() {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        found.extend(children.map(|(pid, _)| pid.clone()));
+        next += 1;
+    }
+    found.len() - 1
+}
+
+#[tokio::test]
+async fn each_way_to_die_costs_one_call_and_is_named() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    for (action, named) in [
+        ("segfault", "signal 11"),
+        ("abort", "signal 6"),
+        ("kill", "signal 9"),
+        ("exit", "status 3"),
+        ("close", "closed its socket"),
+    ] {
+        let error = runtime.call(None, act(action, 0.0), LONG).await;
+        let error = error.expect_err("it cannot answer");
+        assert!(
+            matches!(&error, Error::Crashed { reason, .. } if reason.contains(named)),
+            "{action}: {error}"
+        );
+        assert!((honest(&runtime, 7.0).await - 7.0).abs() < f64::EPSILON);
+    }
+    assert_eq!(runtime.usage().replaced, 5);
+}
+
+#[tokio::test]
+async fn a_stopped_worker_misses_its_deadline_and_does_not_come_back() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    let short = Duration::from_millis(300);
+    let error = runtime.call(None, act("stop", 0.0), short).await;
+    assert!(matches!(error, Err(Error::Deadline { .. })));
+    assert!((honest(&runtime, 1.0).await - 1.0).abs() < f64::EPSILON);
+}
+
+#[tokio::test]
+async fn descriptors_that_a_function_meddles_with_reach_no_other_call() {
+    for action in ["reuse", "forge", "steal", "scribble"] {
+        let runtime = acceptance::start("naughty", 1..=1).await;
+        let short = Duration::from_millis(1000);
+        let _ = runtime.call(None, act(action, 0.0), short).await;
+        let (mut right, mut failed) = (0, 0);
+        for x in 1..200 {
+            let x = f64::from(x);
+            // Large enough for the arena, now and then.
+            let rows = if x % 2.0 == 0.0 { 1 } else { 5000 };
+            let rows = acts(&vec!["none"; rows], &vec![x; rows]);
+            match runtime.call(None, rows, short).await {
+                Ok(rows) => {
+                    let values = rows.column(0).as_primitive::<Float64Type>().values();
+                    assert!(values.iter().all(|value| *value == x), "{action}");
+                    right += 1;
+                }
+                Err(Error::Crashed { .. } | Error::Deadline { .. }) => failed += 1,
+                Err(other) => panic!("{action}: {other}"),
+            }
+        }
+        println!("{action}: {right} right, {failed} failed");
+        assert!(right > failed, "{action}: {right} right, {failed} failed");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_lines_stops_nobody() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    let rows = runtime.call(None, act("flood", 3.0), LONG).await;
+    assert!((first(&rows.expect("answered")) - 3.0).abs() < f64::EPSILON);
+    assert_eq!(runtime.usage().replaced, 0);
+}
+
+#[tokio::test]
+async fn daemons_and_many_children_end_with_the_runtime() {
+    let before = descendants();
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    let daemon = runtime
+        .call(None, act("daemon", 0.0), LONG)
+        .await
+        .expect("a pid");
+    #[expect(clippy::cast_possible_truncation, reason = "process ids are small")]
+    let daemon = first(&daemon) as i32;
+    assert!(is_alive(daemon), "it was started");
+    let many = runtime.call(None, act("many", 0.0), Duration::from_secs(1));
+    assert!(matches!(many.await, Err(Error::Deadline { .. })));
+    assert!((honest(&runtime, 1.0).await - 1.0).abs() < f64::EPSILON);
+    assert!(
+        ends(daemon).await,
+        "a daemon outlives the worker that started it"
+    );
+    drop(runtime);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while descendants() > before && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(descendants() <= before, "something outlives its runtime");
+}
+
+#[tokio::test]
+async fn a_leaking_worker_is_recycled_and_no_call_is_lost() {
+    let builder = acceptance::builder("naughty").await.workers(1..=1);
+    let runtime = builder.recycle_after_growth(100 << 20).start().await;
+    let runtime = runtime.expect("starts");
+    for call in 0..300_u32 {
+        let x = f64::from(call);
+        let rows = runtime
+            .call(None, act("leak", x), LONG)
+            .await
+            .expect("answered");
+        assert!((first(&rows) - x).abs() < f64::EPSILON);
+    }
+    let usage = runtime.usage();
+    assert!(usage.recycled >= 2 && usage.replaced == 0, "{usage:?}");
+}
+
+#[tokio::test]
+async fn workers_are_recycled_after_their_calls() {
+    let builder = acceptance::builder("naughty").await.workers(1..=1);
+    let runtime = builder
+        .recycle_after_calls(10)
+        .start()
+        .await
+        .expect("starts");
+    for call in 0..100_u32 {
+        let x = f64::from(call);
+        assert!((honest(&runtime, x).await - x).abs() < f64::EPSILON);
+    }
+    let recycled = runtime.usage().recycled;
+    assert!((8..=11).contains(&recycled), "{recycled}");
+}
+
+#[tokio::test]
+async fn a_worker_that_always_dies_is_started_ever_more_seldom() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    let began = Instant::now();
+    let mut failed = 0;
+    while began.elapsed() < Duration::from_secs(3) {
+        let left = Duration::from_secs(3).saturating_sub(began.elapsed());
+        let error = runtime.call(None, act("abort", 0.0), left).await;
+        failed += u32::from(matches!(error, Err(Error::Crashed { .. })));
+    }
+    assert!((4..20).contains(&failed), "{failed} workers in 3 s");
+    assert!(runtime.usage().barren >= 4);
+}
+
+#[tokio::test]
+async fn only_the_guilty_rows_of_a_batch_fail() {
+    let runtime = acceptance::start("halving", 1..=2).await;
+    let x: Vec<f64> = (0..1000).map(f64::from).collect();
+    let rows = RecordBatch::try_from_iter([("x", Arc::new(Float64Array::from(x)) as ArrayRef)]);
+    let rows = rows.expect("one column");
+    let mapped = runtime
+        .map_each(None, rows.clone(), 10, LONG)
+        .await
+        .expect("mapped");
+    let failed: Vec<usize> = mapped.failed.iter().map(|(row, _)| *row).collect();
+    // One raises, one kills the worker.
+    assert_eq!(failed, [137, 731]);
+    assert!(matches!(mapped.failed[0].1, Error::Function { .. }));
+    assert!(matches!(mapped.failed[1].1, Error::Crashed { .. }));
+    let values = mapped.rows.column(0).as_primitive::<Float64Type>();
+    assert_eq!(values.len(), 998);
+    assert!((values.value(137) - 138.0 / 2.0).abs() < f64::EPSILON);
+    let few = runtime.map_each(None, rows, 1, LONG).await;
+    assert!(few.is_err(), "more rows fail than may");
+}
+
+/// Calls whose answer is known, while some die in every way there is and others are killed from
+/// outside. `CHAOS_CALLS` sets how many.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mixed_deaths_under_load_cost_no_answer_its_truth() {
+    const WAYS: [&str; 6] = ["segfault", "abort", "kill", "exit", "close", "hang"];
+
+    let calls: u64 = std::env::var("CHAOS_CALLS")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(4000);
+    let runtime = acceptance::start("naughty", 2..=2).await;
+    let next = Arc::new(AtomicU64::new(0));
+    // Right, wrong, honest calls that failed, calls that were meant to die and did.
+    let counted: Arc<[AtomicU64; 4]> = Arc::default();
+    let slowest = Arc::new(std::sync::Mutex::new(vec![]));
+    let callers: Vec<_> = (0..3)
+        .map(|_| {
+            let (runtime, next) = (runtime.clone(), Arc::clone(&next));
+            let (counted, slowest) = (Arc::clone(&counted), Arc::clone(&slowest));
+            tokio::spawn(async move {
+                loop {
+                    let id = next.fetch_add(1, Ordering::Relaxed);
+                    if id >= calls {
+                        return;
+                    }
+                    let poison = (id % 800 == 799).then(|| WAYS[(id / 800) as usize % WAYS.len()]);
+                    #[expect(clippy::cast_precision_loss, reason = "calls are numbered from 0")]
+                    let x = id as f64;
+                    let action = poison.unwrap_or("none");
+                    let deadline = if action == "hang" {
+                        Duration::from_millis(100)
+                    } else {
+                        LONG
+                    };
+                    let began = Instant::now();
+                    let which = match runtime.call(None, act(action, x), deadline).await {
+                        Ok(rows) => usize::from((first(&rows) - x).abs() > 0.0),
+                        Err(Error::Crashed { .. } | Error::Deadline { .. }) => {
+                            2 + usize::from(poison.is_some())
+                        }
+                        Err(other) => panic!("{other}"),
+                    };
+                    counted[which].fetch_add(1, Ordering::Relaxed);
+                    if poison.is_none() {
+                        slowest.lock().expect("no panic").push(began.elapsed());
+                    }
+                }
+            })
+        })
+        .collect();
+    let kills = kill_now_and_then(&runtime, &next, calls).await;
+    for caller in callers {
+        caller.await.expect("a caller ends");
+    }
+    let [right, wrong, failed, meant] =
+        [0, 1, 2, 3].map(|which| counted[which].load(Ordering::Relaxed));
+    let mut slowest = std::mem::take(&mut *slowest.lock().expect("no panic"));
+    slowest.sort_unstable();
+    let at = |share: usize| slowest[(slowest.len() - 1) * share / 1000];
+    println!(
+        "{right} right, {wrong} wrong, {failed} failed of {calls}; {meant} died by themselves, {kills} \
+         were killed; a call took {:?} (p50), {:?} (p99), {:?} (p99.9)",
+        at(500),
+        at(990),
+        at(999)
+    );
+    assert_eq!(wrong, 0);
+    assert_eq!(meant, calls / 800, "every fault has fired");
+    assert!(failed <= kills && kills > 0 && right + failed + meant == calls);
+}
+
+/// Kills a worker from outside about every 800 calls.
+async fn kill_now_and_then(runtime: &Runtime, next: &AtomicU64, calls: u64) -> u64 {
+    let mut kills = 0;
+    let is_over = AtomicBool::new(false);
+    while !is_over.load(Ordering::Relaxed) {
+        let at = (kills + 1) * 800;
+        while next.load(Ordering::Relaxed) < at.min(calls) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if at >= calls {
+            is_over.store(true, Ordering::Relaxed);
+            continue;
+        }
+        // It may just be dying: that is no kill.
+        if let Ok(rows) = runtime.call(None, act("pid", 0.0), LONG).await {
+            #[expect(clippy::cast_possible_truncation, reason = "process ids are small")]
+            let pid = Pid::from_raw(first(&rows) as i32).expect("a process id");
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        kills += 1;
+    }
+    kills
+}
