@@ -33,6 +33,7 @@ mod protocol;
 mod runtime;
 mod schema;
 mod statistics;
+mod stream;
 mod tile;
 mod view;
 mod wire;

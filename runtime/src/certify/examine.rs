@@ -178,17 +178,19 @@ impl<W: Workers> Examination<'_, W> {
     async fn run(&mut self, rng: &mut Rng) -> Result<(), End> {
         let alone = trials::alone(&self.pool, rng);
         self.planned = count(alone.len() + self.pool.foreign().len());
-        self.try_all(Whom::First, alone).await?;
+        self.try_pairs(&alone).await?;
         self.meet_foreign().await?;
         let known = self.evidence.known();
-        let mixtures = trials::mixtures(&self.pool, &known, rng);
+        let (mixtures, companions) = trials::mixtures(&self.pool, &known, rng);
         let mut sized = trials::sized(&known, rng);
         let others = sized.split_off(trials::FIRST_SIZES);
         let fresh = trials::fresh(&self.pool, &known, rng);
         self.planned = self.evidence.trials
-            + count(mixtures.len() + sized.len() + others.len() + fresh.len() + 1);
+            + count(mixtures.len() + companions.len() + sized.len())
+            + count(others.len() + fresh.len() + 1);
         self.try_affordable(sized).await?;
         self.try_all(Whom::First, mixtures).await?;
+        self.try_pairs(&companions).await?;
         self.refused_in_company().await?;
         self.no_rows().await?;
         self.try_affordable(others).await?;
@@ -209,21 +211,23 @@ impl<W: Workers> Examination<'_, W> {
         Ok(())
     }
 
+    /// Two at once.
+    async fn try_pairs(&mut self, trials: &[Trial]) -> Result<(), End> {
+        for pair in trials.chunks(2) {
+            self.check_time()?;
+            self.attempt_pair(pair).await?;
+        }
+        Ok(())
+    }
+
     /// Those for which there is time, two at once.
     async fn try_affordable(&mut self, trials: Vec<Trial>) -> Result<(), End> {
         for pair in trials.chunks(2) {
             let rows = pair.iter().map(|trial| trial.rows.len()).max().unwrap_or(0);
-            if !self.pace.allows(rows) {
+            if self.pace.allows(rows) {
+                self.attempt_pair(pair).await?;
+            } else {
                 self.skipped = true;
-                continue;
-            }
-            match pair {
-                [one, other] => self.attempt_two(one, other).await?,
-                rest => {
-                    for trial in rest {
-                        self.attempt(Whom::First, trial).await?;
-                    }
-                }
             }
         }
         Ok(())
@@ -246,7 +250,13 @@ impl<W: Workers> Examination<'_, W> {
         self.judge(trial, heard)
     }
 
-    async fn attempt_two(&mut self, one: &Trial, other: &Trial) -> Result<(), End> {
+    async fn attempt_pair(&mut self, pair: &[Trial]) -> Result<(), End> {
+        let [one, other] = pair else {
+            return match pair.first() {
+                Some(trial) => self.attempt(Whom::First, trial).await,
+                None => Ok(()),
+            };
+        };
         let batches = [self.rows(&one.rows)?, self.rows(&other.rows)?];
         let [first, second] = self.ask_two(batches).await?;
         self.judge(one, first)?;
@@ -301,22 +311,25 @@ impl<W: Workers> Examination<'_, W> {
     async fn meet_foreign(&mut self) -> Result<(), End> {
         let mut learned = vec![];
         let mut lost = 0;
-        for row in self.pool.foreign() {
-            if lost >= MOST_LOST && self.pool.is_wild(row) || self.pace.is_over() {
+        let foreign: Vec<usize> = self.pool.foreign().collect();
+        for pair in foreign.chunks(2) {
+            let wild = pair.iter().any(|row| self.pool.is_wild(*row));
+            if lost >= MOST_LOST && wild || self.pace.is_over() {
                 continue;
             }
-            let rows = self.rows(&[row])?;
-            match self.ask(Whom::First, rows).await? {
-                Heard::Rows(given) if given.num_rows() == 1 => learned.push((row, given)),
-                Heard::Rows(given) => {
-                    let what = format!("with one row alone: it gave {} rows", given.num_rows());
-                    return Err(End::NotRowWise(what));
+            for (row, heard) in self.ask_alone(pair).await? {
+                match heard {
+                    Heard::Rows(given) if given.num_rows() == 1 => learned.push((row, given)),
+                    Heard::Rows(given) => {
+                        let what = format!("with one row alone: it gave {} rows", given.num_rows());
+                        return Err(End::NotRowWise(what));
+                    }
+                    Heard::Refused(_) => self.refused.push(row),
+                    Heard::Lost(_) => lost += 1,
                 }
-                Heard::Refused(_) => self.refused.push(row),
-                Heard::Lost(_) => lost += 1,
+                self.evidence.trials += 1;
+                (self.tell)(self.evidence.trials, self.planned);
             }
-            self.evidence.trials += 1;
-            (self.tell)(self.evidence.trials, self.planned);
         }
         self.evidence
             .learn(&learned)
@@ -333,6 +346,18 @@ impl<W: Workers> Examination<'_, W> {
             "the sample has only one row, or equal ones, and it refuses others: nothing can be mixed"
                 .into(),
         ))
+    }
+
+    /// Asks for each of one or two rows alone.
+    async fn ask_alone(&mut self, rows: &[usize]) -> Result<Vec<(usize, Heard)>, Error> {
+        let [one, other] = *rows else {
+            let batch = self.rows(rows)?;
+            let heard = self.ask(Whom::First, batch).await?;
+            return Ok(rows.first().map(|row| (*row, heard)).into_iter().collect());
+        };
+        let batches = [self.rows(&[one])?, self.rows(&[other])?];
+        let [first, second] = self.ask_two(batches).await?;
+        Ok(vec![(one, first), (other, second)])
     }
 
     /// A row that is refused alone is refused in any company, if rows do not depend on each other.

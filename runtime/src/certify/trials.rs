@@ -191,10 +191,11 @@ pub(crate) fn alone(pool: &Pool, rng: &mut Rng) -> Vec<Trial> {
         .collect()
 }
 
-/// Everything that does not depend on how quick the function is.
+/// Everything that does not depend on how quick the function is: what one worker has to be asked, in
+/// this order, and what any may.
 ///
 /// `known` are the rows that the function took when each was alone.
-pub(crate) fn mixtures(pool: &Pool, known: &[usize], rng: &mut Rng) -> Vec<Trial> {
+pub(crate) fn mixtures(pool: &Pool, known: &[usize], rng: &mut Rng) -> (Vec<Trial>, Vec<Trial>) {
     let foreign: Vec<usize> = known
         .iter()
         .copied()
@@ -204,11 +205,10 @@ pub(crate) fn mixtures(pool: &Pool, known: &[usize], rng: &mut Rng) -> Vec<Trial
     trials.extend(reordered(pool, rng));
     trials.extend(parts(pool, rng));
     trials.extend(equal(known, rng));
-    trials.extend(companions(pool, &foreign, rng));
+    let companions = companions(pool, &foreign, rng);
     trials.extend(same_beginnings(known, rng));
     trials.extend(sorted(pool));
-    // The most telling kinds are one of each above; what remains is more of the same.
-    trials
+    (trials, companions)
 }
 
 /// Rows of any size, drawn from all that are `known`.
