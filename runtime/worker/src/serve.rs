@@ -174,17 +174,12 @@ impl Worker {
 /// Rows in, function, rows out; each step knows whose fault its failure is.
 fn call(py: Python<'_>, function: &Loaded, rows: RecordBatch) -> Result<Batch, (Fault, PyErr)> {
     let blame = |fault| move |error| (fault, error);
-    let conversions = conversions(py).map_err(blame(Fault::Input))?;
-    let (input, output) = (function.input.bind(py), function.output.bind(py));
-    let argument = conversions
-        .call_method1("decode", (Batch::new(rows), input))
-        .map_err(blame(Fault::Input))?;
-    let value = conversions
-        .call_method1("apply", (&function.callable, argument, input))
-        .map_err(blame(Fault::Function))?;
-    let encoded = conversions
-        .call_method1("encode", (value, output, "prediction"))
-        .map_err(blame(Fault::Output))?;
+    let argument = function.decode.bind(py).call1((Batch::new(rows),));
+    let argument = argument.map_err(blame(Fault::Input))?;
+    let value = function.apply.bind(py).call1((argument,));
+    let value = value.map_err(blame(Fault::Function))?;
+    let encoded = function.encode.bind(py).call1((value,));
+    let encoded = encoded.map_err(blame(Fault::Output))?;
     unwrapped(&encoded).map_err(blame(Fault::Output))
 }
 
