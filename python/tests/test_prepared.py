@@ -258,7 +258,7 @@ def test_another_pandas_is_left_to_the_general_conversion(monkeypatch):
     described, batch = CONVERSIONS.describe(pd.DataFrame({"a": [1.5], "s": ["x"]}), "x")
     expected = look(CONVERSIONS.decode(batch, described))
     right = pd.RangeIndex._simple_new
-    monkeypatch.setattr(pd.RangeIndex, "_simple_new", lambda values: right(values, name="other"))
+    monkeypatch.setattr(pd.RangeIndex, "_simple_new", lambda values, name="other": right(values, name=name))
     assert decoders(described)[1] is None
     assert look(prepared.decoder(described)(batch)) == expected
     monkeypatch.delattr(pd.DataFrame, "_from_mgr")

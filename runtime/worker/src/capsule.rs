@@ -14,10 +14,10 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::ffi::FFI_ArrowArray;
 use arrow_array::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
 use arrow_array::{
-    Array as _, ArrayRef, LargeStringArray, RecordBatch, RecordBatchIterator, RecordBatchOptions,
+    Array as _, ArrayRef, LargeBinaryArray, RecordBatch, RecordBatchIterator, RecordBatchOptions,
     RecordBatchReader as _,
 };
-use arrow_buffer::{OffsetBuffer, ScalarBuffer};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Schema};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -67,9 +67,10 @@ pub(crate) fn hand_text<'py>(
     let text = column
         .as_string_opt::<i32>()
         .ok_or_else(|| unreadable(column.data_type()))?;
-    let offsets: ScalarBuffer<i64> = text.offsets().iter().map(|at| i64::from(*at)).collect();
-    let offsets = OffsetBuffer::new(offsets);
-    let large = LargeStringArray::try_new(offsets, text.values().clone(), text.nulls().cloned());
+    let offsets: Vec<i64> = text.offsets().iter().map(|at| i64::from(*at)).collect();
+    let offsets = OffsetBuffer::new(offsets.into());
+    // As bytes, for that it is text has been checked; the structure does not say of what type it is.
+    let large = LargeBinaryArray::try_new(offsets, text.values().clone(), text.nulls().cloned());
     let large = large.map_err(arrow_error)?;
     let mut given = FFI_ArrowArray::new(&large.to_data());
     let address = (&raw mut given).expose_provenance();

@@ -88,22 +88,24 @@ def _is_open(values):
 
 def _builder(whole, fields):
     """What makes of a batch something that has the parts of `whole`."""
+    return (_frame_builder if whole.ndim == 2 else _series_builder)(whole, fields)
+
+
+def _frame_builder(whole, fields):
     import pandas as pd
 
     together, alone, groups = [], [], []
     for block in whole._mgr.blocks:
-        places, ndim = list(block.mgr_locs), block.values.ndim
-        own = [fields[place] for place in places]
-        found = _together(block.values, own)
+        places, part = list(block.mgr_locs), (type(block), block.mgr_locs)
+        found = _together(block.values, [fields[place] for place in places])
         if found is None:
-            alone.append((type(block), block.mgr_locs, _alone(block.values, places, own), whole.ndim))
+            alone.append((*part, _alone(block.values, places, fields)))
         else:
             fill, masked = found
-            together.append((type(block), block.mgr_locs, fill, whole.ndim))
+            together.append((*part, fill))
             groups.append((places, masked))
-    read = Columns(fields, groups).read
-    finish = _framed(whole) if whole.ndim == 2 else _in_series(whole)
-    new_index = pd.RangeIndex._simple_new
+    read, new_index = Columns(fields, groups).read, pd.RangeIndex._simple_new
+    frame_of, manager, labels = type(whole)._from_mgr, type(whole._mgr), whole.columns
 
     def build(batch):
         found = read(batch)
@@ -111,36 +113,39 @@ def _builder(whole, fields):
             return None
         rows = batch.num_rows
         blocks = [
-            kind(fill(rows, data), place, ndim)
-            for (kind, place, fill, ndim), data in zip(together, found, strict=True)
+            kind(fill(rows, data), place, 2) for (kind, place, fill), data in zip(together, found, strict=True)
         ]
-        for kind, place, fill, ndim in alone:
-            blocks.append(kind(fill(rows, batch), place, ndim))
-        return finish(blocks, new_index(range(rows)))
+        for kind, place, fill in alone:
+            blocks.append(kind(fill(rows, batch), place, 2))
+        # Labels have a name, which whoever has the frame may change: they are not shared.
+        axes = [labels._view(), new_index(range(rows))]
+        return frame_of(manager(blocks, axes, False), axes)
 
     return build
 
 
-def _framed(whole):
-    frame_of, manager, labels = type(whole)._from_mgr, type(whole._mgr), whole.columns
+def _series_builder(whole, fields):
+    import pandas as pd
 
-    def finish(blocks, index):
-        # Labels have a name, which whoever has the frame may change: they are not shared.
-        axes = [labels._view(), index]
-        return frame_of(manager(blocks, axes, False), axes)
-
-    return finish
-
-
-def _in_series(whole):
+    (block,) = whole._mgr.blocks
+    kind, place = type(block), type(block.mgr_locs)
+    found = _together(block.values, fields)
+    fill, masked = found or (_alone(block.values, [0], fields), False)
+    read, new_index = Columns(fields, [([0], masked)] if found else []).read, pd.RangeIndex._simple_new
     series_of, manager = type(whole)._from_mgr, type(whole._mgr)
 
-    def finish(blocks, index):
-        made = series_of(manager(blocks[0], index, False), [index])
+    def build(batch):
+        data = read(batch)
+        if data is None:
+            return None
+        rows = batch.num_rows
+        index = new_index(range(rows))
+        values = fill(rows, data[0] if found else batch)
+        made = series_of(manager(kind(values, place(slice(0, rows)), 1), index, False), [index])
         made._name = None
         return made
 
-    return finish
+    return build
 
 
 # === blocks whose bytes are read at once
@@ -190,7 +195,7 @@ def _masked(values):
 
 
 def _alone(values, places, fields):
-    """What makes the values of a block from a batch."""
+    """What makes the values of the block with the columns at `places` from a batch."""
     import numpy as np
     import pandas as pd
 
@@ -198,7 +203,8 @@ def _alone(values, places, fields):
         return _of_objects(values, places, fields)
     if values.ndim != 1:
         raise TypeError("columns side by side of a type that is not known here")
-    (place,), (field,) = places, fields
+    (place,) = places
+    field = fields[place]
     if isinstance(values, pd.Categorical):
         return _categorical(values, place, field)
     if isinstance(values.dtype, pd.StringDtype):
@@ -209,7 +215,7 @@ def _alone(values, places, fields):
 def _of_objects(values, places, fields):
     import numpy as np
 
-    getters = [_objects(place, field) for place, field in zip(places, fields, strict=True)]
+    getters = [_objects(place, fields[place]) for place in places]
 
     def fill(rows, batch):
         made = np.empty((len(getters), rows), object)

@@ -139,7 +139,7 @@ def _number(fields):
 
 def _columns(fields, general):
     dtypes = [_number([field]) for field in fields]
-    if None in dtypes:
+    if any(dtype is None for dtype in dtypes):
         return None
     import numpy as np
 
@@ -266,7 +266,8 @@ def _of_series(fields, general):
     def encode(value):
         if type(value) is not kind or not _has_no_index(value.index):
             return None
-        return batch(len(value), [values_of(value._values)])
+        values = value._values
+        return batch(len(values), [values_of(values)])
 
     return encode
 
@@ -298,21 +299,29 @@ def _has_no_index(index):
 
 def _values(field):
     """What gives of an array its bytes, or of text the list, where it is of the field's type."""
-    kind = field["type"]
-    if "categories" in field:
-        raise TypeError("values are compared with the categories")
+    if "categories" in field:  # with which values are compared
+        return lambda column: None
+    kind, dtype = field["type"], _dtype(field)
 
     def values(column):
         if type(column) is list:
             return column
-        if type(column).__name__ == "ndarray" and column.ndim == 1:
-            if column.dtype.name == kind and column.dtype.isnative:
-                return column.tobytes()
-            if kind == "utf8" and column.dtype.kind in "OU":
-                return column.tolist()
-        return None
+        if type(column).__name__ != "ndarray" or column.ndim != 1:
+            return None
+        if dtype is not None and column.dtype == dtype:  # `None` would equal float64
+            return column.tobytes()
+        return column.tolist() if kind == "utf8" and column.dtype.kind in "OU" else None
 
     return values
+
+
+def _dtype(field):
+    """That of arrays that are the field's column as they are. `numpy` is not imported for lists."""
+    if not kinds.is_number(field["type"]) or field.get("dtype") == "list":
+        return None
+    import numpy as np
+
+    return np.dtype(field["type"])
 
 
 ENCODERS = {
