@@ -9,7 +9,6 @@ import sys
 
 import _envelope_kinds as kinds
 import _envelope_objects as objects
-import _envelope_same as same
 from _envelope_batch import Batch, Columns
 from _envelope_columns import MASKED, as_objects
 
@@ -28,7 +27,7 @@ def quick(general, fields):
         whole = general(sample)
         make = _builder(whole, fields)
         slices = [sample, sample.slice(0, 1), sample.slice(1, 0)]
-        return make if all(_alike(general(rows), make(rows)) for rows in slices) else None
+        return make if all(_parts(general(rows)) == _parts(make(rows)) for rows in slices) else None
     except Exception:  # of whatever pandas: the general way is there
         return None
 
@@ -61,19 +60,18 @@ def _values(field):
     return [None, None] if kinds.is_list(kind) or kinds.is_struct(kind) else [1, 0]
 
 
-def _alike(one, other):
-    """Values, types, and the parts inside."""
-    return same.difference(one, other) is None and _parts(one) == _parts(other)
-
-
 def _parts(value):
+    """All that is inside: two objects with the same parts are the same to whoever has them."""
     manager = value._mgr
-    blocks = [
-        (list(block.mgr_locs), type(block), type(block.values), repr(block.dtype), _is_open(block.values))
-        for block in manager.blocks
-    ]
+    blocks = [(list(block.mgr_locs), type(block), *_held(block.values)) for block in manager.blocks]
     axes = [(type(axis), axis.dtype, axis.name, list(axis)) for axis in manager.axes]
     return sorted(blocks, key=lambda block: block[0]), axes, type(value), getattr(value, "name", None)
+
+
+def _held(values):
+    """As text: there `-0.0`, `nan`, `None`, `NaT` and `<NA>` are five things, and each equals itself."""
+    items = values.ravel().tolist() if hasattr(values, "ravel") and values.ndim == 2 else list(values)
+    return type(values), repr(values.dtype), values.shape, [repr(item) for item in items], _is_open(values)
 
 
 def _is_open(values):
