@@ -4,6 +4,7 @@ the least that pandas' own parts, put together by hand for just this frame, can 
 Ten columns (5 float64, 3 int64, 2 text) in, a series of float64 back. Microseconds, least and median.
 """
 
+import importlib
 import statistics
 import sys
 import time
@@ -16,7 +17,7 @@ from model_envelope import _native
 ROWS = (1, 64, 65_536)
 ROUNDS, SECONDS = 15, 0.04
 general = _native.conversions()
-import _envelope_prepared as prepared  # noqa: E402 -- made by the line before
+prepared = importlib.import_module("_envelope_prepared")  # made by the line before
 
 
 def sample(rows):
@@ -96,11 +97,15 @@ def bench(rows):
         shown = "".join(f"{low:11.1f} {middle:9.1f}" for low, middle in found)
         print(f"{rows:7} {label:9}{shown}")
     ratio = [one / other for one, other in zip(least["prepared"], least["by hand"], strict=True)]
-    print(f"{'':7} prepared / by hand, both ways: ×{ratio[0]:.2f} of the least, ×{ratio[1]:.2f} of the median")
+    print(
+        f"{'':7} prepared / by hand, both ways: ×{ratio[0]:.2f} of the least, ×{ratio[1]:.2f} of the median"
+    )
 
 
 if __name__ == "__main__":
-    print(f"Python {sys.version.split()[0]}, pandas {pd.__version__}, pyarrow {pa.__version__}; µs, least median")
+    print(
+        f"Python {sys.version.split()[0]}, pandas {pd.__version__}, pyarrow {pa.__version__}; µs, least median"
+    )
     print(f"{'rows':>7} {'way':9}{'batch → frame':>21}{'series → batch':>21}{'both':>21}")
     for rows in ROWS:
         bench(rows)

@@ -56,7 +56,7 @@ impl Columns {
         })
     }
 
-    /// The bytes of each block, its columns one after the other, booleans one byte each; NaN or NaT
+    /// The bytes of each block, its columns one after the other, booleans one byte each; NaN or `NaT`
     /// where a value is missing, or else a pair with the bytes of a mask.
     fn read<'py>(
         &self,
@@ -279,10 +279,10 @@ fn bytes_of(column: &ArrayRef) -> Option<&[u8]> {
 
 /// Bytes of one value.
 fn width(data_type: &DataType) -> Option<usize> {
-    match data_type {
-        DataType::Boolean => Some(1),
-        other => other.primitive_width(),
+    if *data_type == DataType::Boolean {
+        return Some(1);
     }
+    data_type.primitive_width()
 }
 
 /// The first value as a plain one.

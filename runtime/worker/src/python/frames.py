@@ -111,7 +111,8 @@ def _frame_builder(whole, fields):
             return None
         rows = batch.num_rows
         blocks = [
-            kind(fill(rows, data), place, 2) for (kind, place, fill), data in zip(together, found, strict=True)
+            kind(fill(rows, data), place, 2)
+            for (kind, place, fill), data in zip(together, found, strict=True)
         ]
         for kind, place, fill in alone:
             blocks.append(kind(fill(rows, batch), place, 2))

@@ -298,7 +298,10 @@ def _has_no_index(index):
 
 
 def _values(field):
-    """What gives of an array its bytes, or of text the list, where it is of the field's type."""
+    """What gives of an array its bytes, or of text the list, where it is of the field's type.
+
+    Many texts that pyarrow holds are taken over as they are, which the general conversion does.
+    """
     if "categories" in field:  # with which values are compared
         return lambda column: None
     kind, dtype = field["type"], _dtype(field)
@@ -306,6 +309,8 @@ def _values(field):
     def values(column):
         if type(column) is list:
             return column
+        if kind == "utf8" and hasattr(column, "_pa_array") and len(column) <= objects.FEW:
+            return column._pa_array.to_pylist()
         if type(column).__name__ != "ndarray" or column.ndim != 1:
             return None
         if dtype is not None and column.dtype == dtype:  # `None` would equal float64
