@@ -26,8 +26,9 @@ def quick(general, fields):
         sample = _sample(fields)
         whole = general(sample)
         make = _builder(whole, fields)
-        slices = [sample, sample.slice(0, 1), sample.slice(1, 0)]
-        return make if all(_parts(general(rows)) == _parts(make(rows)) for rows in slices) else None
+        one, none = sample.slice(0, 1), sample.slice(1, 0)
+        pairs = ((whole, sample), (general(one), one), (general(none), none))
+        return make if all(_parts(known) == _parts(make(rows)) for known, rows in pairs) else None
     except Exception:  # of whatever pandas: the general way is there
         return None
 
@@ -64,7 +65,7 @@ def _parts(value):
     """All that is inside: two objects with the same parts are the same to whoever has them."""
     manager = value._mgr
     blocks = [(list(block.mgr_locs), type(block), *_held(block.values)) for block in manager.blocks]
-    axes = [(type(axis), axis.dtype, axis.name, list(axis)) for axis in manager.axes]
+    axes = [(type(axis), axis.dtype, axis.name, axis.tolist()) for axis in manager.axes]
     return sorted(blocks, key=lambda block: block[0]), axes, type(value), getattr(value, "name", None)
 
 

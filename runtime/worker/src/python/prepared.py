@@ -213,7 +213,8 @@ def _of_scalar(fields, general):
 
 def _scalar(value, kind):
     """Bytes where it is a number of numpy's of this type, or a list of it, which has to be plain."""
-    if kinds.is_numpy_scalar(value) and value.dtype.name == kind:
+    found = type(value)
+    if found.__module__ == "numpy" and found.__name__ == kind and kinds.is_number(kind):
         return value.tobytes()
     return [value]
 
