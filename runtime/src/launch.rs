@@ -175,11 +175,9 @@ fn install_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     // Others may be starting at the same moment, and a view of files is of the file that was there
     // when it was made: the first whole file stays, only a damaged one is replaced.
     match file.persist_noclobber(path) {
-        Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists && !is_there() => taken
-            .file
-            .persist(path)
-            .map(drop)
-            .map_err(|error| error.error),
+        Err(taken) if taken.error.kind() == io::ErrorKind::AlreadyExists && !is_there() => {
+            taken.file.persist(path).map(drop).map_err(|error| error.error)
+        }
         Err(taken) if taken.error.kind() != io::ErrorKind::AlreadyExists => Err(taken.error),
         Ok(_) | Err(_) => Ok(()),
     }
