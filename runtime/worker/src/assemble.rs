@@ -43,7 +43,7 @@ pub(crate) fn column(
     made.map_err(|error| PyTypeError::new_err(format!("column `{name}`: {error}")))
 }
 
-fn from_bytes(
+pub(crate) fn from_bytes(
     data_type: &DataType,
     bytes: &[u8],
     mask: Option<&Bound<'_, PyAny>>,
@@ -75,7 +75,7 @@ fn from_bytes(
     Ok(make_array(data))
 }
 
-fn from_list(data_type: &DataType, values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
+pub(crate) fn from_list(data_type: &DataType, values: &Bound<'_, PyList>) -> PyResult<ArrayRef> {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "Arrow has many types that no signature has"

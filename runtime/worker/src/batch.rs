@@ -106,6 +106,17 @@ impl Batch {
         read::list(py, self.column(column)?)
     }
 
+    /// A column of text as a pyarrow array of `kind`, which is `large_string`, made by `take`: pyarrow's
+    /// `Array._import_from_c`. The text itself is shared.
+    fn large_text<'py>(
+        &self,
+        column: usize,
+        take: &Bound<'py, PyAny>,
+        kind: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        capsule::hand_text(self.column(column)?, take, kind)
+    }
+
     /// Puts columns together.
     #[staticmethod]
     fn from_columns(num_rows: usize, columns: Vec<Parts<'_>>) -> PyResult<Self> {
@@ -150,14 +161,10 @@ impl Batch {
         let mut fitted = Vec::with_capacity(fields.len());
         let mut columns = Vec::with_capacity(fields.len());
         for field in &fields {
-            let name: String = get(field, "name")?.extract()?;
-            let kind: String = get(field, "type")?.extract()?;
-            let kind: envelope_format::DataType = kind
-                .parse()
-                .map_err(|error: InvalidDataType| PyTypeError::new_err(error.to_string()))?;
-            let wanted = arrow_type(&kind);
-            columns.push(exact::column(&self.0, &name, &wanted).map_err(PyTypeError::new_err)?);
-            fitted.push(Field::new(name, wanted, true));
+            let field = wanted_field(field)?;
+            let column = exact::column(&self.0, field.name(), field.data_type());
+            columns.push(column.map_err(PyTypeError::new_err)?);
+            fitted.push(field);
         }
         Self::assembled(Schema::new(fitted), columns, self.0.num_rows())
     }
@@ -252,6 +259,17 @@ impl Batch {
         let rows = RecordBatch::try_new_with_options(Arc::new(schema), columns, &options);
         rows.map(Self).map_err(arrow_error)
     }
+}
+
+/// A column as `name` and `type` describe it; values may be missing, which whoever takes the batch
+/// decides about.
+pub(crate) fn wanted_field(field: &Bound<'_, PyDict>) -> PyResult<Field> {
+    let name: String = get(field, "name")?.extract()?;
+    let kind: String = get(field, "type")?.extract()?;
+    let kind: envelope_format::DataType = kind
+        .parse()
+        .map_err(|error: InvalidDataType| PyTypeError::new_err(error.to_string()))?;
+    Ok(Field::new(name, arrow_type(&kind), true))
 }
 
 /// An entry of a field's description.

@@ -10,8 +10,14 @@
 use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::sync::Arc;
 
+use arrow_array::cast::AsArray as _;
+use arrow_array::ffi::FFI_ArrowArray;
 use arrow_array::ffi_stream::{ArrowArrayStreamReader, FFI_ArrowArrayStream};
-use arrow_array::{RecordBatch, RecordBatchIterator, RecordBatchOptions, RecordBatchReader as _};
+use arrow_array::{
+    Array as _, ArrayRef, LargeBinaryArray, RecordBatch, RecordBatchIterator, RecordBatchOptions,
+    RecordBatchReader as _,
+};
+use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DECIMAL128_MAX_PRECISION, DataType, Field, FieldRef, Schema};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -19,6 +25,7 @@ use pyo3::types::PyCapsule;
 
 use crate::batch::arrow_error;
 use crate::exact::STRICT;
+use crate::read::unreadable;
 use crate::schema::{arrow_type, signature_type};
 
 const STREAM: &std::ffi::CStr = c"arrow_array_stream";
@@ -48,6 +55,26 @@ pub(crate) fn export<'py>(py: Python<'py>, rows: &RecordBatch) -> PyResult<Bound
     let stream =
         FFI_ArrowArrayStream::new(Box::new(RecordBatchIterator::new(batches, rows.schema())));
     PyCapsule::new_with_value(py, stream, STREAM)
+}
+
+/// Hands a column of text to pyarrow, in the layout that pandas keeps it in: `take` is pyarrow's
+/// `Array._import_from_c`, which moves the array out of the structure whose address it is given.
+pub(crate) fn hand_text<'py>(
+    column: &ArrayRef,
+    take: &Bound<'py, PyAny>,
+    kind: &Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let text = column
+        .as_string_opt::<i32>()
+        .ok_or_else(|| unreadable(column.data_type()))?;
+    let offsets: Vec<i64> = text.offsets().iter().map(|at| i64::from(*at)).collect();
+    let offsets = OffsetBuffer::new(offsets.into());
+    // As bytes, for that it is text has been checked; the structure does not say of what type it is.
+    let large = LargeBinaryArray::try_new(offsets, text.values().clone(), text.nulls().cloned());
+    let large = large.map_err(arrow_error)?;
+    let mut given = FFI_ArrowArray::new(&large.to_data());
+    let address = (&raw mut given).expose_provenance();
+    take.call1((address, kind))
 }
 
 /// The type of a column as a signature writes it.

@@ -6,7 +6,8 @@
 //!
 //! Read in this order: [`serve`] is the worker's loop; `python/rows.py` and `python/columns.py`
 //! convert between Python objects and [`Batch`]es; [`read`] and [`assemble`] do it value by value,
-//! [`exact`] changes types where that changes no value.
+//! [`exact`] changes types where that changes no value. `python/prepared.py`, `python/frames.py` and
+//! [`prepared`] do the same for usual functions, with all that a signature says settled beforehand.
 #![allow(
     clippy::needless_pass_by_value,
     clippy::too_many_arguments,
@@ -20,6 +21,7 @@ mod exact;
 mod fork;
 mod link;
 mod load;
+mod prepared;
 #[path = "../../src/protocol.rs"]
 #[allow(dead_code, reason = "the host's half of a shared file")]
 mod protocol;

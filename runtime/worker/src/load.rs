@@ -5,16 +5,18 @@ use pyo3::types::{PyBytes, PyDict, PyList};
 
 use crate::conversions;
 use crate::protocol::{FunctionToLoad, Loading};
-use crate::python::loading;
+use crate::python::{loading, prepared};
 
 /// A query function that is ready to be called.
 #[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) name: String,
-    pub(crate) callable: Py<PyAny>,
-    /// Input and output as `rows.py` reads them.
-    pub(crate) input: Py<PyAny>,
-    pub(crate) output: Py<PyAny>,
+    /// Makes the argument of a batch.
+    pub(crate) decode: Py<PyAny>,
+    /// Calls the function with it.
+    pub(crate) apply: Py<PyAny>,
+    /// Makes a batch of the answer.
+    pub(crate) encode: Py<PyAny>,
 }
 
 /// Unpickles the functions as a `dict` by name, their large arrays mapped copy-on-write from `file`;
@@ -67,16 +69,19 @@ pub(crate) fn functions(
     functions: &[FunctionToLoad],
 ) -> PyResult<Vec<Loaded>> {
     let json = state.py().import("json")?.getattr("loads")?;
-    let object = |rows| -> PyResult<Py<PyAny>> {
+    let object = |rows| -> PyResult<Bound<'_, PyAny>> {
         let text = serde_json::to_string(rows).map_err(std::io::Error::from)?;
-        Ok(json.call1((text,))?.unbind())
+        json.call1((text,))
     };
     let loaded = functions.iter().map(|function| {
+        let callable = state.get_item(&function.name)?;
+        let (input, output) = (object(&function.input)?, object(&function.output)?);
+        let (decode, apply, encode) = prepared(&callable, &input, &output)?;
         Ok(Loaded {
             name: function.name.clone(),
-            callable: state.get_item(&function.name)?.unbind(),
-            input: object(&function.input)?,
-            output: object(&function.output)?,
+            decode,
+            apply,
+            encode,
         })
     });
     loaded.collect()

@@ -4,19 +4,22 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
 use crate::Batch;
+use crate::prepared::Columns;
 
 const LOADING: &str = include_str!("python/loading.py");
 
 const OBSERVE: &str = include_str!("python/observe.py");
 
 /// In the order in which they need each other.
-const SOURCES: [(&str, &str); 6] = [
+const SOURCES: [(&str, &str); 8] = [
     ("_envelope_kinds", include_str!("python/kinds.py")),
     ("_envelope_columns", include_str!("python/columns.py")),
     ("_envelope_objects", include_str!("python/objects.py")),
     ("_envelope_tables", include_str!("python/tables.py")),
     ("_envelope_same", include_str!("python/same.py")),
     ("_envelope_rows", include_str!("python/rows.py")),
+    ("_envelope_frames", include_str!("python/frames.py")),
+    ("_envelope_prepared", include_str!("python/prepared.py")),
 ];
 
 /// The module `rows.py`, made on first use.
@@ -26,7 +29,9 @@ const SOURCES: [(&str, &str); 6] = [
 pub fn conversions(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
     static MODULE: PyOnceLock<Py<PyModule>> = PyOnceLock::new();
     let module = MODULE.get_or_try_init(py, || {
-        define(py, "", "_envelope_batch")?.add("Batch", py.get_type::<Batch>())?;
+        let batch = define(py, "", "_envelope_batch")?;
+        batch.add("Batch", py.get_type::<Batch>())?;
+        batch.add("Columns", py.get_type::<Columns>())?;
         for (name, source) in SOURCES {
             define(py, source, name)?;
         }
@@ -43,6 +48,20 @@ pub(crate) fn loading(py: Python<'_>) -> PyResult<&Bound<'_, PyModule>> {
         PyResult::Ok(define(py, LOADING, "_envelope_loading")?.unbind())
     })?;
     Ok(module.bind(py))
+}
+
+/// The conversions of one function, from the module `prepared.py`: what makes its argument of a
+/// batch, what calls it with that, and what makes a batch of its answer.
+pub(crate) fn prepared<'py>(
+    function: &Bound<'py, PyAny>,
+    input: &Bound<'py, PyAny>,
+    output: &Bound<'py, PyAny>,
+) -> PyResult<(Py<PyAny>, Py<PyAny>, Py<PyAny>)> {
+    conversions(function.py())?;
+    let module = function.py().import("_envelope_prepared")?;
+    module
+        .call_method1("prepare", (function, input, output, "prediction"))?
+        .extract()
 }
 
 /// The module `observe.py`, which from now on notes what this process does.

@@ -197,7 +197,7 @@ fn integers<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'py, PyL
     list(py, &arrow_array::Int64Array::from(data))
 }
 
-fn unreadable(data_type: &DataType) -> PyErr {
+pub(crate) fn unreadable(data_type: &DataType) -> PyErr {
     PyTypeError::new_err(format!("{data_type} is not a type of a signature"))
 }
 

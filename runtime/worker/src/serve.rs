@@ -145,9 +145,10 @@ impl Worker {
 
     fn loaded(&mut self, py: Python<'_>, loaded: PyResult<(Vec<Loaded>, Loading)>) -> PyResult<()> {
         match loaded {
-            Ok((functions, loading)) => {
+            Ok((functions, done)) => {
                 self.functions = functions;
-                self.tell(&Answer::Ready(loading))
+                loading(py)?.call_method0("settled")?;
+                self.tell(&Answer::Ready(done))
             }
             Err(error) => self.tell(&Answer::NotLoaded {
                 exception: exception(py, &error),
@@ -249,17 +250,12 @@ impl Calls {
 /// Rows in, function, rows out; each step knows whose fault its failure is.
 fn call(py: Python<'_>, function: &Loaded, rows: RecordBatch) -> Result<Batch, (Fault, PyErr)> {
     let blame = |fault| move |error| (fault, error);
-    let conversions = conversions(py).map_err(blame(Fault::Input))?;
-    let (input, output) = (function.input.bind(py), function.output.bind(py));
-    let argument = conversions
-        .call_method1("decode", (Batch::new(rows), input))
-        .map_err(blame(Fault::Input))?;
-    let value = conversions
-        .call_method1("apply", (&function.callable, argument, input))
-        .map_err(blame(Fault::Function))?;
-    let encoded = conversions
-        .call_method1("encode", (value, output, "prediction"))
-        .map_err(blame(Fault::Output))?;
+    let argument = function.decode.bind(py).call1((Batch::new(rows),));
+    let argument = argument.map_err(blame(Fault::Input))?;
+    let value = function.apply.bind(py).call1((argument,));
+    let value = value.map_err(blame(Fault::Function))?;
+    let encoded = function.encode.bind(py).call1((value,));
+    let encoded = encoded.map_err(blame(Fault::Output))?;
     unwrapped(&encoded).map_err(blame(Fault::Output))
 }
 

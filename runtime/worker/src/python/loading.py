@@ -83,6 +83,11 @@ def _state_of_numpy():
         return None
 
 
+def settled():
+    """Everything is there that calls need: what our own conversions have imported, too."""
+    _note_random_state()
+
+
 def forked():
     """Each process draws its own numbers, as it would if it were not forked, unless somebody has seeded."""
     if _random_state is not None and _state_of_numpy() == _random_state:

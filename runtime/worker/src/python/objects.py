@@ -106,7 +106,8 @@ def to_pandas(batch, index, field):
         moments = to_numpy(batch, index, {**field, "dtype": ""})
         zone = kinds.zone_of(kind)
         made = (pd.DatetimeIndex if kind.startswith("timestamp") else pd.TimedeltaIndex)(moments)
-        return (made.tz_localize("UTC").tz_convert(zone) if zone else made).array
+        # A copy, for what is in an index may not be written to.
+        return (made.tz_localize("UTC").tz_convert(zone) if zone else made).array.copy()
     if kind == "utf8" and dtype and not dtype.startswith("object"):
         return _to_text(batch, index, dtype)
     if dtype == "object:nan":
