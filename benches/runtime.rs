@@ -13,7 +13,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
-    let mut arguments = std::env::args().skip(1);
+    // As a service's calls do: in a task.
+    tokio::spawn(measure()).await.expect("no panic")
+}
+
+async fn measure() -> Result<(), Error> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut arguments = arguments.into_iter();
     let (Some(path), Some(cache)) = (arguments.next(), arguments.next()) else {
         println!("usage: runtime ENVELOPE CACHE [PYTHON] [UV]");
         return Ok(());

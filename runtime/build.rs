@@ -8,6 +8,7 @@ use std::process::Command;
 fn main() {
     for input in [
         "worker",
+        "src/interpreter.rs",
         "src/protocol.rs",
         "src/schema.rs",
         "../envelope-format/src",

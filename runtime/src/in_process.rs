@@ -98,6 +98,7 @@ async fn work(mut process: Process, mut jobs: mpsc::UnboundedReceiver<Job>) {
         let call = Call {
             function: &job.function,
             each_row: job.each_row,
+            awake: false,
         };
         let answer = process.call(call, &job.rows).await;
         let is_over = matches!(answer, Err(Error::Crashed { .. }));

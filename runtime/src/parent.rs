@@ -162,7 +162,7 @@ async fn ask(wire: &mut Wire, command: &mut Command) -> io::Result<Answer> {
         wire.send_with(&command.request, &command.descriptors)
             .await?;
     }
-    Ok(wire.receive().await?.header)
+    Ok(wire.receive(Duration::ZERO).await?.header)
 }
 
 /// Keys that nobody knows.

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::process::{Call, Process};
-use crate::runtime::{Answered, Usage};
+use crate::runtime::{Answered, Usage, cores};
 use crate::zygote::{Sharing, Zygote};
 use crate::{EnvelopeFile, Error};
 
@@ -36,6 +36,7 @@ pub(crate) struct Pool {
     limits: Limits,
     /// Workers that are kept ready beside those that are busy.
     spare: usize,
+    cores: usize,
     state: Mutex<State>,
     /// A worker came back, a start ended, or the pool stopped.
     changed: Notify,
@@ -104,6 +105,7 @@ impl Pool {
             most,
             limits,
             spare: usize::from(spare && is_cheap),
+            cores: cores(),
             state: Mutex::new(State {
                 idle,
                 ..State::default()
@@ -337,8 +339,9 @@ impl LentWorker {
         call: Call<'_>,
         rows: &RecordBatch,
     ) -> Result<Answered, Error> {
+        let awake = self.pool.state().lent < self.pool.cores;
         match &mut self.process {
-            Some(process) => process.call(call, rows).await,
+            Some(process) => process.call(Call { awake, ..call }, rows).await,
             None => Err(Error::Stopped),
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
 use arrow_schema::ArrowError;
+use tokio::time::Instant;
 
 use crate::launch::Launch;
 use crate::parent::{Child, Forked};
@@ -24,6 +25,9 @@ pub(crate) const START_DEADLINE: Duration = Duration::from_secs(300);
 /// How long a dying worker may take to end before its death is reported without a reason.
 pub(crate) const REAP_DEADLINE: Duration = Duration::from_secs(2);
 
+/// Answers that usually come so soon are waited for awake.
+const SOON: Duration = Duration::from_micros(250);
+
 /// A live worker process.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -36,6 +40,8 @@ pub(crate) struct Process {
     /// How many calls it has answered.
     calls: u64,
     grown_kib: u64,
+    /// How long answers take, the last ones counting most.
+    usual: Duration,
 }
 
 /// What to call.
@@ -43,6 +49,8 @@ pub(crate) struct Process {
 pub(crate) struct Call<'c> {
     pub(crate) function: &'c str,
     pub(crate) each_row: bool,
+    /// Whether there is a core to spare to wait for a quick answer on.
+    pub(crate) awake: bool,
 }
 
 impl Process {
@@ -63,6 +71,7 @@ impl Process {
             rows: Default::default(),
             calls: 0,
             grown_kib: 0,
+            usual: Duration::ZERO,
         }
     }
 
@@ -131,7 +140,7 @@ impl Process {
             header,
             body,
             fresh,
-        } = match self.ask(&request, body).await {
+        } = match self.ask_again(&request, body, call.awake).await {
             Ok(received) => received,
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 return Err(self.crashed("something else wrote to its socket".into()));
@@ -195,7 +204,27 @@ impl Process {
 
     async fn ask(&mut self, request: &Request, body: Body) -> io::Result<Received<Answer>> {
         self.wire.send(request, body).await?;
-        self.wire.receive().await
+        self.wire.receive(Duration::ZERO).await
+    }
+
+    /// As `ask`, for what takes about as long each time.
+    async fn ask_again(
+        &mut self,
+        request: &Request,
+        body: Body,
+        awake: bool,
+    ) -> io::Result<Received<Answer>> {
+        self.wire.send(request, body).await?;
+        let began = Instant::now();
+        let is_soon = awake && self.usual < SOON;
+        let patience = if is_soon {
+            self.usual * 2
+        } else {
+            Duration::ZERO
+        };
+        let received = self.wire.receive(patience).await;
+        self.usual = (self.usual * 7 + began.elapsed()) / 8;
+        received
     }
 
     /// Whether the process can be called: it has neither ended nor said what nobody asked for.

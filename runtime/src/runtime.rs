@@ -334,6 +334,7 @@ impl Runtime {
         let call = Call {
             function: &function.name,
             each_row,
+            awake: false,
         };
         let answered = async {
             match &self.workers {
@@ -418,6 +419,7 @@ fn in_whole_tiles(function: &Function, rows: RecordBatch) -> Result<RecordBatch,
     })
 }
 
-fn cores() -> usize {
+/// Cores that this process may use.
+pub(crate) fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }

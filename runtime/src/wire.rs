@@ -4,14 +4,18 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_buffer::Buffer;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use sendfd::SendWithFd as _;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, Interest};
 use tokio::net::UnixStream;
-use tokio::task::{block_in_place, spawn_blocking};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::task::{block_in_place, yield_now};
 
 use crate::protocol::{self, Body, INLINE_BYTES, Keys, PREFIX_BYTES, Place, Prefix, Request};
 
@@ -61,11 +65,9 @@ impl Wire {
     }
 
     pub(crate) async fn send(&mut self, request: &Request, body: Body) -> io::Result<()> {
-        let place = body.place(self.arena.is_some());
-        let message = protocol::message(self.keys.to_worker, request, &body, place)?;
-        if let (Place::Arena, Some(arena)) = (place, &self.arena) {
-            write(arena, body).await?;
-        }
+        let key = self.keys.to_worker;
+        let arena = self.arena.as_deref();
+        let message = aside(body.len(), || protocol::message(key, request, &body, arena))?;
         self.socket.write_all(&message).await
     }
 
@@ -75,12 +77,7 @@ impl Wire {
         request: &Request,
         descriptors: &[OwnedFd],
     ) -> io::Result<()> {
-        let message = protocol::message(
-            self.keys.to_worker,
-            request,
-            &Body::default(),
-            Place::Inline,
-        )?;
+        let message = protocol::message(self.keys.to_worker, request, &Body::default(), None)?;
         let numbers: Vec<_> = descriptors.iter().map(OwnedFd::as_raw_fd).collect();
         let socket = &self.socket;
         let sent = socket
@@ -91,8 +88,14 @@ impl Wire {
         self.socket.write_all(&message[sent..]).await
     }
 
-    pub(crate) async fn receive<T: DeserializeOwned>(&mut self) -> io::Result<Received<T>> {
+    /// Waits for a message, at first awake and for as long as `patience`: who goes to sleep is woken
+    /// late.
+    pub(crate) async fn receive<T: DeserializeOwned>(
+        &mut self,
+        patience: Duration,
+    ) -> io::Result<Received<T>> {
         self.read.clear();
+        self.read_soon(patience).await?;
         self.fill(PREFIX_BYTES).await?;
         let prefix = self.read[..PREFIX_BYTES].try_into();
         let prefix = Prefix::parse(prefix.unwrap_or(&[0; PREFIX_BYTES]))?;
@@ -102,17 +105,19 @@ impl Wire {
             Place::Arena => header_end,
         };
         self.fill(end).await?;
-        let header = &self.read[PREFIX_BYTES..header_end];
-        let body = match (prefix.place, &self.arena) {
-            (Place::Inline, _) => Buffer::from(&self.read[header_end..]),
-            (Place::Arena, Some(arena)) => read(arena, prefix.body_bytes).await?,
-            (Place::Arena, None) => return Err(io::ErrorKind::InvalidData.into()),
-        };
         // Nobody has asked for more than one answer.
         if self.read.len() > end {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        prefix.check(self.keys.to_host, header, &body)?;
+        let header = &self.read[PREFIX_BYTES..header_end];
+        let key = self.keys.to_host;
+        let body = match (prefix.place, &self.arena) {
+            (Place::Inline, _) => prefix.inline(key, header, &self.read[header_end..])?,
+            (Place::Arena, Some(arena)) => aside(prefix.body_bytes, || {
+                prefix.from_arena(key, header, arena, None)
+            })?,
+            (Place::Arena, None) => return Err(io::ErrorKind::InvalidData.into()),
+        };
         let header = serde_json::from_slice(header)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(Received {
@@ -120,6 +125,22 @@ impl Wire {
             body,
             fresh: prefix.fresh,
         })
+    }
+
+    /// Others that have work go first.
+    async fn read_soon(&mut self, patience: Duration) -> io::Result<()> {
+        let began = Instant::now();
+        while began.elapsed() < patience {
+            match rustix::io::read(&self.socket, spare_capacity(&mut self.read)) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(_) => return Ok(()),
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            std::thread::yield_now();
+            yield_now().await;
+        }
+        Ok(())
     }
 
     /// Reads until there are so many bytes of the message.
@@ -141,30 +162,11 @@ impl Wire {
     }
 }
 
-async fn write(arena: &Arc<OwnedFd>, body: Body) -> io::Result<()> {
-    if body.len() <= QUICK_BYTES {
-        return body.write(arena);
+/// Copies so many bytes where it holds nobody up, if that is possible.
+fn aside<T>(bytes: usize, copy: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let is_multi_threaded = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
+    if bytes > QUICK_BYTES && is_multi_threaded {
+        return block_in_place(copy);
     }
-    let arena = Arc::clone(arena);
-    aside(move || body.write(&arena)).await
-}
-
-async fn read(arena: &Arc<OwnedFd>, bytes: usize) -> io::Result<Buffer> {
-    if bytes <= QUICK_BYTES {
-        return protocol::read_arena(arena, bytes, None);
-    }
-    let arena = Arc::clone(arena);
-    aside(move || protocol::read_arena(&arena, bytes, None)).await
-}
-
-/// Does work that takes long where it holds nobody up.
-async fn aside<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    use tokio::runtime::{Handle, RuntimeFlavor};
-
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => block_in_place(work),
-        _ => spawn_blocking(work).await.map_err(io::Error::other)?,
-    }
+    copy()
 }

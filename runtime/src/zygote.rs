@@ -231,6 +231,7 @@ impl Zygote {
             let call = Call {
                 function: &function.name,
                 each_row: is_called_for_each_row(function),
+                awake: false,
             };
             let rows = rows.slice(0, rows.num_rows().min(TRIAL_ROWS));
             match timeout(TRIAL_DEADLINE, process.call(call, &rows)).await {

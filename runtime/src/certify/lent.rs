@@ -140,6 +140,7 @@ impl<'f> Lent<'f> {
         Call {
             function: &self.function.name,
             each_row: self.each_row,
+            awake: false,
         }
     }
 
