@@ -84,6 +84,7 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
             .hint("install that interpreter, for example with `uv python install`"),
         Error::Environment { hint, .. } => fault("environment_mismatch").hint(hint),
         Error::Start { stderr, .. } => fault("not_servable").details(stderr),
+        Error::Sandbox { .. } => fault("not_servable"),
         Error::RowsDoNotFit { .. } => fault("invalid_input"),
         Error::Function { exception, .. } => {
             fault("prediction_failed").details(&exception.traceback)

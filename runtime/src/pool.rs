@@ -16,7 +16,7 @@ use crate::certify::{Certified, Trials, certify, is_called_for_each_row};
 use crate::fit::fit;
 use crate::launch::Launch;
 use crate::process::{Call, Process};
-use crate::{EnvelopeFile, Environment, Error, padded};
+use crate::{Confinement, EnvelopeFile, Environment, Error, Sandbox, padded};
 
 /// A worker beyond the least number that had nothing to do for so long is ended.
 const IDLE_DEADLINE: Duration = Duration::from_secs(60);
@@ -49,6 +49,7 @@ pub struct Builder {
     workers: RangeInclusive<usize>,
     threads: Option<usize>,
     observed: Option<Vec<PathBuf>>,
+    sandbox: Sandbox,
     verifies: bool,
 }
 
@@ -81,9 +82,16 @@ impl Builder {
         self
     }
 
+    /// What workers may do to this machine. Default: [`Sandbox::default`].
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
     /// Workers note what they do, see [`Runtime::observed`], and can open only what the envelope, its
     /// environment and any operating system have, and `also`. Where the kernel has no Landlock they
-    /// can open everything; what they note says so.
+    /// can open everything; what they note says so. Of the [`sandbox`](Self::sandbox) only the level
+    /// counts, up to `default`; the network is open.
     pub fn observed(mut self, also: Vec<PathBuf>) -> Self {
         self.observed = Some(also);
         self
@@ -99,7 +107,8 @@ impl Builder {
     /// Starts the first workers; returns when each has loaded the envelope.
     ///
     /// # Errors
-    /// [`Error::Start`], [`Error::WrongInterpreter`], [`Error::Io`], [`Error::Envelope`].
+    /// [`Error::Start`], [`Error::WrongInterpreter`], [`Error::Io`], [`Error::Envelope`];
+    /// [`Error::Sandbox`] when this machine cannot confine workers as much as they should be.
     pub async fn start(self) -> Result<Runtime, Error> {
         // Code of one minor crashes another: refuse before a byte is unpickled.
         self.environment.check(self.envelope.manifest())?;
@@ -110,7 +119,8 @@ impl Builder {
             .threads
             .unwrap_or_else(|| (cores() / self.workers.end()).max(1));
         let observed = self.observed.as_deref();
-        let launch = Launch::prepare(&self.envelope, self.environment, threads, observed)?;
+        let sandbox = &self.sandbox;
+        let launch = Launch::prepare(&self.envelope, self.environment, threads, sandbox, observed)?;
         let (least, most) = self.workers.into_inner();
         let pool = Arc::new(Pool {
             envelope: self.envelope,
@@ -120,7 +130,9 @@ impl Builder {
             state: Mutex::default(),
             changed: Notify::new(),
         });
-        pool.start_first().await?;
+        let started = pool.start_first().await;
+        pool.launch.learn_confinement().await?; // the reason of a refusal, if it was one
+        started?;
         if least < most {
             tokio::spawn(end_idle(Arc::downgrade(&pool)));
         }
@@ -147,6 +159,7 @@ impl Runtime {
             workers: cores..=cores,
             threads: None,
             observed: None,
+            sandbox: Sandbox::default(),
             verifies: true,
         }
     }
@@ -161,6 +174,12 @@ impl Runtime {
     #[must_use]
     pub fn most_workers(&self) -> usize {
         self.pool.most
+    }
+
+    /// How the workers are confined. `None` only if their launcher did not say.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&Confinement> {
+        self.pool.launch.confinement()
     }
 
     /// Calls a function once, on all of `rows`.
