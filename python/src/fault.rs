@@ -68,6 +68,10 @@ pub(crate) fn statistics(py: Python<'_>, error: &InvalidStatistics) -> PyErr {
     raise(py, &Fault::new("bad_envelope", message).hint(hint))
 }
 
+pub(crate) fn invalid_input(py: Python<'_>, message: String) -> PyErr {
+    raise(py, &Fault::new("invalid_input", message))
+}
+
 pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
     use runtime::Error;
 

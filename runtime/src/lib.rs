@@ -36,7 +36,7 @@ pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};
 pub use error::{Error, PythonError};
 pub use pool::{Builder, Runtime, Usage};
-pub use sandbox::{Confinement, NoSuchLevel, Sandbox, SandboxLevel};
+pub use sandbox::{Confinement, Grant, NoSuchGrant, NoSuchLevel, Sandbox, SandboxLevel};
 pub use schema::{arrow_schema, arrow_type, signature_type};
 pub use statistics::statistics;
 pub use tile::{padded, tile_rows, whole_tiles};

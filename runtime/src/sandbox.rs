@@ -59,6 +59,18 @@ pub struct Sandbox {
     pub allow_degraded: bool,
 }
 
+/// One thing that workers may do besides what their level allows: `network`, `read=PATH` or
+/// `write=PATH`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Grant {
+    /// To reach the network: [`Sandbox::network`].
+    Network,
+    /// To read and execute this file, or what is in this folder: [`Sandbox::read`].
+    Read(PathBuf),
+    /// To change it as well: [`Sandbox::write`].
+    Write(PathBuf),
+}
+
 /// How the workers of a [`Runtime`](crate::Runtime) are confined: `default: landlock 7, seccomp`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Confinement {
@@ -108,7 +120,41 @@ impl FromStr for SandboxLevel {
     }
 }
 
+/// There is no grant of this form.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not a grant: network, read=PATH, write=PATH")]
+pub struct NoSuchGrant {
+    /// What was written.
+    pub text: String,
+}
+
+impl FromStr for Grant {
+    type Err = NoSuchGrant;
+
+    fn from_str(text: &str) -> Result<Self, NoSuchGrant> {
+        match text.split_once('=') {
+            None if text == "network" => Ok(Self::Network),
+            Some(("read", path)) if !path.is_empty() => Ok(Self::Read(path.into())),
+            Some(("write", path)) if !path.is_empty() => Ok(Self::Write(path.into())),
+            _ => Err(NoSuchGrant { text: text.into() }),
+        }
+    }
+}
+
 impl Sandbox {
+    /// The same sandbox with these grants besides.
+    #[must_use]
+    pub fn granting(mut self, grants: impl IntoIterator<Item = Grant>) -> Self {
+        for grant in grants {
+            match grant {
+                Grant::Network => self.network = true,
+                Grant::Read(path) => self.read.push(path),
+                Grant::Write(path) => self.write.push(path),
+            }
+        }
+        self
+    }
+
     /// The launcher's arguments for a worker that needs `files` and writes in `scratch`. `observed`
     /// are files of a proof, whose view is narrower than that of any level: see `view.rs`.
     pub(crate) fn arguments(

@@ -2,13 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use runtime::{Sandbox, SandboxLevel};
+use runtime::{Grant, Sandbox, SandboxLevel};
 
 use crate::Settings;
 
@@ -74,47 +72,16 @@ pub struct SandboxOptions {
     pub grants: Vec<Grant>,
 }
 
-/// One thing that workers may do besides what their level allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Grant {
-    /// To reach the network.
-    Network,
-    /// To read and execute this file, or what is in this folder.
-    Read(PathBuf),
-    /// To change it as well.
-    Write(PathBuf),
-}
-
-impl FromStr for Grant {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            None if text == "network" => Ok(Self::Network),
-            Some(("read", path)) if !path.is_empty() => Ok(Self::Read(path.into())),
-            Some(("write", path)) if !path.is_empty() => Ok(Self::Write(path.into())),
-            _ => Err("expected `network`, `read=PATH` or `write=PATH`".to_owned()),
-        }
-    }
-}
-
 impl SandboxOptions {
     /// The sandbox that these options mean.
     #[must_use]
     pub fn sandbox(&self) -> Sandbox {
-        let mut sandbox = Sandbox {
+        let sandbox = Sandbox {
             level: self.level,
             allow_degraded: self.allow_degraded,
             ..Sandbox::default()
         };
-        for grant in &self.grants {
-            match grant {
-                Grant::Network => sandbox.network = true,
-                Grant::Read(path) => sandbox.read.push(path.clone()),
-                Grant::Write(path) => sandbox.write.push(path.clone()),
-            }
-        }
-        sandbox
+        sandbox.granting(self.grants.iter().cloned())
     }
 }
 
@@ -196,16 +163,6 @@ mod tests {
         assert_eq!(parse_workers("1..4"), Ok(1..=4));
         for text in ["", "0", "0..2", "3..2", "..", "1..", "a", "-1", "1..=99999"] {
             assert!(parse_workers(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn grants_are_of_three_kinds() {
-        assert_eq!("network".parse(), Ok(Grant::Network));
-        assert_eq!("read=/a=b".parse(), Ok(Grant::Read("/a=b".into())));
-        assert_eq!("write=/a".parse(), Ok(Grant::Write("/a".into())));
-        for text in ["", "net", "read", "read=", "network=1", "exec=/a"] {
-            assert!(text.parse::<Grant>().is_err(), "{text}");
         }
     }
 

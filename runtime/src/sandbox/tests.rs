@@ -279,3 +279,17 @@ fn levels_have_names() {
     }
     assert!("max".parse::<SandboxLevel>().is_err());
 }
+
+#[test]
+fn grants_are_of_three_kinds() {
+    assert_eq!("network".parse(), Ok(Grant::Network));
+    assert_eq!("read=/a=b".parse(), Ok(Grant::Read("/a=b".into())));
+    assert_eq!("write=/a".parse(), Ok(Grant::Write("/a".into())));
+    for text in ["", "net", "read", "read=", "network=1", "exec=/a"] {
+        assert!(text.parse::<Grant>().is_err(), "{text}");
+    }
+    let sandbox =
+        Sandbox::default().granting(["network", "read=/a"].map(|text| text.parse().expect("good")));
+    assert!(sandbox.network);
+    assert_eq!(sandbox.read, [Path::new("/a")]);
+}

@@ -95,7 +95,7 @@ const NEW_NAMESPACES: [i32; 8] = [
 ];
 
 /// Requests that type into the terminal of whoever started us.
-const TYPING: [u64; 2] = [libc::TIOCSTI as u64, 0x541C]; // TIOCLINUX
+const TYPING: [u64; 2] = [0x5412, 0x541C]; // TIOCSTI, TIOCLINUX
 
 /// What `personality` is asked for to learn what it is.
 const QUERY: u64 = 0xffff_ffff;
@@ -104,7 +104,7 @@ const QUERY: u64 = 0xffff_ffff;
 #[cfg(target_arch = "x86_64")]
 const X32: i64 = 0x4000_0000;
 #[cfg(target_arch = "x86_64")]
-const X32_ONLY: [i64; 5] = [X32 + 521, X32 + 528, X32 + 539, X32 + 540, X32 + 544];
+const X32_ONLY: [i64; 5] = [X32 + 514, X32 + 521, X32 + 528, X32 + 539, X32 + 540];
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 

@@ -42,7 +42,7 @@ pub(super) fn set(wanted: &Wanted) -> Result<String, String> {
 }
 
 fn lower(resource: Resource, most: u64) -> io::Result<()> {
-    let found = getrlimit(resource.clone());
+    let found = getrlimit(resource);
     let least = |limit: Option<u64>| Some(limit.map_or(most, |limit| limit.min(most)));
     setrlimit(
         resource,
