@@ -158,15 +158,21 @@ impl Launch {
             .args(&self.sandbox);
         command.env_clear().envs(self.variables());
         command.current_dir(self.scratch.path());
+        // The first one says how it is confined; what one may not do, none may.
+        let is_first = self.confinement.get().is_none();
+        let report = if is_first {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         command
             .stdin(Stdio::from(socket))
-            .stdout(Stdio::piped())
+            .stdout(report)
             .stderr(Stdio::piped());
         // A group of its own: what the function starts ends with it, and Ctrl-C does not reach it.
         let mut child = command.process_group(0).kill_on_drop(true).spawn()?;
-        let mut report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.confinement.get().is_none() {
-            *report = child.stdout.take();
+        if let Some(report) = child.stdout.take() {
+            *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
         }
         Ok(child)
     }
