@@ -210,7 +210,7 @@ impl Confinement {
     /// # Errors
     /// [`Error::Sandbox`] when it refused.
     pub(crate) fn from_report(line: &str, asked: SandboxLevel) -> Result<Option<Self>, Error> {
-        let line = line.trim_end();
+        let line = line.trim_end_matches('\n');
         if let Some(missing) = line.strip_prefix('!') {
             return Err(Error::Sandbox {
                 level: asked,
