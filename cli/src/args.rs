@@ -124,6 +124,9 @@ pub(crate) struct Verify {
     /// Only the digests and the sample, not the trials
     #[arg(long)]
     pub(crate) quick: bool,
+
+    #[command(flatten)]
+    pub(crate) sandbox: server::SandboxOptions,
 }
 
 /// Show how two envelopes differ: code, environment, signature, statistics, certificate
@@ -188,6 +191,9 @@ pub(crate) struct Predict {
     /// Write the predictions here instead of to standard output; `.parquet` or JSON
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) sandbox: server::SandboxOptions,
 
     /// Give up after so many seconds
     #[arg(
@@ -256,6 +262,9 @@ pub(crate) struct Batch {
     /// Worker processes [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) sandbox: server::SandboxOptions,
 
     /// Give up when one call of the function takes longer than so many seconds
     #[arg(

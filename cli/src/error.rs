@@ -275,6 +275,7 @@ fn of_runtime(error: &runtime::Error) -> Kind {
         Error::WrongInterpreter { .. } => kind("wrong_interpreter", CONFLICT),
         Error::Environment { .. } => kind("environment_failed", FAILED),
         Error::Start { .. } => kind("worker_did_not_start", FAILED),
+        Error::Sandbox { .. } => kind("sandbox_unavailable", FAILED),
         Error::RowsDoNotFit { .. } => kind("rows_do_not_fit", FAILED),
         Error::Function { .. } => kind("function_failed", FAILED),
         Error::Output { .. } => kind("bad_output", FAILED),

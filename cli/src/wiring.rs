@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use envelope_format::Manifest;
 use registry::{Reference, Registry, Version};
-use runtime::{EnvelopeFile, Environments, Runtime};
+use runtime::{EnvelopeFile, Environments, Runtime, Sandbox};
 
 use crate::error::Error;
 use crate::progress::Waiting;
@@ -86,6 +86,7 @@ impl Wiring {
         &self,
         envelope: &Arc<EnvelopeFile>,
         workers: RangeInclusive<usize>,
+        sandbox: Sandbox,
         waiting: &Waiting,
     ) -> Result<Runtime, Error> {
         let environments = self.environments(envelope.manifest());
@@ -95,6 +96,7 @@ impl Wiring {
         waiting.step("starting workers");
         let runtime = Runtime::builder(Arc::clone(envelope), environment)
             .workers(workers)
+            .sandbox(sandbox)
             .start()
             .await?;
         Ok(runtime)

@@ -23,6 +23,8 @@ class Settings:
     log: bool
     trust: Path | None
     """File of the keys of those whose envelopes are run; all are, without it."""
+    sandbox: tuple[str, list[str]]
+    """How much workers are confined, an empty name for the default; and what they may do besides."""
 
     @property
     def places(self) -> tuple[Path, Path | None, list[Path], bool]:
@@ -48,6 +50,10 @@ def settings() -> Settings:
         and sys.stderr.isatty(),
         log=os.environ.get("ENVELOPE_LOG", "").lower() not in ("", "0", "off", "error", "warn"),
         trust=Path(os.environ["ENVELOPE_TRUST"]) if os.environ.get("ENVELOPE_TRUST") else None,
+        sandbox=(
+            os.environ.get("ENVELOPE_SANDBOX", ""),
+            [grant for grant in os.environ.get("ENVELOPE_GRANT", "").split(",") if grant],
+        ),
     )
 
 

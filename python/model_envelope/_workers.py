@@ -22,7 +22,8 @@ def runner(path: Path, digest: str) -> _native.Runner:
     """The worker of the envelope in `path`: started by its first call, ended when this process exits."""
     with _STARTING:
         if digest not in _RUNNERS:
-            _RUNNERS[digest] = _native.Runner.start(path, settings().places, 1, None)
+            chosen = settings()
+            _RUNNERS[digest] = _native.Runner.start(path, chosen.places, 1, None, sandbox=chosen.sandbox)
         _RUNNERS.move_to_end(digest)
         # What is dropped while another thread still calls it ends after that call.
         while len(_RUNNERS) > MOST:

@@ -68,6 +68,10 @@ pub(crate) fn statistics(py: Python<'_>, error: &InvalidStatistics) -> PyErr {
     raise(py, &Fault::new("bad_envelope", message).hint(hint))
 }
 
+pub(crate) fn invalid_input(py: Python<'_>, message: String) -> PyErr {
+    raise(py, &Fault::new("invalid_input", message))
+}
+
 pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
     use runtime::Error;
 
@@ -84,6 +88,7 @@ pub(crate) fn runtime(py: Python<'_>, error: &runtime::Error) -> PyErr {
             .hint("install that interpreter, for example with `uv python install`"),
         Error::Environment { hint, .. } => fault("environment_mismatch").hint(hint),
         Error::Start { stderr, .. } => fault("not_servable").details(stderr),
+        Error::Sandbox { .. } => fault("not_servable"),
         Error::RowsDoNotFit { .. } => fault("invalid_input"),
         Error::Function { exception, .. } => {
             fault("prediction_failed").details(&exception.traceback)

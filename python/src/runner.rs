@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
-use runtime::{EnvelopeFile, Environments, Runtime, Trials};
+use runtime::{
+    EnvelopeFile, Environments, Grant, NoSuchGrant, NoSuchLevel, Runtime, Sandbox, SandboxLevel,
+    Trials,
+};
 use tokio::runtime::Runtime as Executor;
 use worker::Batch;
 
@@ -62,15 +65,34 @@ impl Runner {
     }
 }
 
+/// A notebook is where its author is: what the kernel lacks is no reason not to start.
+fn sandbox_of((level, grants): &(String, Vec<String>)) -> Result<Sandbox, String> {
+    let level = if level.is_empty() {
+        SandboxLevel::default()
+    } else {
+        level
+            .parse()
+            .map_err(|error: NoSuchLevel| error.to_string())?
+    };
+    let grants: Result<Vec<Grant>, NoSuchGrant> = grants.iter().map(|text| text.parse()).collect();
+    let sandbox = Sandbox {
+        level,
+        allow_degraded: true,
+        ..Sandbox::default()
+    };
+    Ok(sandbox.granting(grants.map_err(|error| error.to_string())?))
+}
+
 #[pymethods]
 impl Runner {
     /// Realises the environment and starts `workers` workers. `progress` is called with text. A file
     /// that is `trusted` was written a moment ago: its large arrays are not checked.
     ///
     /// `observed` workers note what they do and can open only what the envelope needs, and these
-    /// paths. With `current`, they run in the environment of that interpreter, as it is.
+    /// paths. With `current`, they run in the environment of that interpreter, as it is. `sandbox` is
+    /// the name of a level (an empty one is the default) and grants.
     #[staticmethod]
-    #[pyo3(signature = (path, places, workers, progress, *, trusted = false, observed = None, current = None))]
+    #[pyo3(signature = (path, places, workers, progress, *, trusted = false, observed = None, current = None, sandbox = None))]
     #[expect(clippy::too_many_arguments, reason = "keywords in Python")]
     fn start(
         py: Python<'_>,
@@ -81,7 +103,10 @@ impl Runner {
         trusted: bool,
         observed: Option<Vec<PathBuf>>,
         current: Option<PathBuf>,
+        sandbox: Option<(String, Vec<String>)>,
     ) -> PyResult<Self> {
+        let sandbox = sandbox_of(&sandbox.unwrap_or_default())
+            .map_err(|reason| fault::invalid_input(py, reason))?;
         let (cache, uv, interpreters, offline) = places;
         let environments = Environments {
             cache,
@@ -104,7 +129,9 @@ impl Runner {
             };
             let realise_seconds = began.elapsed().as_secs_f64();
             let python = environment.python().display().to_string();
-            let mut builder = Runtime::builder(envelope, environment).workers(workers..=workers);
+            let mut builder = Runtime::builder(envelope, environment)
+                .workers(workers..=workers)
+                .sandbox(sandbox);
             if let Some(also) = observed {
                 builder = builder.observed(also);
             }

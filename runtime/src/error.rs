@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::SandboxLevel;
+
 /// Why a call, or the start of a runtime, failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +43,17 @@ pub enum Error {
         reason: String,
         /// The last lines that the worker wrote to standard error.
         stderr: String,
+    },
+    /// This machine cannot confine workers as much as was asked for.
+    #[error(
+        "this machine does not give the sandbox level `{level}`: no {missing}; choose a lower level, \
+         or allow to start with less (`allow_degraded`)"
+    )]
+    Sandbox {
+        /// What was asked for.
+        level: SandboxLevel,
+        /// What it needs and the machine does not have.
+        missing: String,
     },
     /// The rows are not what the function takes: the caller's fault.
     #[error("the rows do not fit the signature of `{function}`: {reason}")]

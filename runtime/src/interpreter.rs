@@ -9,14 +9,13 @@ use std::ffi::{CStr, CString, NulError, c_char, c_int, c_void};
 
 /// Loads the worker core by path and runs it: nothing is installed in the environment.
 pub(crate) const BOOT: &str = "\
-import importlib.machinery, importlib.util, sys
+import importlib.util, sys
 core, descriptor, view = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 sys.argv = ['']
-loader = importlib.machinery.ExtensionFileLoader('envelope_worker', core)
-spec = importlib.util.spec_from_file_location('envelope_worker', core, loader=loader)
+spec = importlib.util.spec_from_file_location('envelope_worker', core)
 module = importlib.util.module_from_spec(spec)
 sys.modules['envelope_worker'] = module
-loader.exec_module(module)
+spec.loader.exec_module(module)
 module.main(descriptor, view)
 ";
 

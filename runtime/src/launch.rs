@@ -6,12 +6,14 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use envelope_format::Digest;
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::io::AsyncReadExt as _;
+use tokio::process::{Child, ChildStdout, Command};
 
-use crate::{EnvelopeFile, Environment, Error, view};
+use crate::{Confinement, EnvelopeFile, Environment, Error, Sandbox, SandboxLevel};
 
 const CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libworker.so"));
 const LAUNCHER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envelope-launcher"));
@@ -37,8 +39,14 @@ pub(crate) struct Launch {
     launcher: PathBuf,
     core: PathBuf,
     threads: usize,
-    /// What the workers may open; everything when this is empty.
-    view: Vec<String>,
+    /// Whether the workers note what they do.
+    is_observed: bool,
+    /// How the workers are confined, in arguments of the launcher.
+    sandbox: Vec<String>,
+    asked: SandboxLevel,
+    /// Where the first launcher says what it did; the others do the same.
+    report: Mutex<Option<ChildStdout>>,
+    confinement: OnceLock<Confinement>,
     /// Working folder and home of the workers; custom modules are below it. Gone with the runtime.
     scratch: TempDir,
 }
@@ -48,6 +56,7 @@ impl Launch {
         envelope: &EnvelopeFile,
         environment: Environment,
         threads: usize,
+        sandbox: &Sandbox,
         observed: Option<&[PathBuf]>,
     ) -> Result<Self, Error> {
         let failed = |source| Error::Io {
@@ -59,17 +68,18 @@ impl Launch {
             .prefix("model-envelope-")
             .tempdir()
             .map_err(failed)?;
-        let view = observed.map(|also| {
-            let mut files = vec![envelope.path(), &core, &launcher];
-            files.extend(also.iter().map(PathBuf::as_path));
-            view::arguments(&environment, &files, scratch.path())
-        });
+        let files = [envelope.path(), &core, &launcher];
+        let arguments = sandbox.arguments(&environment, &files, scratch.path(), observed)?;
         let launch = Self {
             environment,
             launcher,
             core,
             threads,
-            view: view.unwrap_or_default(),
+            is_observed: observed.is_some(),
+            sandbox: arguments,
+            asked: sandbox.level,
+            report: Mutex::default(),
+            confinement: OnceLock::new(),
             scratch,
         };
         launch.unpack_modules(envelope)?;
@@ -92,7 +102,38 @@ impl Launch {
 
     /// Whether the workers note what they do.
     pub(crate) fn is_observed(&self) -> bool {
-        !self.view.is_empty()
+        self.is_observed
+    }
+
+    /// How the workers are confined; `None` before the first one was.
+    pub(crate) fn confinement(&self) -> Option<&Confinement> {
+        self.confinement.get()
+    }
+
+    /// Hears from the first launcher how the workers are confined.
+    ///
+    /// # Errors
+    /// [`Error::Sandbox`] when it refused to start one.
+    pub(crate) async fn learn_confinement(&self) -> Result<(), Error> {
+        let report = self
+            .report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(mut report) = report else {
+            return Ok(());
+        };
+        let mut line = String::new();
+        let read = report.read_to_string(&mut line).await;
+        read.map_err(|source| Error::Io {
+            doing: "cannot read how the workers are confined".into(),
+            source,
+        })?;
+        if let Some(confinement) = Confinement::from_report(&line, self.asked)? {
+            tell(&confinement, self.asked);
+            self.confinement.get_or_init(|| confinement);
+        }
+        Ok(())
     }
 
     /// Where the envelope's custom modules are imported from, if it has any.
@@ -128,16 +169,27 @@ impl Launch {
             .arg(library)
             .arg(&environment.version)
             .arg(&self.core)
-            .args(&self.view);
+            .args(&self.sandbox);
         command.env_clear().envs(self.variables());
         command.current_dir(self.scratch.path());
+        // The first one says how it is confined; what one may not do, none may.
+        let is_first = self.confinement.get().is_none();
+        let report = if is_first {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        };
         command
             .stdin(Stdio::from(socket))
-            .stdout(Stdio::null())
+            .stdout(report)
             .stderr(Stdio::piped());
         // A group of its own, which Ctrl-C does not reach. It is not killed: when it finds the socket
         // closed it ends what has come from it, and then itself.
-        command.process_group(0).spawn()
+        let mut child = command.process_group(0).spawn()?;
+        if let Some(report) = child.stdout.take() {
+            *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
+        }
+        Ok(child)
     }
 
     fn variables(&self) -> Vec<(String, String)> {
@@ -166,6 +218,14 @@ impl Launch {
         }));
         variables.extend(THREADS.map(|name| (name.into(), self.threads.to_string())));
         variables
+    }
+}
+
+fn tell(confinement: &Confinement, asked: SandboxLevel) {
+    if confinement.level < asked {
+        tracing::warn!(%asked, "workers are confined less than they should be: {confinement}");
+    } else {
+        tracing::info!("workers are confined: {confinement}");
     }
 }
 

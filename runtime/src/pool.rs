@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use crate::process::{Call, Process};
 use crate::runtime::{Answered, Usage, cores};
 use crate::zygote::{Sharing, Zygote};
-use crate::{EnvelopeFile, Error};
+use crate::{Confinement, EnvelopeFile, Error};
 
 /// A worker beyond the least number that had nothing to do for so long is ended.
 const IDLE_DEADLINE: Duration = Duration::from_secs(60);
@@ -124,6 +124,10 @@ impl Pool {
 
     pub(crate) fn most(&self) -> usize {
         self.most
+    }
+
+    pub(crate) fn confinement(&self) -> Option<&Confinement> {
+        self.zygote.launch.confinement()
     }
 
     pub(crate) async fn sharing(&self) -> Option<Sharing> {

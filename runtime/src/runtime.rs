@@ -17,7 +17,7 @@ use crate::launch::Launch;
 use crate::pool::{Limits, Pool};
 use crate::process::Call;
 use crate::zygote::{Sharing, Zygote};
-use crate::{EnvelopeFile, Environment, Error, padded};
+use crate::{Confinement, EnvelopeFile, Environment, Error, Sandbox, SandboxLevel, padded};
 
 /// Memory that a worker may get in the course of its calls before it is replaced, in bytes.
 const MOST_GROWTH: u64 = 1 << 30;
@@ -54,6 +54,7 @@ pub struct Builder {
     workers: RangeInclusive<usize>,
     threads: Option<usize>,
     observed: Option<Vec<PathBuf>>,
+    sandbox: Sandbox,
     verifies: bool,
     limits: Limits,
     spare: bool,
@@ -103,9 +104,16 @@ impl Builder {
         self
     }
 
+    /// What workers may do to this machine. Default: [`Sandbox::default`].
+    pub fn sandbox(mut self, sandbox: Sandbox) -> Self {
+        self.sandbox = sandbox;
+        self
+    }
+
     /// Workers note what they do, see [`Runtime::observed`], and can open only what the envelope, its
     /// environment and any operating system have, and `also`. Where the kernel has no Landlock they
-    /// can open everything; what they note says so.
+    /// can open everything; what they note says so. Of the [`sandbox`](Self::sandbox) only the level
+    /// counts, up to `default`; the network is open.
     pub fn observed(mut self, also: Vec<PathBuf>) -> Self {
         self.observed = Some(also);
         self
@@ -142,7 +150,8 @@ impl Builder {
     /// Starts the first workers; returns when each has loaded the envelope.
     ///
     /// # Errors
-    /// [`Error::Start`], [`Error::WrongInterpreter`], [`Error::Io`], [`Error::Envelope`].
+    /// [`Error::Start`], [`Error::WrongInterpreter`], [`Error::Io`], [`Error::Envelope`];
+    /// [`Error::Sandbox`] when this machine cannot confine workers as much as they should be.
     pub async fn start(self) -> Result<Runtime, Error> {
         // Code of one minor crashes another: refuse before a byte is unpickled.
         self.environment.check(self.envelope.manifest())?;
@@ -153,7 +162,8 @@ impl Builder {
             .threads
             .unwrap_or_else(|| (cores() / self.workers.end()).max(1));
         let observed = self.observed.as_deref();
-        let launch = Launch::prepare(&self.envelope, self.environment, threads, observed)?;
+        let sandbox = &self.sandbox;
+        let launch = Launch::prepare(&self.envelope, self.environment, threads, sandbox, observed)?;
         let zygote = Zygote::new(launch, Arc::clone(&self.envelope));
         let pool =
             Pool::start(zygote, self.envelope, self.workers, self.limits, self.spare).await?;
@@ -182,6 +192,7 @@ impl Runtime {
             workers: cores..=cores,
             threads: None,
             observed: None,
+            sandbox: Sandbox::default(),
             verifies: true,
             limits: Limits {
                 calls: None,
@@ -208,7 +219,11 @@ impl Runtime {
     ) -> Result<Self, Error> {
         environment.check(envelope.manifest())?;
         verify_mapped(&envelope, &environment).await?;
-        let launch = Launch::prepare(&envelope, environment, cores(), None)?;
+        let open = Sandbox {
+            level: SandboxLevel::None,
+            ..Sandbox::default()
+        };
+        let launch = Launch::prepare(&envelope, environment, cores(), &open, None)?;
         let here = InProcess::start(launch, envelope).await?;
         Ok(Self {
             workers: Workers::Here(Arc::new(here)),
@@ -231,6 +246,12 @@ impl Runtime {
             Workers::Processes(pool) => pool.most(),
             Workers::Here(_) => 1,
         }
+    }
+
+    /// How the workers are confined. `None` where there are none, in this process.
+    #[must_use]
+    pub fn sandbox(&self) -> Option<&Confinement> {
+        self.pool().ok()?.confinement()
     }
 
     /// How much the workers share: what may be done before they are forked. `None` while there is

@@ -1,4 +1,5 @@
-//! What a worker that is observed may open: what every machine has that can run the envelope.
+//! What a worker may open. One that is observed: what every machine has that can run the envelope.
+//! One that serves: also what this machine's administrator has installed, which is nobody's secret.
 
 use std::path::{Path, PathBuf};
 
@@ -58,19 +59,72 @@ const DEVICES: [&str; 13] = [
     "/dev/nvidia-uvm-tools",
 ];
 
-/// The launcher's arguments for a worker of `environment`, which may write in `scratch` alone.
-pub(crate) fn arguments(environment: &Environment, files: &[&Path], scratch: &Path) -> Vec<String> {
-    let reading = SYSTEM.iter().map(PathBuf::from);
-    let reading = reading
-        .chain(of_environment(environment))
-        .chain(files.iter().map(PathBuf::from))
-        .map(|path| format!("r={}", path.display()));
-    let writing = DEVICES.iter().map(PathBuf::from);
-    let writing = writing
-        .chain(accelerators())
-        .chain([scratch.to_owned()])
-        .map(|path| format!("w={}", path.display()));
-    reading.chain(writing).collect()
+/// What this machine has installed for all: programs, libraries of vendors, fonts and data.
+const INSTALLED: [&str; 19] = [
+    "/usr",
+    "/opt/intel",
+    "/opt/nvidia",
+    "/opt/rocm",
+    "/nix/store",
+    "/gnu/store",
+    "/etc/OpenCL",
+    "/etc/alternatives",
+    "/etc/gai.conf",
+    "/etc/group",
+    "/etc/host.conf",
+    "/etc/hostname",
+    "/etc/inputrc",
+    "/etc/machine-id",
+    "/etc/os-release",
+    "/etc/protocols",
+    "/etc/services",
+    "/etc/terminfo",
+    "/etc/vulkan",
+];
+
+/// The terminal of whoever started us, which is not for a worker that serves.
+const TERMINAL: &str = "/dev/tty";
+
+/// Files and folders that may be opened.
+#[derive(Debug)]
+pub(crate) struct View {
+    pub(crate) read: Vec<PathBuf>,
+    pub(crate) write: Vec<PathBuf>,
+}
+
+impl View {
+    /// The launcher's arguments.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let read = self.read.iter().map(|path| format!("r={}", path.display()));
+        let write = self.write.iter();
+        let write = write.map(|path| format!("w={}", path.display()));
+        read.chain(write).collect()
+    }
+}
+
+/// For a worker of `environment` that is observed. It may write in `scratch` alone.
+pub(crate) fn proof(environment: &Environment, files: &[&Path], scratch: &Path) -> View {
+    let system = SYSTEM.iter().map(PathBuf::from);
+    let files = files.iter().map(PathBuf::from);
+    let devices = DEVICES.iter().map(PathBuf::from);
+    View {
+        read: system
+            .chain(of_environment(environment))
+            .chain(files)
+            .collect(),
+        write: devices
+            .chain(accelerators())
+            .chain([scratch.to_owned()])
+            .collect(),
+    }
+}
+
+/// For a worker of `environment` that serves.
+pub(crate) fn default(environment: &Environment, files: &[&Path], scratch: &Path) -> View {
+    let mut view = proof(environment, files, scratch);
+    view.read.extend(INSTALLED.iter().map(PathBuf::from));
+    view.write.retain(|path| path != Path::new(TERMINAL));
+    view
 }
 
 /// A prefix such as `/usr` has more below it than Python.

@@ -169,7 +169,10 @@ impl Zygote {
                 sharing: Sharing::Nothing,
             })
         };
-        started.await.map_err(cannot_start)
+        let started = started.await;
+        // The reason of a refusal, if it was one.
+        self.launch.learn_confinement().await?;
+        started.map_err(cannot_start)
     }
 
     /// Does what `sharing` says before the fork; or tells what to do instead, and why.

@@ -306,6 +306,7 @@ fn runtime_case(error: &runtime::Error) -> (StatusCode, &'static str) {
         runtime::Error::Output { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "bad_output"),
         runtime::Error::Crashed { .. } => (StatusCode::SERVICE_UNAVAILABLE, "worker_crashed"),
         runtime::Error::Start { .. } => (StatusCode::SERVICE_UNAVAILABLE, "worker_did_not_start"),
+        runtime::Error::Sandbox { .. } => (StatusCode::SERVICE_UNAVAILABLE, "sandbox_unavailable"),
         runtime::Error::Stopped => (StatusCode::SERVICE_UNAVAILABLE, "stopped"),
         runtime::Error::Deadline { .. } => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
         runtime::Error::Envelope { source, .. } => {

@@ -53,7 +53,7 @@ pub use calls::Calls;
 pub use components::Components;
 pub use error::Error;
 pub use executable::{Hints, Payload, build, payload};
-pub use options::Options;
+pub use options::{Options, SandboxOptions};
 pub use run::run;
 pub use service::serve;
 pub use settings::Settings;

@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
+use runtime::{Grant, Sandbox, SandboxLevel};
 
 use crate::Settings;
 
@@ -34,6 +36,53 @@ pub struct Options {
     /// Most rows that are gathered from several calls; 1 gathers none
     #[arg(long, env = "ENVELOPE_MAX_BATCH", value_name = "ROWS", default_value_t = Settings::default().max_batch_rows)]
     pub max_batch: usize,
+
+    /// What workers may do.
+    #[command(flatten)]
+    pub sandbox: SandboxOptions,
+}
+
+/// Flags about what workers may do, the same for all that starts workers.
+#[derive(Debug, Clone, Args)]
+pub struct SandboxOptions {
+    /// How much workers are confined: none, basic, default or strong
+    #[arg(
+        long = "sandbox",
+        env = "ENVELOPE_SANDBOX",
+        value_name = "LEVEL",
+        default_value_t
+    )]
+    pub level: SandboxLevel,
+
+    /// Start with less than the level says when this machine cannot give it
+    #[arg(
+        long = "sandbox-allow-degraded",
+        env = "ENVELOPE_SANDBOX_ALLOW_DEGRADED",
+        value_parser = FalseyValueParser::new()
+    )]
+    pub allow_degraded: bool,
+
+    /// What workers may do besides: `network`, `read=PATH` or `write=PATH`; repeated, or with commas
+    #[arg(
+        long = "grant",
+        env = "ENVELOPE_GRANT",
+        value_name = "GRANT",
+        value_delimiter = ','
+    )]
+    pub grants: Vec<Grant>,
+}
+
+impl SandboxOptions {
+    /// The sandbox that these options mean.
+    #[must_use]
+    pub fn sandbox(&self) -> Sandbox {
+        let sandbox = Sandbox {
+            level: self.level,
+            allow_degraded: self.allow_degraded,
+            ..Sandbox::default()
+        };
+        sandbox.granting(self.grants.iter().cloned())
+    }
 }
 
 impl Options {
@@ -50,6 +99,7 @@ impl Options {
             call_deadline: self.timeout,
             max_body_bytes: self.max_body,
             max_batch_rows: self.max_batch,
+            sandbox: self.sandbox.sandbox(),
             ..settings
         }
     }

@@ -34,6 +34,7 @@ pub async fn run(
         Ok::<_, Error>(
             Runtime::builder(envelope, environment)
                 .workers(settings.workers.clone())
+                .sandbox(settings.sandbox.clone())
                 .start()
                 .await?,
         )

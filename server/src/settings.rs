@@ -5,6 +5,8 @@ use std::ops::RangeInclusive;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use runtime::Sandbox;
+
 /// How a service behaves. Plain values; [`Options`](crate::Options) reads them from a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -12,6 +14,8 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Workers from the beginning, and the most under load; for [`run`](fn@crate::run), which starts them.
     pub workers: RangeInclusive<usize>,
+    /// What the workers may do; for [`run`](fn@crate::run), which starts them.
+    pub sandbox: Sandbox,
     /// Calls that are read, wait or run; further ones are answered with 503.
     pub max_calls_in_flight: usize,
     /// Open connections; further ones wait to be accepted.
@@ -41,6 +45,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             workers: cores..=cores,
+            sandbox: Sandbox::default(),
             max_calls_in_flight: 1024,
             max_connections: 8192,
             max_body_bytes: 64 << 20,

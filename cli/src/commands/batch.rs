@@ -16,7 +16,7 @@ use crate::args::{Batch, Format, Mode};
 use crate::error::Error;
 use crate::progress::Waiting;
 use crate::terminal::Terminal;
-use crate::wiring::{Found, Wiring};
+use crate::wiring::Wiring;
 
 /// Maps the function over the table, unless `interrupted` comes first.
 pub(crate) async fn batch(
@@ -26,10 +26,18 @@ pub(crate) async fn batch(
 ) -> Result<(), Error> {
     let began = Instant::now();
     let found = wiring.find_trusted(&args.envelope.reference).await?;
+    let sandbox = args.sandbox.sandbox();
     let job = job(args);
     let cancelled = CancellationToken::new();
     let waiting = Arc::new(Waiting::new(&wiring.terminal));
-    let working = work(wiring, &found, &job, &waiting, cancelled.clone());
+    let rows = OnDemand::new(
+        Arc::clone(&found.envelope),
+        wiring.environments(found.envelope.manifest()),
+        workers(&job),
+        sandbox,
+        Arc::clone(&waiting),
+    );
+    let working = work(Arc::new(rows), &job, &waiting, cancelled.clone());
     tokio::pin!(working);
     let done = tokio::select! {
         done = &mut working => done,
@@ -62,26 +70,19 @@ fn job(args: Batch) -> Job {
     job
 }
 
+fn workers(job: &Job) -> usize {
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    job.settings
+        .partitions
+        .map_or_else(cores, NonZeroUsize::get)
+}
+
 async fn work(
-    wiring: &Wiring,
-    found: &Found,
+    rows: Arc<OnDemand>,
     job: &Job,
     waiting: &Arc<Waiting>,
     cancelled: CancellationToken,
 ) -> Result<Summary, Error> {
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let workers = job
-        .settings
-        .partitions
-        .map_or_else(cores, NonZeroUsize::get);
-    let environments = wiring.environments(found.envelope.manifest());
-    let rows = OnDemand::new(
-        Arc::clone(&found.envelope),
-        environments,
-        workers,
-        Arc::clone(waiting),
-    );
-    let rows = Arc::new(rows);
     let shown = Arc::clone(waiting);
     let components = Components {
         rows: Arc::<OnDemand>::clone(&rows),

@@ -33,7 +33,10 @@ pub(crate) async fn predict(wiring: &Wiring, args: &Predict) -> Result<(), Error
     let takes = function.signature.input.clone();
     let rows = blocking(move || read(source, &takes)).await?;
     let waiting = Waiting::new(&wiring.terminal);
-    let runtime = wiring.start(&found.envelope, 1..=1, &waiting).await?;
+    let sandbox = args.sandbox.sandbox();
+    let runtime = wiring
+        .start(&found.envelope, 1..=1, sandbox, &waiting)
+        .await?;
     waiting.step(&format!("running `{}`", function.name));
     // The way of the service: a function that takes one row is called for each.
     let predictions = server::Calls::call(&runtime, &function.name, rows, deadline).await?;

@@ -79,7 +79,8 @@ pub(crate) async fn verify(wiring: &Wiring, args: &Verify) -> Result<(), Error> 
         report.good(&format!("{key} vouches for it"))?;
     }
     let waiting = Waiting::new(terminal);
-    let runtime = wiring.start(envelope, 1..=1, &waiting).await?;
+    let sandbox = args.sandbox.sandbox();
+    let runtime = wiring.start(envelope, 1..=1, sandbox, &waiting).await?;
     waiting.end();
     report.good(&format!(
         "the locked environment runs here: Python {} on {}",

@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use batch::MapRows;
 use envelope_format::{Digest, Manifest};
-use runtime::{EnvelopeFile, Environments, Error, Runtime};
+use runtime::{EnvelopeFile, Environments, Error, Runtime, Sandbox};
 use tokio::sync::OnceCell;
 
 use crate::progress::Waiting;
@@ -18,6 +18,7 @@ pub(crate) struct OnDemand {
     envelope: Arc<EnvelopeFile>,
     environments: Environments,
     workers: usize,
+    sandbox: Sandbox,
     waiting: Arc<Waiting>,
     runtime: OnceCell<Runtime>,
 }
@@ -27,12 +28,14 @@ impl OnDemand {
         envelope: Arc<EnvelopeFile>,
         environments: Environments,
         workers: usize,
+        sandbox: Sandbox,
         waiting: Arc<Waiting>,
     ) -> Self {
         Self {
             envelope,
             environments,
             workers,
+            sandbox,
             waiting,
             runtime: OnceCell::new(),
         }
@@ -54,6 +57,7 @@ impl OnDemand {
         self.waiting.step("starting workers");
         Runtime::builder(envelope, environment)
             .workers(self.workers..=self.workers)
+            .sandbox(self.sandbox.clone())
             .start()
             .await
     }
