@@ -266,7 +266,7 @@ impl Prefix {
         if header > MAX_HEADER_BYTES as u64 || body > MAX_BODY_BYTES {
             return Err(garbled("length"));
         }
-        Ok(Self {
+        let prefix = Self {
             header_bytes: usize::try_from(header).map_err(io::Error::other)?,
             body_bytes: usize::try_from(body).map_err(io::Error::other)?,
             place: if bytes[4] == 0 {
@@ -276,7 +276,12 @@ impl Prefix {
             },
             fresh: bytes[5] != 0,
             seal: number(24),
-        })
+        };
+        // What has no meaning says nothing.
+        if prefix.to_bytes() != *bytes {
+            return Err(garbled("beginning"));
+        }
+        Ok(prefix)
     }
 
     /// A hash of all that comes before the body.
@@ -444,6 +449,9 @@ pub(crate) fn message(
     Ok(out)
 }
 
+/// Ends a body: the reader does not look at a batch without rows before more has come.
+const END: &[u8] = &[0; 8];
+
 /// Rows as bodies: the schema is said once, and again when it changes.
 #[derive(Default)]
 pub(crate) struct RowsOut(Option<(SchemaRef, StreamEncoder)>);
@@ -457,7 +465,8 @@ impl RowsOut {
             Some(known) => known,
             None => (rows.schema(), StreamEncoder::try_new(&rows.schema())?),
         };
-        let pieces = encoder.encode(rows)?;
+        let mut pieces = encoder.encode(rows)?;
+        pieces.push(Buffer::from(END));
         self.0 = Some((schema, encoder));
         Ok(Body { pieces, fresh })
     }
@@ -481,7 +490,7 @@ impl RowsIn {
         }
         let mut rest = body;
         let rows = self.0.decode(&mut rest)?;
-        rows.filter(|_| rest.is_empty())
+        rows.filter(|_| rest.as_slice() == END)
             .ok_or_else(|| ArrowError::IpcError("a body that is not one batch".into()))
     }
 }
@@ -501,4 +510,106 @@ pub(crate) fn read_rows(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
     reader
         .next()
         .unwrap_or_else(|| Err(ArrowError::IpcError("a stream without a batch".into())))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Float64Array, StringArray};
+
+    use super::*;
+
+    const KEY: u64 = 7;
+
+    fn rows(count: usize) -> RecordBatch {
+        let numbers: Float64Array = (0..count)
+            .map(|row| row.checked_sub(1).map(|_| 0.5))
+            .collect();
+        let texts: StringArray = (0..count).map(|row| Some(format!("row {row}"))).collect();
+        let columns: [(&str, ArrayRef); 2] = [("a", Arc::new(numbers)), ("b", Arc::new(texts))];
+        RecordBatch::try_from_iter_with_nullable(columns.map(|(name, column)| (name, column, true)))
+            .expect("equally long columns")
+    }
+
+    fn arena() -> OwnedFd {
+        rustix::fs::memfd_create("test", rustix::fs::MemfdFlags::CLOEXEC).expect("memory")
+    }
+
+    /// What the other end reads of a message.
+    fn read(message: &[u8], arena: &OwnedFd) -> io::Result<(Prefix, Buffer)> {
+        let prefix = Prefix::parse(message[..PREFIX_BYTES].try_into().expect("as long"))?;
+        let (header, body) = message[PREFIX_BYTES..].split_at(prefix.header_bytes);
+        let body = match prefix.place {
+            Place::Inline => prefix.inline(KEY, header, body)?,
+            Place::Arena => prefix.from_arena(KEY, header, arena, None)?,
+        };
+        Ok((prefix, body))
+    }
+
+    #[test]
+    fn rows_of_any_number_arrive_as_they_were_sent() {
+        let (mut out, mut came, arena) = (RowsOut::default(), RowsIn::default(), arena());
+        for count in [0, 1, 0, 70, 5000, 0, 100_000, 3] {
+            let rows = rows(count);
+            let body = out.body(&rows).expect("rows have a body");
+            let message = message(KEY, &count, &body, Some(&arena)).expect("written");
+            let (prefix, body) = read(&message, &arena).expect("what was written");
+            assert_eq!(prefix.place == Place::Arena, count >= 5000);
+            assert_eq!(came.rows(body, prefix.fresh).expect("rows"), rows);
+        }
+    }
+
+    #[test]
+    fn a_changed_message_is_not_read() {
+        let (mut out, arena) = (RowsOut::default(), arena());
+        let body = out.body(&rows(3)).expect("rows have a body");
+        let good = message(KEY, &1, &body, Some(&arena)).expect("written");
+        assert!(read(&good, &arena).is_ok());
+        for at in 0..good.len() {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            let found = std::panic::catch_unwind(|| read(&bad, &arena).is_ok());
+            assert!(!matches!(found, Ok(true)), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn what_somebody_else_has_put_into_the_arena_is_not_read() {
+        let (mut out, arena) = (RowsOut::default(), arena());
+        let body = out.body(&rows(9000)).expect("rows have a body");
+        let message = message(KEY, &1, &body, Some(&arena)).expect("written");
+        write_at(&arena, b"x", 77).expect("written");
+        assert!(read(&message, &arena).is_err());
+        let empty = self::arena();
+        assert!(read(&message, &empty).is_err());
+    }
+
+    #[test]
+    fn another_key_seals_another_message() {
+        let (mut out, arena) = (RowsOut::default(), arena());
+        let body = out.body(&rows(3)).expect("rows have a body");
+        let forged = message(KEY + 1, &1, &body, Some(&arena)).expect("written");
+        assert!(read(&forged, &arena).is_err());
+    }
+
+    #[test]
+    fn memory_that_somebody_keeps_is_not_used_again() {
+        let arena = arena();
+        let body = Body::from(vec![1_u8; 1 << 20]);
+        let message = message(KEY, &1, &body, Some(&arena)).expect("written");
+        let (prefix, first) = read(&message, &arena).expect("what was written");
+        let header = &message[PREFIX_BYTES..];
+        let kept = first.clone();
+        let second = prefix
+            .from_arena(KEY, header, &arena, Some(first))
+            .expect("read");
+        assert_ne!(kept.as_ptr(), second.as_ptr());
+        drop(kept);
+        let place = second.as_ptr();
+        let third = prefix
+            .from_arena(KEY, header, &arena, Some(second))
+            .expect("read");
+        assert_eq!(place, third.as_ptr());
+    }
 }
