@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -70,8 +70,12 @@ $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/bench.txt
 	touch $@
 
-chaos: package $(VENV)/.test-tools ## Kills 500 workers under load (the tests kill 8)
+chaos: package $(VENV)/.test-tools ## A million calls while 2,500 workers end in all ways; 500 kills of busy ones
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
+	CHAOS_CALLS=1000000 cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture mixed_deaths
+
+soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
+	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling
 
 fuzz: ## Fuzzes the format for SECONDS_EACH (60) each way; then a million mutated envelopes against a second reader
 	envelope-format/fuzz/run.sh $(or $(SECONDS_EACH),60)

@@ -7,6 +7,7 @@ shared machine drifts. Nothing is asserted about time.
 import json
 import multiprocessing
 import os
+import pickle
 import re
 import shutil
 import statistics
@@ -27,18 +28,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from saving import bench_large, bench_save
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVELOPE = ROOT / "target/release/envelope"
 LOAD = ROOT / "target/release/examples/load"
+FIGURES = ROOT / "target/release/examples/runtime_figures"
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 SECONDS = os.environ.get("BENCH_SECONDS", "4")
 LARGE_MB = int(os.environ.get("BENCH_LARGE_MB", "1024"))
 ROWS = int(os.environ.get("BENCH_ROWS", "2000000"))
 FILES = 16
+FOREST_ROWS = int(os.environ.get("BENCH_FOREST_ROWS", "26000"))
+"""As many as make a forest of 364 MB."""
 NUMBERS = [f"f{index}" for index in range(8)]
 TEXTS = ["colour", "size"]
 
@@ -77,6 +81,39 @@ def save_large(folder):
         return frame["a"] * matrix[-1, -1]
 
     bench_large(large, pd.DataFrame({"a": [1.0, 2.0]}), folder, ROUNDS)
+
+
+# === the runtime
+
+
+def bench_runtime(cache):
+    """What a call costs beside the function, and a worker beside the first: `runtime.rs` measures."""
+    sample = pd.DataFrame({name: np.linspace(0.0, 1.0, 64) for name in ("a", "b")})
+    wide = pd.DataFrame(np.random.default_rng(2).normal(size=(FOREST_ROWS, 10)))
+    wide.columns = [f"x{index}" for index in range(10)]
+    model = RandomForestRegressor(n_estimators=100, n_jobs=1).fit(wide, wide.sum(axis=1))
+
+    def quick(frame):
+        return frame["a"] * 2 + frame["b"]
+
+    def busy(frame):
+        total = 0
+        for number in range(100_000):
+            total += number & 7
+        return frame["a"] + total
+
+    def forest(frame):
+        return model.predict(frame)
+
+    envelopes = {
+        "quick": me.save_model(quick, api_input=sample, prove="quick"),
+        "busy": me.save_model(busy, api_input=sample, prove="quick"),
+        "forest": me.save_model(forest, api_input=wide.head(16), prove="quick"),
+    }
+    print(f"  the forest has {len(pickle.dumps(model)) / 1e6:.0f} MB")
+    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    files = [f"{name}={envelope.path}" for name, envelope in envelopes.items()]
+    subprocess.run([FIGURES, cache, sys.executable, uv, *files], check=True)
 
 
 # === batch
@@ -319,11 +356,9 @@ def report_online(name, results, starts):
 
 
 def main():
-    subprocess.run(
-        ["cargo", "build", "--release", "-p", "acceptance", "--example", "load", "--quiet"],
-        cwd=ROOT,
-        check=True,
-    )
+    for package, example in (("acceptance", "load"), ("runtime", "runtime_figures")):
+        build = ["cargo", "build", "--release", "-p", package, "--example", example, "--quiet"]
+        subprocess.run(build, cwd=ROOT, check=True)
     with tempfile.TemporaryDirectory(prefix="envelope-bench-") as name:
         folder = Path(name)
         os.environ["ENVELOPE_URL"] = str(folder / "store")
@@ -335,6 +370,8 @@ def main():
         save(model, sample, folder)
         print(f"\nA state of {LARGE_MB} MB")
         save_large(folder)
+        print("\nThe runtime")
+        bench_runtime(folder / "cache")
         print("\nOnline, one row per request (× is the ratio of answers per second to FastAPI's)")
         bench_online(model, sample, folder)
         print(f"\nBatch, {ROWS:,} rows × {1 + len(NUMBERS + TEXTS)} columns in {FILES} Parquet files")

@@ -1,15 +1,27 @@
-//! What a call costs beside the function: `runtime ENVELOPE CACHE [PYTHON] [UV]`, the envelope being
-//! of a function that takes float columns `a` and `b`.
+//! What a call costs beside the function, and what a worker costs beside the first.
+//!
+//! `runtime_figures CACHE PYTHON UV quick=FILE busy=FILE forest=FILE`: envelopes of functions of float
+//! columns: one that is quick, one that keeps the interpreter's lock for some milliseconds, one with
+//! much memory. See `bench.py`.
 #![allow(clippy::print_stdout, missing_docs, reason = "a program that measures")]
-#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch};
-use runtime::{EnvelopeFile, Environments, Error, Runtime};
+use runtime::{Builder, EnvelopeFile, Environments, Error, Runtime, arrow_schema};
+use rustix::process::{Pid, Signal, kill_process};
 
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Rows of two float columns that have 64 MiB.
+const LARGE_ROWS: usize = 4 << 20;
 
 #[tokio::main]
 async fn main() -> Result<(), Error> {
@@ -19,27 +31,63 @@ async fn main() -> Result<(), Error> {
 
 async fn measure() -> Result<(), Error> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let mut arguments = arguments.into_iter();
-    let (Some(path), Some(cache)) = (arguments.next(), arguments.next()) else {
-        println!("usage: runtime ENVELOPE CACHE [PYTHON] [UV]");
+    let [cache, python, uv, files @ ..] = arguments.as_slice() else {
+        println!("usage: runtime_figures CACHE PYTHON UV [quick=FILE] [busy=FILE] [forest=FILE]");
         return Ok(());
     };
     let environments = Environments {
         cache: cache.into(),
-        interpreters: arguments.next().into_iter().map(Into::into).collect(),
-        uv: arguments.next().map(Into::into),
+        interpreters: vec![python.into()],
+        uv: Some(uv.into()),
         offline: false,
     };
-    let envelope = Arc::new(EnvelopeFile::open(path)?);
+    for argument in files {
+        let Some((name, file)) = argument.split_once('=') else {
+            continue;
+        };
+        let begin = || begin(&environments, file);
+        match name {
+            "quick" => quick(begin().await?.workers(1..=1)).await?,
+            "busy" => busy(begin().await?, begin().await?).await?,
+            "forest" => forest(begin().await?).await?,
+            other => println!("there is no figure `{other}`"),
+        }
+    }
+    Ok(())
+}
+
+async fn begin(environments: &Environments, file: &str) -> Result<Builder, Error> {
+    let envelope = Arc::new(EnvelopeFile::open(file)?);
     let environment = environments.realise(&envelope, &|_| {}).await?;
+    Ok(Runtime::builder(envelope, environment))
+}
+
+/// Rows of what the function takes.
+fn rows(runtime: &Runtime, count: usize) -> RecordBatch {
+    let function = runtime.envelope().function(None).expect("a function");
+    let schema = Arc::new(arrow_schema(&function.signature.input).as_ref().clone());
+    let column = |step: usize| -> ArrayRef {
+        Arc::new(Float64Array::from_iter_values(
+            (0..count).map(|row| (row % 1000) as f64 * 0.001 * (step + 1) as f64),
+        ))
+    };
+    let columns = (0..schema.fields().len()).map(column).collect();
+    RecordBatch::try_new(schema, columns).expect("float columns")
+}
+
+// === quick
+
+async fn quick(builder: Builder) -> Result<(), Error> {
     let began = Instant::now();
-    let runtime = Runtime::builder(envelope, environment).workers(1..=1);
-    let runtime = runtime.start().await?;
+    let runtime = builder.start().await?;
     println!(
-        "start to ready             {:8.1} ms",
-        began.elapsed().as_secs_f64() * 1e3
+        "  start to ready                    {:9.1} ms",
+        ms(began.elapsed())
     );
-    println!("sharing                    {:?}", runtime.sharing().await);
+    println!(
+        "  before the fork                   {:?}",
+        runtime.sharing().await
+    );
     small(&runtime).await?;
     large(&runtime).await?;
     replaced(&runtime).await?;
@@ -47,80 +95,177 @@ async fn measure() -> Result<(), Error> {
     Ok(())
 }
 
-fn rows(count: usize) -> RecordBatch {
-    let column = |step: f64| -> ArrayRef {
-        Arc::new(
-            (0..count)
-                .map(|row| Some(row as f64 * step))
-                .collect::<Float64Array>(),
-        )
-    };
-    RecordBatch::try_from_iter([("a", column(0.5)), ("b", column(0.25))]).expect("equal lengths")
-}
-
-/// One row at a time.
+/// One row at a time, one call after the other.
 async fn small(runtime: &Runtime) -> Result<(), Error> {
-    let rows = rows(1);
-    let (mut totals, mut insides) = (vec![], vec![]);
+    let rows = rows(runtime, 1);
+    let (mut totals, mut insides, mut beside) = (vec![], vec![], vec![]);
     for call in 0..22_000 {
         let began = Instant::now();
         let answered = runtime.call_timed(None, rows.clone(), DEADLINE).await?;
         if call >= 2000 {
-            totals.push(began.elapsed().as_secs_f64() * 1e6);
-            insides.push(answered.inside.as_secs_f64() * 1e6);
+            let total = began.elapsed();
+            totals.push(us(total));
+            insides.push(us(answered.inside));
+            beside.push(us(total.saturating_sub(answered.inside)));
         }
     }
-    let mut beside: Vec<f64> = totals.iter().zip(&insides).map(|(a, b)| a - b).collect();
     report("call of 1 row", &mut totals, "µs");
-    report("  inside the worker", &mut insides, "µs");
+    report("  in the worker", &mut insides, "µs");
     report("  beside that", &mut beside, "µs");
     Ok(())
 }
 
-/// 64 MB of input.
 async fn large(runtime: &Runtime) -> Result<(), Error> {
-    let rows = rows(4 << 20);
-    let bytes = rows.get_array_memory_size() as f64;
-    let mut beside = vec![];
+    let rows = rows(runtime, LARGE_ROWS);
+    let given = rows.get_array_memory_size();
+    let (mut beside, mut moved) = (vec![], 0);
     for call in 0..25 {
         let began = Instant::now();
         let answered = runtime.call_timed(None, rows.clone(), DEADLINE).await?;
         if call >= 5 {
-            beside.push((began.elapsed() - answered.inside).as_secs_f64() * 1e3);
+            beside.push(ms(began.elapsed().saturating_sub(answered.inside)));
+            moved = given + answered.rows.get_array_memory_size();
         }
     }
-    report("64 MiB in, 32 MiB out, beside", &mut beside, "ms");
+    let label = format!("{} MiB there and back, beside", moved >> 20);
+    report(&label, &mut beside, "ms");
     println!(
-        "  that is                  {:8.2} GB/s",
-        bytes * 1.5 / beside[beside.len() / 2] / 1e6
+        "    that is                         {:9.2} GB/s",
+        moved as f64 / at(&beside, 0.5) / 1e6
     );
     Ok(())
 }
 
-/// From the death of an idle worker to the answer of the next.
+/// From the decision to call, all workers being dead, to the answer.
 async fn replaced(runtime: &Runtime) -> Result<(), Error> {
-    let rows = rows(1);
+    let rows = rows(runtime, 1);
     let mut took = vec![];
     for _ in 0..50 {
-        for pid in runtime.idle_processes() {
-            let pid = rustix::process::Pid::from_raw(pid).expect("a worker has a number");
-            rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is ours");
-        }
+        runtime.idle_processes().into_iter().for_each(kill);
         tokio::time::sleep(Duration::from_millis(20)).await;
         let began = Instant::now();
         runtime.call(None, rows.clone(), DEADLINE).await?;
-        took.push(began.elapsed().as_secs_f64() * 1e3);
+        took.push(ms(began.elapsed()));
     }
     report("all workers killed to answer", &mut took, "ms");
     Ok(())
 }
 
+fn kill(pid: i32) {
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL); // it may have ended
+    }
+}
+
+// === busy
+
+/// What two workers do in the time of one.
+async fn busy(one: Builder, two: Builder) -> Result<(), Error> {
+    let one = one.workers(1..=1).spare(false).start().await?;
+    let two = two.workers(2..=2).threads(1).spare(false).start().await?;
+    let mut ratios = vec![];
+    for _ in 0..5 {
+        let single = calls_per_second(&one, 1).await?;
+        let double = calls_per_second(&two, 2).await?;
+        ratios.push(double / single);
+    }
+    report("2 workers against 1, calls/s", &mut ratios, "×");
+    Ok(())
+}
+
+async fn calls_per_second(runtime: &Runtime, callers: usize) -> Result<f64, Error> {
+    let rows = rows(runtime, 1);
+    let began = Instant::now();
+    let callers = (0..callers).map(|_| {
+        let (runtime, rows) = (runtime.clone(), rows.clone());
+        tokio::spawn(async move {
+            let mut calls = 0;
+            while began.elapsed() < Duration::from_secs(3) {
+                runtime.call(None, rows.clone(), DEADLINE).await?;
+                calls += 1;
+            }
+            Ok::<_, Error>(calls)
+        })
+    });
+    let mut calls = 0;
+    for caller in callers.collect::<Vec<_>>() {
+        calls += caller.await.expect("no panic")?;
+    }
+    Ok(f64::from(calls) / began.elapsed().as_secs_f64())
+}
+
+// === forest
+
+/// What another worker takes: time and memory.
+async fn forest(builder: Builder) -> Result<(), Error> {
+    let began = Instant::now();
+    let runtime = builder
+        .workers(1..=3)
+        .threads(1)
+        .spare(false)
+        .start()
+        .await?;
+    println!(
+        "  start to ready                    {:9.1} ms",
+        ms(began.elapsed())
+    );
+    println!(
+        "  before the fork                   {:?}",
+        runtime.sharing().await
+    );
+    let rows = rows(&runtime, 1);
+    let mut took = vec![];
+    for _ in 0..10 {
+        runtime.idle_processes().into_iter().for_each(kill);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let began = Instant::now();
+        runtime.call(None, rows.clone(), DEADLINE).await?;
+        took.push(ms(began.elapsed()));
+    }
+    report("another worker, to its answer", &mut took, "ms");
+    // Three calls at once, so that there are three workers.
+    let calls = (0..3).map(|_| runtime.call(None, rows.clone(), DEADLINE));
+    for answer in futures::future::join_all(calls).await {
+        answer?;
+    }
+    memory("private memory after its calls", &runtime);
+    for _ in 0..33_000 {
+        let calls = (0..3).map(|_| runtime.call(None, rows.clone(), DEADLINE));
+        for answer in futures::future::join_all(calls).await {
+            answer?;
+        }
+    }
+    memory("  after 10⁵ calls of all", &runtime);
+    Ok(())
+}
+
+/// Of each worker, in MB.
+fn memory(label: &str, runtime: &Runtime) {
+    let private = runtime.idle_processes().into_iter().filter_map(|pid| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text
+            .lines()
+            .find(|line| line.starts_with("Private_Dirty:"))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok()
+    });
+    let mut private: Vec<f64> = private.map(|kib| kib * 1024.0 / 1e6).collect();
+    report(label, &mut private, "MB");
+}
+
 fn report(label: &str, samples: &mut [f64], unit: &str) {
     samples.sort_by(f64::total_cmp);
-    let at = |share: f64| samples[((samples.len() - 1) as f64 * share) as usize];
-    let (p50, p99) = (at(0.5), at(0.99));
-    println!(
-        "{label:30} p50 {p50:9.2} {unit}   p99 {p99:9.2} {unit}   min {:9.2} {unit}",
-        at(0.0)
-    );
+    let [least, p50, p99] = [0.0, 0.5, 0.99].map(|share| at(samples, share));
+    println!("  {label:32}  p50 {p50:9.2} {unit}  p99 {p99:9.2} {unit}  least {least:9.2} {unit}");
+}
+
+fn at(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() - 1) as f64 * share) as usize]
+}
+
+fn us(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }

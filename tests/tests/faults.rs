@@ -48,8 +48,18 @@ async fn ends(pid: i32) -> bool {
     !is_alive(pid)
 }
 
+/// Memory that the processes below this one have, in bytes, shared pages in parts.
+fn memory_of_descendants() -> u64 {
+    let of = |pid: &String| {
+        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
+        let line = text.lines().find(|line| line.starts_with("Pss:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()
+    };
+    descendants().iter().filter_map(of).sum::<u64>() * 1024
+}
+
 /// Every process below this one.
-fn descendants() -> usize {
+fn descendants() -> Vec<String> {
     let own = std::process::id().to_string();
     let listed = fs::read_dir("/proc").expect("a list").flatten();
     let parents: Vec<(String, String)> = listed
@@ -67,7 +77,7 @@ fn descendants() -> usize {
         found.extend(children.map(|(pid, _)| pid.clone()));
         next += 1;
     }
-    found.len() - 1
+    found.split_off(1)
 }
 
 #[tokio::test]
@@ -137,7 +147,7 @@ async fn a_flood_of_lines_stops_nobody() {
 
 #[tokio::test]
 async fn daemons_and_many_children_end_with_the_runtime() {
-    let before = descendants();
+    let before = descendants().len();
     let runtime = acceptance::start("naughty", 1..=1).await;
     let daemon = runtime
         .call(None, act("daemon", 0.0), LONG)
@@ -155,10 +165,13 @@ async fn daemons_and_many_children_end_with_the_runtime() {
     );
     drop(runtime);
     let deadline = Instant::now() + Duration::from_secs(10);
-    while descendants() > before && Instant::now() < deadline {
+    while descendants().len() > before && Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(descendants() <= before, "something outlives its runtime");
+    assert!(
+        descendants().len() <= before,
+        "something outlives its runtime"
+    );
 }
 
 #[tokio::test]
@@ -176,6 +189,50 @@ async fn a_leaking_worker_is_recycled_and_no_call_is_lost() {
     }
     let usage = runtime.usage();
     assert!(usage.recycled >= 2 && usage.replaced == 0, "{usage:?}");
+}
+
+/// Workers that leak with every call, for `SOAK_SECONDS`: what they have together stays below a bound.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn memory_keeps_its_ceiling() {
+    const GROWTH: u64 = 100 << 20;
+
+    let seconds = std::env::var("SOAK_SECONDS").ok();
+    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(4);
+    let builder = acceptance::builder("naughty").await.workers(2..=2);
+    let runtime = builder.recycle_after_growth(GROWTH).start().await;
+    let runtime = runtime.expect("starts");
+    honest(&runtime, 0.0).await;
+    let before = memory_of_descendants();
+    let began = Instant::now();
+    let (mut calls, mut most) = (0_u32, 0);
+    while began.elapsed() < Duration::from_secs(seconds) {
+        let x = f64::from(calls);
+        let action = if calls % 40 == 39 { "leak" } else { "none" };
+        let (one, other) = tokio::join!(
+            runtime.call(None, act(action, x), LONG),
+            runtime.call(None, act("none", x), LONG)
+        );
+        assert!((first(&one.expect("answered")) - x).abs() < f64::EPSILON);
+        assert!((first(&other.expect("answered")) - x).abs() < f64::EPSILON);
+        calls += 2;
+        if calls % 1000 == 0 {
+            most = most.max(memory_of_descendants());
+        }
+    }
+    let usage = runtime.usage();
+    println!(
+        "{calls} calls in {seconds} s; {} MB at first, {} MB at the most; {} workers recycled",
+        before >> 20,
+        most >> 20,
+        usage.recycled
+    );
+    assert!(usage.replaced == 0 && usage.recycled > 0, "{usage:?}");
+    // Two workers and a spare; what they get between two measurements comes on top.
+    assert!(
+        most < before + 3 * (GROWTH + (150 << 20)),
+        "{} MB",
+        most >> 20
+    );
 }
 
 #[tokio::test]
