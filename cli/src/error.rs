@@ -282,7 +282,7 @@ fn of_runtime(error: &runtime::Error) -> Kind {
         Error::Crashed { .. } => kind("worker_crashed", FAILED),
         Error::Deadline { .. } => kind("deadline", TIMED_OUT),
         Error::Stopped => kind("stopped", FAILED),
-        _ => kind("internal", FAILED),
+        Error::NeedsProcesses | _ => kind("internal", FAILED),
     }
 }
 

@@ -89,7 +89,10 @@ struct Search {
 impl Search {
     fn new(rows: usize) -> Self {
         Self {
-            waiting: vec![0..rows],
+            waiting: Vec::from([Range {
+                start: 0,
+                end: rows,
+            }]),
             outputs: vec![],
             guilty: vec![],
         }

@@ -92,13 +92,10 @@ pub(crate) struct Disposition {
 impl Disposition {
     pub(crate) fn of_interrupt() -> Self {
         let signal = libc::SIGINT;
-        // SAFETY: an all-zero `sigaction` is a valid one (the default action, an empty mask); the call
-        // writes one that is in force into it, and changes nothing.
-        let action = unsafe {
-            let mut action = std::mem::zeroed();
-            libc::sigaction(signal, std::ptr::null(), &raw mut action);
-            action
-        };
+        // SAFETY: an all-zero `sigaction` is a valid one: the default action, an empty mask.
+        let mut action = unsafe { std::mem::zeroed() };
+        // SAFETY: the call writes what is in force into `action`, and changes nothing.
+        unsafe { libc::sigaction(signal, std::ptr::null(), &raw mut action) };
         Self { signal, action }
     }
 

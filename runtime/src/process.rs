@@ -76,6 +76,10 @@ impl Process {
     }
 
     /// Loads the functions into a process that was forked without them.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other answers are to other questions"
+    )]
     pub(crate) async fn load(
         &mut self,
         launch: &Launch,
@@ -116,6 +120,10 @@ impl Process {
     }
 
     /// Calls a function. After [`Error::Crashed`] the process is of no more use.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other answers are to other questions"
+    )]
     pub(crate) async fn call(
         &mut self,
         call: Call<'_>,

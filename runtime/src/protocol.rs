@@ -310,7 +310,7 @@ impl Prefix {
 
     /// The body at the beginning of the arena, read into `memory` if nobody else has that; fails when
     /// it is not what the other end has put there.
-    pub(crate) fn from_arena(
+    pub(crate) fn read_arena(
         &self,
         key: u64,
         header: &[u8],
@@ -542,7 +542,7 @@ mod tests {
         let (header, body) = message[PREFIX_BYTES..].split_at(prefix.header_bytes);
         let body = match prefix.place {
             Place::Inline => prefix.inline(KEY, header, body)?,
-            Place::Arena => prefix.from_arena(KEY, header, arena, None)?,
+            Place::Arena => prefix.read_arena(KEY, header, arena, None)?,
         };
         Ok((prefix, body))
     }
@@ -602,13 +602,13 @@ mod tests {
         let header = &message[PREFIX_BYTES..];
         let kept = first.clone();
         let second = prefix
-            .from_arena(KEY, header, &arena, Some(first))
+            .read_arena(KEY, header, &arena, Some(first))
             .expect("read");
         assert_ne!(kept.as_ptr(), second.as_ptr());
         drop(kept);
         let place = second.as_ptr();
         let third = prefix
-            .from_arena(KEY, header, &arena, Some(second))
+            .read_arena(KEY, header, &arena, Some(second))
             .expect("read");
         assert_eq!(place, third.as_ptr());
     }

@@ -114,7 +114,7 @@ impl Wire {
         let body = match (prefix.place, &self.arena) {
             (Place::Inline, _) => prefix.inline(key, header, &self.read[header_end..])?,
             (Place::Arena, Some(arena)) => aside(prefix.body_bytes, || {
-                prefix.from_arena(key, header, arena, None)
+                prefix.read_arena(key, header, arena, None)
             })?,
             (Place::Arena, None) => return Err(io::ErrorKind::InvalidData.into()),
         };

@@ -305,6 +305,10 @@ impl Template {
         })
     }
 
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "all other answers are to other questions"
+    )]
     async fn load(&mut self, launch: &Launch, envelope: &EnvelopeFile) -> Result<Loading, Error> {
         let (request, pickle) = load_request(launch, envelope)?;
         match self.ask(request, pickle).await? {

@@ -1,8 +1,8 @@
 //! Whatever a function does to its process, it costs the calls on that worker, and nothing survives.
 
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
@@ -196,8 +196,7 @@ async fn a_leaking_worker_is_recycled_and_no_call_is_lost() {
 async fn memory_keeps_its_ceiling() {
     const GROWTH: u64 = 100 << 20;
 
-    let seconds = std::env::var("SOAK_SECONDS").ok();
-    let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(4);
+    let seconds = number("SOAK_SECONDS", 4);
     let builder = acceptance::builder("naughty").await.workers(2..=2);
     let runtime = builder.recycle_after_growth(GROWTH).start().await;
     let runtime = runtime.expect("starts");
@@ -207,7 +206,7 @@ async fn memory_keeps_its_ceiling() {
     let (mut calls, mut most) = (0_u32, 0);
     while began.elapsed() < Duration::from_secs(seconds) {
         let x = f64::from(calls);
-        let action = if calls % 40 == 39 { "leak" } else { "none" };
+        let action = if calls % 40 == 38 { "leak" } else { "none" };
         let (one, other) = tokio::join!(
             runtime.call(None, act(action, x), LONG),
             runtime.call(None, act("none", x), LONG)
@@ -287,97 +286,119 @@ async fn only_the_guilty_rows_of_a_batch_fail() {
     assert!(few.is_err(), "more rows fail than may");
 }
 
+/// Ways in which a function ends its worker.
+const WAYS: [&str; 6] = ["segfault", "abort", "kill", "exit", "close", "hang"];
+
+/// One call in so many ends its worker; about as often one is killed from outside.
+const CALLS_PER_DEATH: u64 = 800;
+
+/// What came of the calls.
+#[derive(Default)]
+struct Counted {
+    next: AtomicU64,
+    right: AtomicU64,
+    wrong: AtomicU64,
+    /// Honest calls that failed.
+    failed: AtomicU64,
+    /// Calls that were to end their worker, and did.
+    died: AtomicU64,
+    took: Mutex<Vec<Duration>>,
+}
+
 /// Calls whose answer is known, while some die in every way there is and others are killed from
 /// outside. `CHAOS_CALLS` sets how many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mixed_deaths_under_load_cost_no_answer_its_truth() {
-    const WAYS: [&str; 6] = ["segfault", "abort", "kill", "exit", "close", "hang"];
-
-    let calls: u64 = std::env::var("CHAOS_CALLS")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(4000);
+    let calls = number("CHAOS_CALLS", 4000);
     let runtime = acceptance::start("naughty", 2..=2).await;
-    let next = Arc::new(AtomicU64::new(0));
-    // Right, wrong, honest calls that failed, calls that were meant to die and did.
-    let counted: Arc<[AtomicU64; 4]> = Arc::default();
-    let slowest = Arc::new(std::sync::Mutex::new(vec![]));
+    let counted = Arc::new(Counted::default());
     let callers: Vec<_> = (0..3)
-        .map(|_| {
-            let (runtime, next) = (runtime.clone(), Arc::clone(&next));
-            let (counted, slowest) = (Arc::clone(&counted), Arc::clone(&slowest));
-            tokio::spawn(async move {
-                loop {
-                    let id = next.fetch_add(1, Ordering::Relaxed);
-                    if id >= calls {
-                        return;
-                    }
-                    let poison = (id % 800 == 799).then(|| WAYS[(id / 800) as usize % WAYS.len()]);
-                    #[expect(clippy::cast_precision_loss, reason = "calls are numbered from 0")]
-                    let x = id as f64;
-                    let action = poison.unwrap_or("none");
-                    let deadline = if action == "hang" {
-                        Duration::from_millis(100)
-                    } else {
-                        LONG
-                    };
-                    let began = Instant::now();
-                    let which = match runtime.call(None, act(action, x), deadline).await {
-                        Ok(rows) => usize::from((first(&rows) - x).abs() > 0.0),
-                        Err(Error::Crashed { .. } | Error::Deadline { .. }) => {
-                            2 + usize::from(poison.is_some())
-                        }
-                        Err(other) => panic!("{other}"),
-                    };
-                    counted[which].fetch_add(1, Ordering::Relaxed);
-                    if poison.is_none() {
-                        slowest.lock().expect("no panic").push(began.elapsed());
-                    }
-                }
-            })
-        })
+        .map(|_| tokio::spawn(call_on(runtime.clone(), Arc::clone(&counted), calls)))
         .collect();
-    let kills = kill_now_and_then(&runtime, &next, calls).await;
+    let kills = kill_now_and_then(&runtime, &counted, calls).await;
     for caller in callers {
         caller.await.expect("a caller ends");
     }
-    let [right, wrong, failed, meant] =
-        [0, 1, 2, 3].map(|which| counted[which].load(Ordering::Relaxed));
-    let mut slowest = std::mem::take(&mut *slowest.lock().expect("no panic"));
-    slowest.sort_unstable();
-    let at = |share: usize| slowest[(slowest.len() - 1) * share / 1000];
+    let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let (right, wrong) = (of(&counted.right), of(&counted.wrong));
+    let (failed, died) = (of(&counted.failed), of(&counted.died));
+    let mut took = std::mem::take(&mut *counted.took.lock().expect("no panic"));
+    took.sort_unstable();
+    let at = |share: usize| took[(took.len() - 1) * share / 1000];
     println!(
-        "{right} right, {wrong} wrong, {failed} failed of {calls}; {meant} died by themselves, {kills} \
-         were killed; a call took {:?} (p50), {:?} (p99), {:?} (p99.9)",
+        "{right} right, {wrong} wrong, {failed} failed of {calls}; {died} died by themselves, {kills} \
+         were killed; an honest call took {:?} (p50), {:?} (p99), {:?} (p99.9)",
         at(500),
         at(990),
         at(999)
     );
     assert_eq!(wrong, 0);
-    assert_eq!(meant, calls / 800, "every fault has fired");
-    assert!(failed <= kills && kills > 0 && right + failed + meant == calls);
+    assert_eq!(died, calls / CALLS_PER_DEATH, "every fault has fired");
+    assert!(failed <= kills && kills > 0 && right + failed + died == calls);
 }
 
-/// Kills a worker from outside about every 800 calls.
-async fn kill_now_and_then(runtime: &Runtime, next: &AtomicU64, calls: u64) -> u64 {
+async fn call_on(runtime: Runtime, counted: Arc<Counted>, calls: u64) {
+    loop {
+        let id = counted.next.fetch_add(1, Ordering::Relaxed);
+        if id >= calls {
+            return;
+        }
+        call_once(&runtime, &counted, id).await;
+    }
+}
+
+async fn call_once(runtime: &Runtime, counted: &Counted, id: u64) {
+    #[expect(clippy::cast_precision_loss, reason = "calls are numbered from 0")]
+    let x = id as f64;
+    let death = id / CALLS_PER_DEATH;
+    let way =
+        (id % CALLS_PER_DEATH == CALLS_PER_DEATH - 1).then(|| WAYS[death as usize % WAYS.len()]);
+    let hangs = way == Some("hang");
+    let deadline = if hangs {
+        Duration::from_millis(100)
+    } else {
+        LONG
+    };
+    let began = Instant::now();
+    let answer = runtime
+        .call(None, act(way.unwrap_or("none"), x), deadline)
+        .await;
+    let count = match (answer, way) {
+        (Ok(rows), _) if (first(&rows) - x).abs() > 0.0 => &counted.wrong,
+        (Ok(_), _) => &counted.right,
+        (Err(Error::Crashed { .. } | Error::Deadline { .. }), Some(_)) => &counted.died,
+        (Err(Error::Crashed { .. }), None) => &counted.failed,
+        (Err(other), _) => panic!("{other}"),
+    };
+    count.fetch_add(1, Ordering::Relaxed);
+    if way.is_none() {
+        counted.took.lock().expect("no panic").push(began.elapsed());
+    }
+}
+
+/// Kills a worker from outside, busy or not.
+async fn kill_now_and_then(runtime: &Runtime, counted: &Counted, calls: u64) -> u64 {
     let mut kills = 0;
-    let is_over = AtomicBool::new(false);
-    while !is_over.load(Ordering::Relaxed) {
-        let at = (kills + 1) * 800;
-        while next.load(Ordering::Relaxed) < at.min(calls) {
+    for death in 1..calls / CALLS_PER_DEATH {
+        while counted.next.load(Ordering::Relaxed) < death * CALLS_PER_DEATH {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        if at >= calls {
-            is_over.store(true, Ordering::Relaxed);
-            continue;
-        }
-        // It may just be dying: that is no kill.
+        // The one that is asked may just be dying of something else.
         if let Ok(rows) = runtime.call(None, act("pid", 0.0), LONG).await {
             #[expect(clippy::cast_possible_truncation, reason = "process ids are small")]
             let pid = Pid::from_raw(first(&rows) as i32).expect("a process id");
-            let _ = kill_process(pid, Signal::KILL);
+            kills += u64::from(kill_process(pid, Signal::KILL).is_ok());
         }
-        kills += 1;
     }
     kills
+}
+
+/// A number from a variable: the long forms of tests are commands of their own.
+fn number(variable: &str, otherwise: u64) -> u64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "make speaks to tests by variables"
+    )]
+    let text = std::env::var(variable).ok();
+    text.and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }

@@ -102,7 +102,7 @@ impl Link {
         let body = match (prefix.place, &self.arena) {
             (Place::Inline, _) => prefix.inline(key, header, &self.read[header_end..])?,
             (Place::Arena, Some(arena)) => {
-                prefix.from_arena(key, header, arena, self.memory.take())?
+                prefix.read_arena(key, header, arena, self.memory.take())?
             }
             (Place::Arena, None) => return Err(io::ErrorKind::InvalidData.into()),
         };
