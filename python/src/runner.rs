@@ -133,7 +133,8 @@ impl Runner {
                 .workers(workers..=workers)
                 .sandbox(sandbox);
             if let Some(also) = observed {
-                builder = builder.observed(also);
+                // A proof asks two workers at once.
+                builder = builder.observed(also).threads(threads_of(2)).spare(false);
             }
             if trusted {
                 builder = builder.trust_file();
@@ -241,6 +242,11 @@ pub(crate) fn wait<T: Send>(py: Python<'_>, future: impl Future<Output = T> + Se
             Err(_) => py.check_signals()?,
         }
     }
+}
+
+/// Threads of each of so many workers that are busy at once.
+fn threads_of(workers: usize) -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get() / workers)
 }
 
 /// The threads that run futures: this process's own, for those of a parent did not come along when
