@@ -41,7 +41,7 @@ SECONDS = os.environ.get("BENCH_SECONDS", "4")
 LARGE_MB = int(os.environ.get("BENCH_LARGE_MB", "1024"))
 ROWS = int(os.environ.get("BENCH_ROWS", "2000000"))
 FILES = 16
-FOREST_ROWS = int(os.environ.get("BENCH_FOREST_ROWS", "26000"))
+FOREST_ROWS = int(os.environ.get("BENCH_FOREST_ROWS", "40000"))
 """As many as make a forest of 364 MB."""
 NUMBERS = [f"f{index}" for index in range(8)]
 TEXTS = ["colour", "size"]
@@ -98,7 +98,7 @@ def bench_runtime(cache):
 
     def busy(frame):
         total = 0
-        for number in range(100_000):
+        for number in range(500_000):
             total += number & 7
         return frame["a"] + total
 
@@ -106,9 +106,9 @@ def bench_runtime(cache):
         return model.predict(frame)
 
     envelopes = {
-        "quick": me.save_model(quick, api_input=sample, prove="quick"),
-        "busy": me.save_model(busy, api_input=sample, prove="quick"),
-        "forest": me.save_model(forest, api_input=wide.head(16), prove="quick"),
+        "quick": me.save_model(quick, name="bench_quick", api_input=sample, prove="quick"),
+        "busy": me.save_model(busy, name="bench_busy", api_input=sample, prove="quick"),
+        "forest": me.save_model(forest, name="bench_forest", api_input=wide.head(16), prove="quick"),
     }
     print(f"  the forest has {len(pickle.dumps(model)) / 1e6:.0f} MB")
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")

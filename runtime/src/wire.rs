@@ -25,6 +25,9 @@ const READ_BYTES: usize = INLINE_BYTES + (16 << 10);
 /// Bodies up to this, in bytes, are copied at once: handing them to another thread takes longer.
 const QUICK_BYTES: usize = 1 << 20;
 
+/// Memory that is kept for the next body, in bytes: getting it anew takes as long as the copy.
+const KEPT_BYTES: usize = 64 << 20;
+
 /// The socket, the arena and the keys.
 #[derive(Debug)]
 pub(crate) struct Wire {
@@ -33,6 +36,8 @@ pub(crate) struct Wire {
     arena: Option<Arc<OwnedFd>>,
     keys: Keys,
     read: Vec<u8>,
+    /// Memory of the last body from the arena, if it is not large.
+    memory: Option<Buffer>,
 }
 
 /// What came.
@@ -56,6 +61,7 @@ impl Wire {
             arena,
             keys,
             read: Vec::with_capacity(READ_BYTES),
+            memory: None,
         })
     }
 
@@ -111,13 +117,16 @@ impl Wire {
         }
         let header = &self.read[PREFIX_BYTES..header_end];
         let key = self.keys.to_host;
+        let memory = self.memory.take();
         let body = match (prefix.place, &self.arena) {
             (Place::Inline, _) => prefix.inline(key, header, &self.read[header_end..])?,
             (Place::Arena, Some(arena)) => aside(prefix.body_bytes, || {
-                prefix.read_arena(key, header, arena, None)
+                prefix.read_arena(key, header, arena, memory)
             })?,
             (Place::Arena, None) => return Err(io::ErrorKind::InvalidData.into()),
         };
+        self.memory =
+            (prefix.place == Place::Arena && body.len() <= KEPT_BYTES).then(|| body.clone());
         let header = serde_json::from_slice(header)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         Ok(Received {
