@@ -111,6 +111,11 @@ def naughty():
             import signal
 
             os.kill(os.getpid(), signal.SIGSTOP)
+        elif action == "orphan":
+            import signal
+
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(300)
         elif action == "close":
             os.closerange(3, 256)
         elif action == "reuse":

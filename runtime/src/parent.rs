@@ -4,20 +4,29 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::unix::pipe;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
+use crate::process::START_DEADLINE;
 use crate::protocol::{Answer, Body, Ending, Keys, Request};
 use crate::wire::Wire;
+
+/// How long a fork, or ending a process, may take. What takes longer has hung: a library's, before
+/// the fork.
+const FORK_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Asks a process to fork, and to end what it has forked. Clones ask the same process; it ends when
 /// there are none left.
 #[derive(Debug, Clone)]
 pub(crate) struct Parent {
     commands: mpsc::UnboundedSender<Command>,
+    /// It has not answered in time, and is not asked again.
+    is_stuck: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -54,21 +63,26 @@ impl Parent {
                 let Ok(answer) = ask(&mut wire, &mut command).await else {
                     return;
                 };
-                if let Some(waiting) = command.answer {
-                    let _ = waiting.send(answer); // nobody may be waiting any more
+                if let Some(Err(answer)) = command.answer.map(|waiting| waiting.send(answer))
+                    && end_unwanted(&mut wire, &answer).await.is_err()
+                {
+                    return;
                 }
             }
         });
-        Self { commands }
+        Self {
+            commands,
+            is_stuck: Arc::default(),
+        }
     }
 
     /// Whether the process may still answer.
     pub(crate) fn is_there(&self) -> bool {
-        !self.commands.is_closed()
+        !self.commands.is_closed() && !self.is_stuck.load(Ordering::Relaxed)
     }
 
     pub(crate) async fn ask(&self, request: Request, body: Vec<u8>) -> io::Result<Answer> {
-        self.ask_with(request, body, vec![]).await
+        self.ask_with(request, body, vec![], START_DEADLINE).await
     }
 
     async fn ask_with(
@@ -76,6 +90,7 @@ impl Parent {
         request: Request,
         body: Vec<u8>,
         descriptors: Vec<OwnedFd>,
+        command_deadline: Duration,
     ) -> io::Result<Answer> {
         let (answer, waiting) = oneshot::channel();
         let command = Command {
@@ -86,7 +101,13 @@ impl Parent {
         };
         let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
         self.commands.send(command).map_err(|_| gone())?;
-        waiting.await.map_err(|_| gone())
+        match timeout(command_deadline, waiting).await {
+            Ok(answer) => answer.map_err(|_| gone()),
+            Err(_) => {
+                self.is_stuck.store(true, Ordering::Relaxed);
+                Err(io::ErrorKind::TimedOut.into())
+            }
+        }
     }
 
     /// Another process, which has what this one has.
@@ -101,8 +122,9 @@ impl Parent {
         let keys = new_keys()?;
         let descriptors = vec![theirs.into(), prints.into(), arena.try_clone()?];
         let keys = Keys::from_bytes(keys);
+        let request = Request::Fork { keys };
         match self
-            .ask_with(Request::Fork { keys }, vec![], descriptors)
+            .ask_with(request, vec![], descriptors, FORK_DEADLINE)
             .await?
         {
             Answer::Forked { pid } => Ok(Forked {
@@ -114,6 +136,7 @@ impl Parent {
                 wire: Wire::new(ours, Some(Arc::new(arena)), keys)?,
                 stderr: pipe::Receiver::from_owned_fd(printed.into())?,
             }),
+            Answer::NotForked { reason } => Err(io::Error::other(reason)),
             _ => Err(io::ErrorKind::InvalidData.into()),
         }
     }
@@ -136,7 +159,12 @@ impl Child {
     pub(crate) async fn end(&mut self, patience: Duration) -> Ending {
         self.ended = true;
         let request = self.parent.end(self.pid, patience);
-        match self.parent.ask(request, vec![]).await {
+        let deadline = patience + FORK_DEADLINE;
+        match self
+            .parent
+            .ask_with(request, vec![], vec![], deadline)
+            .await
+        {
             Ok(Answer::Ended { ending }) => ending,
             // It has ended with the process that it was forked from.
             _ => Ending::Unknown,
@@ -167,6 +195,19 @@ async fn ask(wire: &mut Wire, command: &mut Command) -> io::Result<Answer> {
             .await?;
     }
     Ok(wire.receive(Duration::ZERO).await?.header)
+}
+
+/// A process that nobody is waiting for any more.
+async fn end_unwanted(wire: &mut Wire, answer: &Answer) -> io::Result<()> {
+    let Answer::Forked { pid } = *answer else {
+        return Ok(());
+    };
+    let end = Request::End {
+        pid,
+        patience_ms: 0,
+    };
+    wire.send(&end, Body::default()).await?;
+    wire.receive::<Answer>(Duration::ZERO).await.map(drop)
 }
 
 /// Keys that nobody knows.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
-use futures::future::join_all;
+use futures::future::try_join_all;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -92,10 +92,10 @@ impl Pool {
         spare: bool,
     ) -> Result<Arc<Self>, Error> {
         let (least, most) = workers.into_inner();
-        let mut idle = vec![];
-        for process in join_all((0..least).map(|_| zygote.worker())).await {
-            idle.push((process?, Instant::now()));
-        }
+        // One at first: what cannot start is found out once.
+        let mut idle = vec![(zygote.worker().await?, Instant::now())];
+        let others = try_join_all((1..least).map(|_| zygote.worker())).await?;
+        idle.extend(others.into_iter().map(|process| (process, Instant::now())));
         // Where each worker loads everything for itself, one that may never be used is too dear.
         let is_cheap = zygote.sharing().await != Some(Sharing::Nothing);
         let pool = Arc::new(Self {
@@ -166,8 +166,11 @@ impl Pool {
         let deadline = Instant::now() + grace;
         loop {
             let changed = self.changed.notified();
-            if self.state().lent == 0 || timeout_at(deadline, changed).await.is_err() {
+            if self.state().lent == 0 {
                 return;
+            }
+            if timeout_at(deadline, changed).await.is_err() {
+                return self.zygote.end().await;
             }
         }
     }
@@ -183,10 +186,6 @@ impl Pool {
 
     /// Waits for an idle worker; starts another when there are none and more are allowed.
     pub(crate) async fn lend(self: &Arc<Self>) -> Result<LentWorker, Error> {
-        // Most calls find a worker.
-        if let Some(lent) = self.try_lend()? {
-            return Ok(lent);
-        }
         let _waiting = Waiting::begin(self);
         loop {
             let changed = self.changed.notified();
@@ -207,12 +206,12 @@ impl Pool {
         let lent = (state.lent < self.most).then(|| self.ready_worker(&mut state));
         let lent = lent.flatten();
         state.lent += usize::from(lent.is_some());
+        self.top_up(&mut state);
         if lent.is_none()
             && let Some((reason, stderr)) = state.broken.take()
         {
             return Err(Error::Start { reason, stderr });
         }
-        self.top_up(&mut state);
         Ok(lent.map(|process| LentWorker {
             pool: Arc::clone(self),
             process: Some(process),
@@ -237,6 +236,9 @@ impl Pool {
         } else {
             0
         };
+        if state.barren == MOST_BARREN {
+            self.zygote.doubt();
+        }
         drop(process);
     }
 
@@ -267,7 +269,10 @@ impl Pool {
         let mut state = self.state();
         state.starting -= 1;
         match started {
-            Ok(process) if !state.stopped => state.idle.insert(0, (process, Instant::now())),
+            Ok(process) if !state.stopped => {
+                state.broken = None;
+                state.idle.insert(0, (process, Instant::now()));
+            }
             Ok(_) => {}
             Err(error) => {
                 tracing::error!("{error}");
@@ -379,7 +384,13 @@ struct Waiting<'p>(&'p Pool);
 
 impl<'p> Waiting<'p> {
     fn begin(pool: &'p Pool) -> Self {
-        pool.state().waiting += 1;
+        let mut state = pool.state();
+        state.waiting += 1;
+        if state.waiting == 1 {
+            // That was somebody else's, who has gone.
+            state.broken = None;
+        }
+        drop(state);
         Self(pool)
     }
 }

@@ -166,10 +166,9 @@ impl Process {
             } if answered == id => {
                 self.calls = id;
                 self.grown_kib = grown_kib.unwrap_or(self.grown_kib);
-                let rows = self.read(body, fresh).map_err(|error| Error::Output {
-                    function: call.function.into(),
-                    reason: format!("its rows cannot be read: {error}"),
-                })?;
+                let rows = self
+                    .read(body, fresh)
+                    .map_err(|error| self.crashed(format!("its rows cannot be read: {error}")))?;
                 let inside = Duration::from_nanos(inside_ns);
                 Ok(Answered { rows, inside })
             }

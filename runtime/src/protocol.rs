@@ -40,6 +40,10 @@ const MAX_BODY_BYTES: u64 = 16 << 30;
 /// through memory.
 pub(crate) const INLINE_BYTES: usize = 32 << 10;
 
+/// Memory that is kept for the next body, in bytes, in the arena and at both ends: getting it anew
+/// takes as long as the copy.
+pub(crate) const KEPT_BYTES: usize = 128 << 20;
+
 /// Copied and sealed at a time, in bytes: it stays in the processor's cache in between.
 const CHUNK_BYTES: usize = 128 << 10;
 
@@ -119,6 +123,11 @@ pub(crate) enum Answer {
     Forked {
         /// Its number.
         pid: i32,
+    },
+    /// There is none: the operating system has refused.
+    NotForked {
+        /// Why.
+        reason: String,
     },
     /// The process has ended.
     Ended {
@@ -331,6 +340,10 @@ impl Prefix {
         let mut hash = self.hash(key, header);
         hash.update(&memory);
         self.check(&hash)?;
+        if bytes > KEPT_BYTES {
+            // Nobody maps it. Where it fails, it is only larger than it has to be.
+            let _ = rustix::fs::ftruncate(arena, 0);
+        }
         Ok(memory.into())
     }
 }

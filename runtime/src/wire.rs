@@ -17,16 +17,15 @@ use tokio::net::UnixStream;
 use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::{block_in_place, yield_now};
 
-use crate::protocol::{self, Body, INLINE_BYTES, Keys, PREFIX_BYTES, Place, Prefix, Request};
+use crate::protocol::{
+    self, Body, INLINE_BYTES, KEPT_BYTES, Keys, PREFIX_BYTES, Place, Prefix, Request,
+};
 
 /// A small message fits, so that one call of the kernel reads it.
 const READ_BYTES: usize = INLINE_BYTES + (16 << 10);
 
 /// Bodies up to this, in bytes, are copied at once: handing them to another thread takes longer.
 const QUICK_BYTES: usize = 1 << 20;
-
-/// Memory that is kept for the next body, in bytes: getting it anew takes as long as the copy.
-const KEPT_BYTES: usize = 64 << 20;
 
 /// The socket, the arena and the keys.
 #[derive(Debug)]

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::RecordBatch;
+use envelope_format::Function;
 use serde::{Deserialize, Serialize};
 use tokio::process::Child as FirstChild;
 use tokio::sync::Mutex;
@@ -19,7 +21,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::certify::is_called_for_each_row;
 use crate::launch::Launch;
-use crate::parent::{Child, Parent, new_keys};
+use crate::parent::{Child, Forked, Parent, new_keys};
 use crate::printed::Printed;
 use crate::process::{Call, Process, REAP_DEADLINE, START_DEADLINE, explain, load_request, told};
 use crate::protocol::{self, Answer, Keys, Loading, Request};
@@ -29,6 +31,11 @@ use crate::{EnvelopeFile, Error};
 /// How long a worker that is tried out may take for a few rows of the sample. One whose threads were
 /// lost takes for ever.
 const TRIAL_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long it may take to start: one that unpickles for itself needs more than a fork.
+const TRIAL_START: Duration = Duration::from_secs(60);
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Rows of the sample that a worker is tried out with.
 const TRIAL_ROWS: usize = 8;
@@ -77,6 +84,7 @@ struct Standing {
     first: Parent,
     /// There to be reaped; it ends when nobody is left to talk to it.
     _process: FirstChild,
+    printed: Printed,
     template: Option<Template>,
     sharing: Sharing,
 }
@@ -101,15 +109,33 @@ impl Zygote {
 
     /// A worker that has loaded the functions.
     pub(crate) async fn worker(&self) -> Result<Process, Error> {
+        let mut is_first_try = true;
+        loop {
+            let (parent, sharing) = self.parent().await?;
+            match self.fork(&parent, &sharing).await {
+                // It has ended unnoticed since.
+                Err(_) if is_first_try && !parent.is_there() => is_first_try = false,
+                forked => return forked,
+            }
+        }
+    }
+
+    /// What workers are forked from now; made where there is none.
+    async fn parent(&self) -> Result<(Parent, Sharing), Error> {
         let mut standing = self.standing.lock().await;
         if !standing.as_ref().is_some_and(Standing::is_there) {
             *standing = None;
-            *standing = Some(self.stand_up().await?);
         }
-        match standing.as_ref() {
-            Some(standing) => self.fork(standing).await,
-            None => Err(Error::Stopped),
-        }
+        let standing = match standing.take() {
+            Some(there) => standing.insert(there),
+            None => standing.insert(self.stand_up().await?),
+        };
+        Ok((standing.parent().clone(), standing.sharing.clone()))
+    }
+
+    /// Ends everything that workers are forked from, and with it the workers.
+    pub(crate) async fn end(&self) {
+        self.standing.lock().await.take();
     }
 
     /// How much the workers share.
@@ -130,13 +156,13 @@ impl Zygote {
                 (sharing, reason) = less;
                 continue;
             }
-            if known
+            let is_known = known
                 .as_ref()
-                .is_some_and(|trial| trial.sharing == standing.sharing)
-            {
+                .is_some_and(|trial| trial.sharing == standing.sharing);
+            if is_known {
                 return Ok(standing);
             }
-            match self.try_out(&standing).await? {
+            match self.try_out(&standing).await {
                 Ok((ready_ms, answer_ms)) => {
                     self.remember(&Trial {
                         sharing: standing.sharing.clone(),
@@ -156,15 +182,14 @@ impl Zygote {
         let started = async {
             let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
             let mut process = self.launch.spawn(theirs.into())?;
-            if let Some(pipe) = process.stderr.take() {
-                Printed::of(pipe);
-            }
+            let printed = process.stderr.take().map(Printed::of).unwrap_or_default();
             let keys = new_keys()?;
             let mut wire = Wire::new(ours, None, Keys::from_bytes(keys))?;
             wire.introduce(&keys).await?;
             io::Result::Ok(Standing {
                 first: Parent::new(wire),
                 _process: process,
+                printed,
                 template: None,
                 sharing: Sharing::Nothing,
             })
@@ -185,14 +210,14 @@ impl Zygote {
         match &sharing {
             Sharing::Nothing => {}
             Sharing::Imported { modules } => {
-                let mut template = Template::new(&standing.first).await?;
+                let mut template = standing.template().await?;
                 template
                     .import(self.launch.modules(&self.envelope), modules)
                     .await?;
                 standing.template = Some(template);
             }
             Sharing::Loaded => {
-                let mut template = Template::new(&standing.first).await?;
+                let mut template = standing.template().await?;
                 let loading = template.load(&self.launch, &self.envelope).await?;
                 if loading.threads > 0 {
                     let reason =
@@ -207,49 +232,51 @@ impl Zygote {
         Ok(Ok(()))
     }
 
-    async fn fork(&self, standing: &Standing) -> Result<Process, Error> {
-        let parent = standing
-            .template
-            .as_ref()
-            .map_or(&standing.first, |t| &t.parent);
-        let forked = parent.fork().await.map_err(cannot_start)?;
-        let mut process = Process::new(forked);
-        if standing.sharing != Sharing::Loaded {
+    async fn fork(&self, parent: &Parent, sharing: &Sharing) -> Result<Process, Error> {
+        let mut process = Process::new(parent.fork().await.map_err(cannot_start)?);
+        if *sharing != Sharing::Loaded {
             process.load(&self.launch, &self.envelope).await?;
         }
         Ok(process)
     }
 
-    /// Has a worker answer for some rows; how long it took, or why it did not.
-    async fn try_out(&self, standing: &Standing) -> Result<Result<(f64, f64), String>, Error> {
+    /// Has a worker answer for some rows; how long it took until it was ready and then until it had
+    /// answered, in milliseconds, or why it did not. One that shares nothing has nothing to prove.
+    async fn try_out(&self, standing: &Standing) -> Result<(f64, f64), String> {
+        if standing.sharing == Sharing::Nothing {
+            return Ok((0.0, 0.0));
+        }
         let began = Instant::now();
-        let mut process = self.fork(standing).await?;
+        let started = timeout(TRIAL_START, self.fork(standing.parent(), &standing.sharing)).await;
+        let mut process = started
+            .map_err(|_| "a worker that shares more does not start".to_owned())?
+            .map_err(|error| format!("a worker that shares more does not start: {error}"))?;
         let ready = began.elapsed();
         for function in &self.envelope.manifest().functions {
-            let Some(sample) = &function.sample else {
+            let Some(rows) = self.some_rows(function) else {
                 continue;
             };
-            let sample = protocol::read_rows(&self.envelope.read(&sample.input)?);
-            let Ok(rows) = sample else { continue };
             let call = Call {
                 function: &function.name,
                 each_row: is_called_for_each_row(function),
                 awake: false,
             };
-            let rows = rows.slice(0, rows.num_rows().min(TRIAL_ROWS));
             match timeout(TRIAL_DEADLINE, process.call(call, &rows)).await {
                 Ok(Err(Error::Crashed { reason, .. })) => {
-                    return Ok(Err(format!("a worker that shares more dies: {reason}")));
+                    return Err(format!("a worker that shares more dies: {reason}"));
                 }
                 Ok(_) => {}
-                Err(_) => return Ok(Err("a worker that shares more does not answer".into())),
+                Err(_) => return Err("a worker that shares more does not answer".into()),
             }
         }
         let answered = began.elapsed() - ready;
-        Ok(Ok((
-            ready.as_secs_f64() * 1e3,
-            answered.as_secs_f64() * 1e3,
-        )))
+        Ok((ready.as_secs_f64() * 1e3, answered.as_secs_f64() * 1e3))
+    }
+
+    fn some_rows(&self, function: &Function) -> Option<RecordBatch> {
+        let sample = self.envelope.read(&function.sample.as_ref()?.input).ok()?;
+        let rows = protocol::read_rows(&sample).ok()?;
+        Some(rows.slice(0, rows.num_rows().min(TRIAL_ROWS)))
     }
 
     // === what is remembered
@@ -269,7 +296,17 @@ impl Zygote {
     }
 
     fn remembered(&self) -> Option<Trial> {
-        serde_json::from_slice(&fs::read(self.record()).ok()?).ok()
+        let record = self.record();
+        let trial: Trial = serde_json::from_slice(&fs::read(&record).ok()?).ok()?;
+        let age = fs::metadata(&record).ok()?.modified().ok()?.elapsed();
+        // It may have been the machine's fault: another day is another trial.
+        let is_stale = trial.sharing == Sharing::Nothing && age.is_ok_and(|age| age > DAY);
+        (!is_stale).then_some(trial)
+    }
+
+    /// Workers end before they answer: what was found out may not hold any more.
+    pub(crate) fn doubt(&self) {
+        let _ = fs::remove_file(self.record()); // it may not be there
     }
 
     /// Where it cannot be written, it is found out again.
@@ -288,6 +325,26 @@ impl Zygote {
 }
 
 impl Standing {
+    fn parent(&self) -> &Parent {
+        let template = self.template.as_ref();
+        template.map_or(&self.first, |template| &template.parent)
+    }
+
+    /// Another process from the first; where that has ended, what it has printed says why.
+    async fn template(&self) -> Result<Template, Error> {
+        match self.first.fork().await {
+            Ok(forked) => Ok(Template::new(forked)),
+            Err(source) if self.first.is_there() => Err(cannot_start(source)),
+            Err(source) => {
+                self.printed.settle().await;
+                Err(Error::Start {
+                    reason: format!("its interpreter has ended ({source})"),
+                    stderr: self.printed.text(),
+                })
+            }
+        }
+    }
+
     fn is_there(&self) -> bool {
         let template = self.template.as_ref();
         self.first.is_there() && template.is_none_or(|template| template.parent.is_there())
@@ -295,14 +352,12 @@ impl Standing {
 }
 
 impl Template {
-    async fn new(first: &Parent) -> Result<Self, Error> {
-        let forked = first.fork().await.map_err(cannot_start)?;
-        let printed = Printed::of(forked.stderr);
-        Ok(Self {
+    fn new(forked: Forked) -> Self {
+        Self {
             parent: Parent::new(forked.wire),
             child: forked.child,
-            printed,
-        })
+            printed: Printed::of(forked.stderr),
+        }
     }
 
     #[expect(

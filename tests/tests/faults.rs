@@ -102,6 +102,35 @@ async fn each_way_to_die_costs_one_call_and_is_named() {
 }
 
 #[tokio::test]
+async fn a_function_that_kills_what_its_worker_was_forked_from_costs_what_was_under_way() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    let error = runtime.call(None, act("orphan", 0.0), LONG).await;
+    assert!(matches!(error, Err(Error::Crashed { .. })), "{error:?}");
+    for x in [1.0, 2.0] {
+        assert!((honest(&runtime, x).await - x).abs() < f64::EPSILON);
+    }
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_calls_that_outlast_its_grace() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    let pid = runtime
+        .call(None, act("pid", 0.0), LONG)
+        .await
+        .expect("a pid");
+    #[expect(clippy::cast_possible_truncation, reason = "process ids are small")]
+    let pid = first(&pid) as i32;
+    let endless = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.call(None, act("hang", 0.0), LONG).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    runtime.shutdown(Duration::from_millis(100)).await;
+    assert!(ends(pid).await, "it goes on after the shutdown");
+    assert!(endless.await.expect("no panic").is_err());
+}
+
+#[tokio::test]
 async fn a_stopped_worker_misses_its_deadline_and_does_not_come_back() {
     let runtime = acceptance::start("naughty", 1..=1).await;
     let short = Duration::from_millis(300);

@@ -25,10 +25,16 @@ use crate::python::loading;
 const LAST_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Which of the two processes this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Side {
     Child,
-    Parent { child: Pid },
+    Parent {
+        child: Pid,
+    },
+    /// There is no second one.
+    Refused {
+        reason: String,
+    },
 }
 
 /// The processes that were forked from this one and have not ended.
@@ -54,7 +60,13 @@ impl Children {
             set_child_subreaper(Some(getpid())).map_err(io::Error::from)?;
         }
         let parent = getpid();
-        let forked: i32 = py.import("os")?.call_method0("fork")?.extract()?;
+        let forked: i32 = match py.import("os")?.call_method0("fork") {
+            Ok(forked) => forked.extract()?,
+            Err(error) => {
+                let reason = error.to_string();
+                return Ok(Side::Refused { reason });
+            }
+        };
         if let Some(child) = Pid::from_raw(forked) {
             self.known.push(child);
             // Both do it: whoever comes first.

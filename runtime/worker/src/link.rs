@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::protocol::{
-    self, Answer, Body, INLINE_BYTES, Keys, PREFIX_BYTES, Place, Prefix, Request,
+    self, Answer, Body, INLINE_BYTES, KEPT_BYTES, Keys, PREFIX_BYTES, Place, Prefix, Request,
 };
 
 /// A small message fits, so that one call of the kernel reads it.
@@ -106,11 +106,12 @@ impl Link {
             }
             (Place::Arena, None) => return Err(io::ErrorKind::InvalidData.into()),
         };
-        if prefix.place == Place::Arena {
-            self.memory = Some(body.clone());
-        }
+        let request = serde_json::from_slice(header)?;
+        let is_call = matches!(request, Request::Call { .. });
+        let is_kept = is_call && prefix.place == Place::Arena && body.len() <= KEPT_BYTES;
+        self.memory = is_kept.then(|| body.clone());
         Ok(Some(Received {
-            request: serde_json::from_slice(header)?,
+            request,
             body,
             fresh: prefix.fresh,
             descriptors,

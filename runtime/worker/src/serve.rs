@@ -33,9 +33,7 @@ pub(crate) fn main(py: Python<'_>, descriptor: i32, view: &str) -> PyResult<()> 
         children: Children::default(),
         calls: Calls::default(),
     };
-    while let Some(received) = py.detach(|| worker.link.receive())? {
-        worker.serve(py, received)?;
-    }
+    let served = worker.serve_all(py);
     if view == IN_PROCESS {
         py.import("sys")?.getattr("stdout")?.call_method0("flush")?;
         // Libraries that have run in it do not all survive the end of an interpreter.
@@ -46,7 +44,7 @@ pub(crate) fn main(py: Python<'_>, descriptor: i32, view: &str) -> PyResult<()> 
         })
     }
     py.detach(|| worker.children.end_all());
-    Ok(())
+    served
 }
 
 struct Worker {
@@ -77,6 +75,13 @@ struct Asked<'m> {
 }
 
 impl Worker {
+    fn serve_all(&mut self, py: Python<'_>) -> PyResult<()> {
+        while let Some(received) = py.detach(|| self.link.receive())? {
+            self.serve(py, received)?;
+        }
+        Ok(())
+    }
+
     fn serve(&mut self, py: Python<'_>, received: Received) -> PyResult<()> {
         let Received {
             request,
@@ -130,7 +135,8 @@ impl Worker {
     /// Becomes two processes; the new one serves another socket.
     fn fork(&mut self, py: Python<'_>, descriptors: Vec<OwnedFd>, keys: Keys) -> PyResult<()> {
         let Ok([socket, stderr, arena]) = <[OwnedFd; 3]>::try_from(descriptors) else {
-            return Err(io::Error::from(io::ErrorKind::InvalidData).into());
+            let reason = "it has too many files open".into();
+            return self.tell(&Answer::NotForked { reason });
         };
         match self.children.fork(py, &stderr)? {
             Side::Child => {
@@ -140,6 +146,7 @@ impl Worker {
             Side::Parent { child } => self.tell(&Answer::Forked {
                 pid: child.as_raw_nonzero().get(),
             }),
+            Side::Refused { reason } => self.tell(&Answer::NotForked { reason }),
         }
     }
 

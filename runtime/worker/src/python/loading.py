@@ -57,7 +57,7 @@ def import_all(names):
     for name in names:
         try:
             __import__(name)
-        except Exception:
+        except BaseException:  # some exit
             continue
     _note_random_state()
     return threads()
