@@ -499,7 +499,7 @@ impl Text<'_> {
         (!name.is_empty() && names.insert(name)).then_some(())?;
         // The types that are tried here.
         let kind = self.next("type")?.string()?;
-        ["float64", "int64", "utf8", "bool", "list<float64>"]
+        ["float64", "int64", "utf8", "bool", "null", "list<float64>"]
             .contains(&kind.as_str())
             .then_some(())?;
         self.next("nullable")?.boolean()?;
