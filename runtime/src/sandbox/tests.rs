@@ -170,6 +170,19 @@ fn comparable(table: &str, level: SandboxLevel, landlock: u32) -> Vec<&str> {
     table.lines().filter(compared).collect()
 }
 
+/// Whether the machine gives the level. Many forbid namespaces: there `strong` starts nothing, which is
+/// its promise.
+fn is_given(level: SandboxLevel, output: &Output) -> bool {
+    let is_refused = level == SandboxLevel::Strong && output.stdout.starts_with(b"!");
+    if is_refused {
+        println!(
+            "not on this machine: {}",
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+    !is_refused
+}
+
 #[tokio::test]
 async fn each_level_allows_and_denies_what_its_table_says() {
     let machine = Machine::new().await;
@@ -183,6 +196,9 @@ async fn each_level_allows_and_denies_what_its_table_says() {
             ..Sandbox::default()
         };
         let (found, output) = machine.run("probe.py", &sandbox, &targets.facts);
+        if !is_given(level, &output) {
+            continue;
+        }
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!found.is_empty(), "{level}: {stderr}");
         let confinement = machine.confinement(level, &output);
@@ -223,7 +239,10 @@ async fn with_a_grant_the_network_can_be_reached() {
             network: true,
             ..Sandbox::default()
         };
-        let (found, _) = machine.run("probe.py", &sandbox, &targets.facts);
+        let (found, output) = machine.run("probe.py", &sandbox, &targets.facts);
+        if !is_given(level, &output) {
+            continue;
+        }
         for action in ["connect by TCP", "listen on TCP", "send by UDP"] {
             let line = format!("{action}\tallowed");
             assert!(found.lines().any(|found| found == line), "{level}: {found}");
@@ -240,6 +259,9 @@ async fn what_models_are_made_with_works_at_the_default_level() {
             ..Sandbox::default()
         };
         let (found, output) = machine.run("must_work.py", &sandbox, &json!({}));
+        if !is_given(level, &output) {
+            continue;
+        }
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(found.lines().count() > 10, "{found}{stderr}");
         let bad = |line: &&str| !line.ends_with("\tworks") && !line.ends_with("\tabsent");
