@@ -90,7 +90,7 @@ async fn quick(builder: Builder) -> Result<(), Error> {
     );
     small(&runtime).await?;
     large(&runtime).await?;
-    replaced(&runtime).await?;
+    replaced(&runtime, 50).await?;
     runtime.shutdown(DEADLINE).await;
     Ok(())
 }
@@ -137,12 +137,12 @@ async fn large(runtime: &Runtime) -> Result<(), Error> {
 }
 
 /// From the decision to call, all workers being dead, to the answer.
-async fn replaced(runtime: &Runtime) -> Result<(), Error> {
+async fn replaced(runtime: &Runtime, rounds: usize) -> Result<(), Error> {
     let rows = rows(runtime, 1);
     let mut took = vec![];
-    for _ in 0..50 {
+    for _ in 0..rounds {
         runtime.idle_processes().into_iter().for_each(kill);
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         let began = Instant::now();
         runtime.call(None, rows.clone(), DEADLINE).await?;
         took.push(ms(began.elapsed()));
@@ -213,16 +213,8 @@ async fn forest(builder: Builder) -> Result<(), Error> {
         "  before the fork                   {:?}",
         runtime.sharing().await
     );
+    replaced(&runtime, 10).await?;
     let rows = rows(&runtime, 1);
-    let mut took = vec![];
-    for _ in 0..10 {
-        runtime.idle_processes().into_iter().for_each(kill);
-        tokio::time::sleep(Duration::from_millis(50)).await;
-        let began = Instant::now();
-        runtime.call(None, rows.clone(), DEADLINE).await?;
-        took.push(ms(began.elapsed()));
-    }
-    report("another worker, to its answer", &mut took, "ms");
     // Three calls at once, so that there are three workers.
     let calls = (0..3).map(|_| runtime.call(None, rows.clone(), DEADLINE));
     for answer in futures::future::join_all(calls).await {

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use envelope_format::Digest;
 use tempfile::TempDir;
@@ -44,8 +44,6 @@ pub(crate) struct Launch {
     /// How the workers are confined, in arguments of the launcher.
     sandbox: Vec<String>,
     asked: SandboxLevel,
-    /// Where the first launcher says what it did; the others do the same.
-    report: Mutex<Option<ChildStdout>>,
     confinement: OnceLock<Confinement>,
     /// Working folder and home of the workers; custom modules are below it. Gone with the runtime.
     scratch: TempDir,
@@ -78,7 +76,6 @@ impl Launch {
             is_observed: observed.is_some(),
             sandbox: arguments,
             asked: sandbox.level,
-            report: Mutex::default(),
             confinement: OnceLock::new(),
             scratch,
         };
@@ -110,28 +107,25 @@ impl Launch {
         self.confinement.get()
     }
 
-    /// Hears from the first launcher how the workers are confined.
+    /// Hears from a launcher, on its standard output, how the workers are confined.
     ///
     /// # Errors
     /// [`Error::Sandbox`] when it refused to start one.
-    pub(crate) async fn learn_confinement(&self) -> Result<(), Error> {
-        let report = self
-            .report
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        let Some(mut report) = report else {
-            return Ok(());
-        };
+    pub(crate) async fn learn_confinement(&self, report: Option<ChildStdout>) -> Result<(), Error> {
         let mut line = String::new();
-        let read = report.read_to_string(&mut line).await;
-        read.map_err(|source| Error::Io {
-            doing: "cannot read how the workers are confined".into(),
-            source,
-        })?;
+        if let Some(mut report) = report {
+            let read = report.read_to_string(&mut line).await;
+            read.map_err(|source| Error::Io {
+                doing: "cannot read how the workers are confined".into(),
+                source,
+            })?;
+        }
         if let Some(confinement) = Confinement::from_report(&line, self.asked)? {
-            tell(&confinement, self.asked);
-            self.confinement.get_or_init(|| confinement);
+            // What one may not do, none may.
+            self.confinement.get_or_init(|| {
+                tell(&confinement, self.asked);
+                confinement
+            });
         }
         Ok(())
     }
@@ -159,7 +153,8 @@ impl Launch {
         Ok(())
     }
 
-    /// Starts a process that finds `socket` as its standard input.
+    /// Starts a process that finds `socket` as its standard input, and tells on its standard output
+    /// how it is confined.
     pub(crate) fn spawn(&self, socket: OwnedFd) -> io::Result<Child> {
         let environment = &self.environment;
         let library = environment.library.as_deref().unwrap_or(Path::new("-"));
@@ -172,24 +167,13 @@ impl Launch {
             .args(&self.sandbox);
         command.env_clear().envs(self.variables());
         command.current_dir(self.scratch.path());
-        // The first one says how it is confined; what one may not do, none may.
-        let is_first = self.confinement.get().is_none();
-        let report = if is_first {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        };
         command
             .stdin(Stdio::from(socket))
-            .stdout(report)
+            .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         // A group of its own, which Ctrl-C does not reach. It is not killed: when it finds the socket
         // closed it ends what has come from it, and then itself.
-        let mut child = command.process_group(0).spawn()?;
-        if let Some(report) = child.stdout.take() {
-            *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some(report);
-        }
-        Ok(child)
+        command.process_group(0).spawn()
     }
 
     fn variables(&self) -> Vec<(String, String)> {

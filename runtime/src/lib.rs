@@ -50,4 +50,4 @@ pub use sandbox::{Confinement, Grant, NoSuchGrant, NoSuchLevel, Sandbox, Sandbox
 pub use schema::{arrow_schema, arrow_type, signature_type};
 pub use statistics::statistics;
 pub use tile::{padded, tile_rows, whole_tiles};
-pub use zygote::{Sharing, Trial};
+pub use zygote::Sharing;

@@ -206,7 +206,10 @@ impl Pool {
         let lent = (state.lent < self.most).then(|| self.ready_worker(&mut state));
         let lent = lent.flatten();
         state.lent += usize::from(lent.is_some());
-        self.top_up(&mut state);
+        // Who has got a worker does not wait for one any more.
+        let calls = state.lent + state.waiting - usize::from(lent.is_some());
+        self.top_up(&mut state, calls);
+        let awake = state.lent < self.cores;
         if lent.is_none()
             && let Some((reason, stderr)) = state.broken.take()
         {
@@ -215,6 +218,7 @@ impl Pool {
         Ok(lent.map(|process| LentWorker {
             pool: Arc::clone(self),
             process: Some(process),
+            awake,
         }))
     }
 
@@ -242,10 +246,9 @@ impl Pool {
         drop(process);
     }
 
-    /// Starts as many workers as are wanted now.
-    fn top_up(self: &Arc<Self>, state: &mut State) {
-        let busy = state.lent + state.waiting;
-        let wanted = (busy + self.spare).clamp(self.least, self.most + self.spare);
+    /// Starts as many workers as are wanted for so many calls.
+    fn top_up(self: &Arc<Self>, state: &mut State, calls: usize) {
+        let wanted = (calls + self.spare).clamp(self.least, self.most + self.spare);
         // A call that is dropped may end outside of any runtime, when a program is coming down.
         let Ok(handle) = tokio::runtime::Handle::try_current() else {
             return;
@@ -297,7 +300,8 @@ impl Pool {
                 state.idle.push((process, Instant::now()));
             }
         }
-        self.top_up(&mut state);
+        let calls = state.lent + state.waiting;
+        self.top_up(&mut state, calls);
         drop(state);
         self.changed.notify_waiters();
     }
@@ -340,6 +344,8 @@ pub(crate) struct LentWorker {
     pool: Arc<Pool>,
     /// `None` once the loan has ended.
     process: Option<Process>,
+    /// Whether there was a core to spare when it began.
+    awake: bool,
 }
 
 impl LentWorker {
@@ -348,7 +354,7 @@ impl LentWorker {
         call: Call<'_>,
         rows: &RecordBatch,
     ) -> Result<Answered, Error> {
-        let awake = self.pool.state().lent < self.pool.cores;
+        let awake = self.awake;
         match &mut self.process {
             Some(process) => process.call(Call { awake, ..call }, rows).await,
             None => Err(Error::Stopped),

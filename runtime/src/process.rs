@@ -97,10 +97,7 @@ impl Process {
                 let reason = self.death().await;
                 Err(self.not_started(reason))
             }
-            Err(_) => Err(self.not_started(format!(
-                "it was not ready after {} s",
-                START_DEADLINE.as_secs()
-            ))),
+            Err(_) => Err(self.not_started(not_ready())),
         }
     }
 
@@ -262,6 +259,11 @@ impl Process {
             stderr: self.printed.text(),
         }
     }
+}
+
+/// That a process has missed [`START_DEADLINE`], in words.
+pub(crate) fn not_ready() -> String {
+    format!("it was not ready after {} s", START_DEADLINE.as_secs())
 }
 
 /// How a process ended, in words.

@@ -115,10 +115,7 @@ pub(crate) enum Answer {
     /// The functions are loaded.
     Ready(Loading),
     /// The modules are imported, as far as they can be.
-    Imported {
-        /// Threads of the process now.
-        threads: usize,
-    },
+    Imported,
     /// There is another process.
     Forked {
         /// Its number.

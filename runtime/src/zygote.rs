@@ -8,6 +8,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use crate::certify::is_called_for_each_row;
 use crate::launch::Launch;
 use crate::parent::{Child, Forked, Parent, new_keys};
 use crate::printed::Printed;
-use crate::process::{Call, Process, REAP_DEADLINE, START_DEADLINE, explain, load_request, told};
+use crate::process::{Call, Process, REAP_DEADLINE, explain, load_request, not_ready, told};
 use crate::protocol::{self, Answer, Keys, Loading, Request};
 use crate::wire::Wire;
 use crate::{EnvelopeFile, Error};
@@ -57,17 +58,17 @@ pub enum Sharing {
 
 /// What was found out about an envelope on this machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Trial {
+struct Trial {
     /// How much may be done before the fork.
     #[serde(flatten)]
-    pub sharing: Sharing,
+    sharing: Sharing,
     /// From the decision to have a worker until it was ready, in milliseconds.
-    pub ready_ms: f64,
+    ready_ms: f64,
     /// From then until it had answered for some rows of the sample, in milliseconds.
-    pub answer_ms: f64,
+    answer_ms: f64,
     /// Why more is not done before the fork.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
+    reason: Option<String>,
 }
 
 /// Makes the workers of one envelope.
@@ -123,13 +124,11 @@ impl Zygote {
     /// What workers are forked from now; made where there is none.
     async fn parent(&self) -> Result<(Parent, Sharing), Error> {
         let mut standing = self.standing.lock().await;
-        if !standing.as_ref().is_some_and(Standing::is_there) {
-            *standing = None;
-        }
-        let standing = match standing.take() {
-            Some(there) => standing.insert(there),
-            None => standing.insert(self.stand_up().await?),
+        let there = match standing.take().filter(Standing::is_there) {
+            Some(there) => there,
+            None => self.stand_up().await?,
         };
+        let standing = standing.insert(there);
         Ok((standing.parent().clone(), standing.sharing.clone()))
     }
 
@@ -179,25 +178,23 @@ impl Zygote {
 
     /// Starts the first process.
     async fn first(&self) -> Result<Standing, Error> {
-        let started = async {
-            let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-            let mut process = self.launch.spawn(theirs.into())?;
-            let printed = process.stderr.take().map(Printed::of).unwrap_or_default();
-            let keys = new_keys()?;
-            let mut wire = Wire::new(ours, None, Keys::from_bytes(keys))?;
-            wire.introduce(&keys).await?;
-            io::Result::Ok(Standing {
-                first: Parent::new(wire),
-                _process: process,
-                printed,
-                template: None,
-                sharing: Sharing::Nothing,
-            })
-        };
-        let started = started.await;
-        // The reason of a refusal, if it was one.
-        self.launch.learn_confinement().await?;
-        started.map_err(cannot_start)
+        let (ours, theirs) = UnixStream::pair().map_err(cannot_start)?;
+        let mut process = self.launch.spawn(theirs.into()).map_err(cannot_start)?;
+        let report = process.stdout.take();
+        let printed = process.stderr.take().map(Printed::of).unwrap_or_default();
+        // A refusal has its reason there.
+        self.launch.learn_confinement(report).await?;
+        let keys = new_keys().map_err(cannot_start)?;
+        let wire = Wire::new(ours, None, Keys::from_bytes(keys));
+        let mut wire = wire.map_err(cannot_start)?;
+        wire.introduce(&keys).await.map_err(cannot_start)?;
+        Ok(Standing {
+            first: Parent::new(wire),
+            _process: process,
+            printed,
+            template: None,
+            sharing: Sharing::Nothing,
+        })
     }
 
     /// Does what `sharing` says before the fork; or tells what to do instead, and why.
@@ -382,17 +379,16 @@ impl Template {
     }
 
     async fn ask(&mut self, request: Request, body: Vec<u8>) -> Result<Answer, Error> {
-        match timeout(START_DEADLINE, self.parent.ask(request, body)).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(_)) => {
+        match self.parent.ask(request, body).await {
+            Ok(answer) => Ok(answer),
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(self.not_started(not_ready()))
+            }
+            Err(_) => {
                 let ending = self.child.end(REAP_DEADLINE).await;
                 self.printed.settle().await;
                 Err(self.not_started(told(ending)))
             }
-            Err(_) => Err(self.not_started(format!(
-                "it was not ready after {} s",
-                START_DEADLINE.as_secs()
-            ))),
         }
     }
 

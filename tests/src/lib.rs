@@ -6,6 +6,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use runtime::{Builder, EnvelopeFile, Environments, Runtime};
 use rustix::fs::{FlockOperation, flock};
@@ -107,4 +108,20 @@ pub async fn builder(name: &str) -> Builder {
 pub async fn start(name: &str, workers: std::ops::RangeInclusive<usize>) -> Runtime {
     let started = builder(name).await.workers(workers).start().await;
     started.expect("the workers start")
+}
+
+/// Whether a process is there and has not ended.
+#[must_use]
+pub fn is_alive(pid: i32) -> bool {
+    // A zombie has ended; only its parent has not noticed.
+    std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Whether a process ends within ten seconds.
+pub async fn ends(pid: i32) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while is_alive(pid) && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    !is_alive(pid)
 }

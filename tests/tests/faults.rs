@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use acceptance::{ends, is_alive};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
@@ -33,19 +34,6 @@ fn first(rows: &RecordBatch) -> f64 {
 async fn honest(runtime: &Runtime, x: f64) -> f64 {
     let rows = runtime.call(None, act("none", x), LONG).await;
     first(&rows.expect("an honest call is answered"))
-}
-
-fn is_alive(pid: i32) -> bool {
-    // A zombie has ended; only its parent has not noticed.
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-async fn ends(pid: i32) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while is_alive(pid) && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    !is_alive(pid)
 }
 
 /// Memory that the processes below this one have, in bytes, shared pages in parts.

@@ -5,8 +5,9 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use acceptance::{ends, is_alive};
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, StringArray};
@@ -50,19 +51,6 @@ async fn some_worker_pid(runtime: &Runtime) -> Result<i32, Error> {
     #[expect(clippy::cast_possible_truncation, reason = "process ids are small")]
     let pid = floats(&rows)[0] as i32;
     Ok(pid)
-}
-
-fn is_alive(pid: i32) -> bool {
-    // A zombie has ended; only its parent has not noticed.
-    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
-}
-
-async fn ends(pid: i32) -> bool {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while is_alive(pid) && Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    !is_alive(pid)
 }
 
 #[tokio::test]

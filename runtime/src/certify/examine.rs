@@ -251,16 +251,12 @@ impl<W: Workers> Examination<'_, W> {
     }
 
     async fn attempt_pair(&mut self, pair: &[Trial]) -> Result<(), End> {
-        let [one, other] = pair else {
-            return match pair.first() {
-                Some(trial) => self.attempt(Whom::First, trial).await,
-                None => Ok(()),
-            };
-        };
-        let batches = [self.rows(&one.rows)?, self.rows(&other.rows)?];
-        let [first, second] = self.ask_two(batches).await?;
-        self.judge(one, first)?;
-        self.judge(other, second)
+        let batches = pair.iter().map(|trial| self.rows(&trial.rows));
+        let batches = batches.collect::<Result<_, _>>()?;
+        for (trial, heard) in pair.iter().zip(self.ask_pair(batches).await?) {
+            self.judge(trial, heard)?;
+        }
+        Ok(())
     }
 
     fn judge(&mut self, trial: &Trial, heard: Heard) -> Result<(), End> {
@@ -290,14 +286,25 @@ impl<W: Workers> Examination<'_, W> {
         Ok(heard)
     }
 
-    /// Asks two workers at once. The time of the larger call says how quick the function is.
-    async fn ask_two(&mut self, batches: [RecordBatch; 2]) -> Result<[Heard; 2], Error> {
-        let most = batches.iter().map(RecordBatch::num_rows).max().unwrap_or(0);
+    /// Asks for one batch, or two workers at once for two: the time of the larger call then says how
+    /// quick the function is.
+    async fn ask_pair(&mut self, batches: Vec<RecordBatch>) -> Result<Vec<Heard>, Error> {
+        let two = match <[RecordBatch; 2]>::try_from(batches) {
+            Ok(two) => two,
+            Err(fewer) => {
+                let mut heard = vec![];
+                for rows in fewer {
+                    heard.push(self.ask(Whom::First, rows).await?);
+                }
+                return Ok(heard);
+            }
+        };
+        let most = two.iter().map(RecordBatch::num_rows).max().unwrap_or(0);
         let began = Instant::now();
-        let [first, second] = batches.map(|rows| self.in_time(rows));
+        let [first, second] = two.map(|rows| self.in_time(rows));
         let heard = self.workers.ask_two(first, second).await?;
         self.pace.took(most, began.elapsed());
-        Ok(heard)
+        Ok(heard.into())
     }
 
     fn in_time(&self, rows: RecordBatch) -> Ask {
@@ -313,11 +320,14 @@ impl<W: Workers> Examination<'_, W> {
         let mut lost = 0;
         let foreign: Vec<usize> = self.pool.foreign().collect();
         for pair in foreign.chunks(2) {
-            let wild = pair.iter().any(|row| self.pool.is_wild(*row));
-            if lost >= MOST_LOST && wild || self.pace.is_over() {
+            let is_asked = |row: &usize| lost < MOST_LOST || !self.pool.is_wild(*row);
+            let pair: Vec<usize> = pair.iter().copied().filter(is_asked).collect();
+            if self.pace.is_over() {
                 continue;
             }
-            for (row, heard) in self.ask_alone(pair).await? {
+            let batches = pair.iter().map(|row| self.rows(&[*row]));
+            let batches = batches.collect::<Result<_, _>>()?;
+            for (row, heard) in pair.into_iter().zip(self.ask_pair(batches).await?) {
                 match heard {
                     Heard::Rows(given) if given.num_rows() == 1 => learned.push((row, given)),
                     Heard::Rows(given) => {
@@ -346,18 +356,6 @@ impl<W: Workers> Examination<'_, W> {
             "the sample has only one row, or equal ones, and it refuses others: nothing can be mixed"
                 .into(),
         ))
-    }
-
-    /// Asks for each of one or two rows alone.
-    async fn ask_alone(&mut self, rows: &[usize]) -> Result<Vec<(usize, Heard)>, Error> {
-        let [one, other] = *rows else {
-            let batch = self.rows(rows)?;
-            let heard = self.ask(Whom::First, batch).await?;
-            return Ok(rows.first().map(|row| (*row, heard)).into_iter().collect());
-        };
-        let batches = [self.rows(&[one])?, self.rows(&[other])?];
-        let [first, second] = self.ask_two(batches).await?;
-        Ok(vec![(one, first), (other, second)])
     }
 
     /// A row that is refused alone is refused in any company, if rows do not depend on each other.
@@ -459,8 +457,10 @@ impl<W: Workers> Examination<'_, W> {
                 self.skipped = true;
                 continue;
             }
-            let given = self.ask_both_in_tiles(pair, tile).await?;
-            for (trial, given) in pair.iter().zip(given) {
+            let batches = pair.iter().map(|trial| self.filled(&trial.rows, tile));
+            let batches = batches.collect::<Result<_, _>>()?;
+            for (trial, heard) in pair.iter().zip(self.ask_pair(batches).await?) {
+                let given = first_rows(heard, trial.rows.len());
                 if !self.is_same(&mut evidence, trial, given) {
                     return Ok((None, evidence.trials + 1));
                 }
@@ -494,27 +494,6 @@ impl<W: Workers> Examination<'_, W> {
     ) -> Result<Option<RecordBatch>, Error> {
         let filled = self.filled(rows, tile)?;
         Ok(first_rows(self.ask(whom, filled).await?, rows.len()))
-    }
-
-    /// One trial or two.
-    async fn ask_both_in_tiles(
-        &mut self,
-        pair: &[Trial],
-        tile: u32,
-    ) -> Result<Vec<Option<RecordBatch>>, Error> {
-        let [one, other] = pair else {
-            let rows = pair.first().map_or(&[][..], |trial| &trial.rows);
-            return Ok(vec![self.ask_in_tiles(Whom::First, rows, tile).await?]);
-        };
-        let filled = [
-            self.filled(&one.rows, tile)?,
-            self.filled(&other.rows, tile)?,
-        ];
-        let [first, second] = self.ask_two(filled).await?;
-        Ok(vec![
-            first_rows(first, one.rows.len()),
-            first_rows(second, other.rows.len()),
-        ])
     }
 
     fn filled(&self, rows: &[usize], tile: u32) -> Result<RecordBatch, Error> {

@@ -45,11 +45,11 @@ pub(crate) fn state<'py>(
     Ok((state, loading))
 }
 
-/// Imports modules, as far as they can be; gives the threads of the process.
-pub(crate) fn import(py: Python<'_>, folder: Option<&str>, names: Vec<String>) -> PyResult<usize> {
+/// Imports modules, as far as they can be.
+pub(crate) fn import(py: Python<'_>, folder: Option<&str>, names: Vec<String>) -> PyResult<()> {
     conversions(py)?;
     add_to_path(py, folder)?;
-    loading(py)?.call_method1("import_all", (names,))?.extract()
+    loading(py)?.call_method1("import_all", (names,)).map(drop)
 }
 
 /// The folder of the envelope's custom modules comes first; it is there once.

@@ -97,8 +97,8 @@ impl Worker {
                 self.tell(&Answer::Ended { ending })
             }
             Request::Import { folder, modules } => {
-                let threads = load::import(py, folder.as_deref(), modules)?;
-                self.tell(&Answer::Imported { threads })
+                load::import(py, folder.as_deref(), modules)?;
+                self.tell(&Answer::Imported)
             }
             Request::Load {
                 modules,

@@ -60,7 +60,6 @@ def import_all(names):
         except BaseException:  # some exit
             continue
     _note_random_state()
-    return threads()
 
 
 # === random numbers
