@@ -25,12 +25,13 @@ where
 {
     let (head, body) = request.into_parts();
     let function = match stages.routes.find(&head.method, head.uri.path())? {
-        Target::Page(page) => return Ok(stages.pages.show(page)),
+        Target::Page(page) => return Ok(stages.pages.show(page, &head.headers)),
         Target::Function(function) => function.clone(),
     };
     timer.is_for(&function);
-    let _permit = stages.admission.admit()?;
+    let _permit = stages.admission.admit(&head.extensions)?;
     let patience = body::patience(&head.headers, stages.settings.call_deadline)?;
+    function.batcher.has_time(patience)?;
     let body = body::read(&head.headers, body, &stages.settings).await?;
     let (rows, function) =
         apart(body.len(), move || (function.decoder.rows(&body), function)).await?;

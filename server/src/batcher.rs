@@ -1,14 +1,18 @@
 //! Dynamic batching: gathers the calls that queued while the workers were busy into one.
 //!
 //! A call never waits for others: when a worker is free it goes at once, alone. When all are busy
-//! it queues, and the next free worker takes everything that queued, up to a number of rows. So
-//! batches grow with the load and cost nothing without it.
+//! it queues, and the next free worker takes everything that queued, up to a number of rows, of bytes,
+//! and what it can do in the time of the first. So batches grow with the load and cost nothing without it.
+//!
+//! A call that cannot be answered in time is not queued (see `backlog`), and one whose time has passed
+//! is dropped before it reaches a worker.
 //!
 //! Calls are gathered only where the envelope holds the evidence that the output for a row does not
 //! depend on the rows around it, to the bit. When a gathered call fails, its members are asked again in smaller groups
 //! until the ones whose fault it is fail alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_select::concat::concat_batches;
@@ -18,14 +22,18 @@ use runtime::Error;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 
+use crate::backlog::{Backlog, Place};
 use crate::calls::Calls;
 use crate::error::Refusal;
+use crate::pace::{Cost, Pace};
+use crate::sampler::Gathering;
 
 /// The queue of one function.
 #[derive(Debug)]
 pub(crate) struct Batcher {
-    // Not bounded here: every call in it holds a permit of the admission.
+    // Not bounded here: every call in it has a permit of the admission and a place in the backlog.
     queue: mpsc::UnboundedSender<Waiting>,
+    line: Line,
 }
 
 /// A call that waits for its output.
@@ -34,12 +42,14 @@ struct Waiting {
     rows: RecordBatch,
     deadline: Instant,
     answer: oneshot::Sender<Result<RecordBatch, Arc<Error>>>,
+    #[expect(dead_code, reason = "held for its drop")]
+    place: Place,
 }
 
 impl Waiting {
-    /// Whether its caller has gone, or given up.
+    /// Whether its caller has gone, or given up, or is about to.
     fn is_moot(&self) -> bool {
-        self.answer.is_closed()
+        self.answer.is_closed() || self.deadline <= Instant::now()
     }
 }
 
@@ -50,10 +60,44 @@ pub(crate) struct Line {
     pub(crate) function: Arc<str>,
     /// Free workers, shared by all functions of the envelope.
     pub(crate) workers: Arc<Semaphore>,
-    /// Most rows of gathered calls; `None` when calls must not be gathered.
-    pub(crate) gather: Option<usize>,
+    /// What these workers have to do.
+    pub(crate) backlog: Arc<Backlog>,
+    /// How long they take.
+    pub(crate) pace: Arc<Mutex<Pace>>,
+    /// `None` when calls must not be gathered.
+    pub(crate) gather: Option<Arc<Gathering>>,
     /// Counts the rows of what is sent to a worker.
     pub(crate) rows: Histogram,
+}
+
+impl Line {
+    fn gathering(&self) -> Option<&Arc<Gathering>> {
+        self.gather.as_ref().filter(|gathering| gathering.is_on())
+    }
+
+    fn pace(&self) -> MutexGuard<'_, Pace> {
+        self.pace.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cost(&self) -> Cost {
+        self.pace().cost()
+    }
+
+    /// What a call of so many rows adds to the work of the workers.
+    fn work(&self, cost: &Cost, rows: usize) -> Duration {
+        match self.gathering() {
+            Some(gathering) => cost.gathered(rows, gathering.rows),
+            None => cost.alone(rows),
+        }
+    }
+
+    /// Asks a worker, and learns how long it takes.
+    async fn ask(&self, rows: RecordBatch, time: Duration) -> Result<RecordBatch, Error> {
+        let (begun, count) = (Instant::now(), rows.num_rows());
+        let output = self.calls.call(&self.function, rows, time).await;
+        self.pace().learn(count, begun.elapsed());
+        output
+    }
 }
 
 /// Whether the envelope holds the evidence that calls of `function` may be gathered: nobody can see
@@ -72,8 +116,25 @@ pub(crate) fn may_gather(function: &Function) -> bool {
 impl Batcher {
     pub(crate) fn start(line: Line) -> Self {
         let (queue, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(dispatch(line, waiting));
-        Self { queue }
+        tokio::spawn(dispatch(line.clone(), waiting));
+        Self { queue, line }
+    }
+
+    /// Whether a call that comes now can be answered within `patience`. To be asked before anything
+    /// is spent on it.
+    pub(crate) fn has_time(&self, patience: Duration) -> Result<(), Refusal> {
+        self.line
+            .backlog
+            .has_time(self.line.cost().alone(1), patience)
+    }
+
+    /// Asks for `rows` at once, whoever waits: how the function is tried before it is served.
+    pub(crate) async fn try_out(
+        &self,
+        rows: RecordBatch,
+        time: Duration,
+    ) -> Result<RecordBatch, Error> {
+        self.line.ask(rows, time).await
     }
 
     /// The output for `rows`, by `deadline`.
@@ -85,16 +146,20 @@ impl Batcher {
         rows: RecordBatch,
         deadline: Instant,
     ) -> Result<RecordBatch, Refusal> {
-        let begun = Instant::now();
+        let after = deadline - Instant::now();
+        let (cost, count) = (self.line.cost(), rows.num_rows());
+        let backlog = &self.line.backlog;
+        backlog.has_time(cost.alone(count), after)?;
+        let place = backlog.enter(count, self.line.work(&cost, count))?;
         let (answer, answered) = oneshot::channel();
         self.queue
             .send(Waiting {
                 rows,
                 deadline,
                 answer,
+                place,
             })
             .map_err(|_| Refusal::Internal)?;
-        let after = deadline - begun;
         let answered = timeout_at(deadline, answered).await;
         let output = answered.map_err(|_| Refusal::Deadline { after })?;
         output.map_err(|_| Refusal::Internal)?.map_err(|error| {
@@ -120,7 +185,11 @@ async fn dispatch(line: Line, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
         let Ok(worker) = line.workers.clone().acquire_owned().await else {
             return;
         };
-        let (group, left_over) = gather(first, &mut waiting, line.gather.unwrap_or(0));
+        if first.is_moot() {
+            continue;
+        }
+        let most = Most::of(&line, first.deadline);
+        let (group, left_over) = gather(first, &mut waiting, most);
         next = left_over;
         let line = line.clone();
         tokio::spawn(async move {
@@ -130,19 +199,46 @@ async fn dispatch(line: Line, mut waiting: mpsc::UnboundedReceiver<Waiting>) {
     }
 }
 
-/// `first` and what has queued behind it, up to `most` rows; and the call that was too much.
+/// How much may be gathered.
+#[derive(Debug, Clone, Copy)]
+struct Most {
+    rows: usize,
+    bytes: usize,
+}
+
+impl Most {
+    /// What can be done in half the time that the first call has: when it fails, there is time to ask again.
+    fn of(line: &Line, deadline: Instant) -> Self {
+        let Some(gathering) = line.gathering() else {
+            return Self { rows: 0, bytes: 0 };
+        };
+        let time = deadline.saturating_duration_since(Instant::now()) / 2;
+        Self {
+            rows: gathering.rows.min(line.cost().rows_within(time)),
+            bytes: gathering.bytes,
+        }
+    }
+}
+
+/// `first` and what has queued behind it, up to so much; and the call that was too much.
 fn gather(
     first: Waiting,
     waiting: &mut mpsc::UnboundedReceiver<Waiting>,
-    most: usize,
+    most: Most,
 ) -> (Vec<Waiting>, Option<Waiting>) {
     let mut rows = first.rows.num_rows();
+    let mut bytes = first.rows.get_array_memory_size();
     let mut group = vec![first];
-    while rows < most
+    while rows < most.rows
+        && bytes < most.bytes
         && let Ok(next) = waiting.try_recv()
     {
+        if next.is_moot() {
+            continue;
+        }
         rows += next.rows.num_rows();
-        if rows > most {
+        bytes = bytes.saturating_add(next.rows.get_array_memory_size());
+        if rows > most.rows || bytes > most.bytes {
             return (group, Some(next));
         }
         group.push(next);
@@ -159,7 +255,13 @@ async fn answer(line: &Line, group: Vec<Waiting>) {
             continue;
         };
         match ask(line, &group, deadline).await {
-            Ok(output) => scatter(group, &output),
+            Ok(output) => {
+                let sample = sample(line, &group, &output);
+                scatter(group, &output);
+                if let Some(sample) = sample {
+                    ask_again(line, sample, deadline).await;
+                }
+            }
             Err(error) if group.len() > 1 && may_be_the_fault_of_one(&error) => {
                 groups.extend(split(group, &error))
             }
@@ -188,10 +290,7 @@ async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<Record
     let expected = rows.num_rows();
     #[expect(clippy::cast_precision_loss, reason = "a metric")]
     line.rows.observe(expected as f64);
-    let output = line
-        .calls
-        .call(&line.function, rows, deadline - Instant::now())
-        .await?;
+    let output = line.ask(rows, deadline - Instant::now()).await?;
     if group.len() > 1 && output.num_rows() != expected {
         let reason = format!(
             "it has {} rows for {expected} rows of input",
@@ -203,6 +302,37 @@ async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<Record
         });
     }
     Ok(output)
+}
+
+/// A call that is asked again: its rows, and what it was answered.
+struct Sample {
+    rows: RecordBatch,
+    answered: RecordBatch,
+}
+
+/// One of the group, when it is due.
+fn sample(line: &Line, group: &[Waiting], output: &RecordBatch) -> Option<Sample> {
+    let gathering = line.gathering().filter(|_| group.len() > 1)?;
+    let chosen = gathering.choose(group.len())?;
+    let before = group[..chosen]
+        .iter()
+        .map(|call| call.rows.num_rows())
+        .sum();
+    let rows = group[chosen].rows.clone();
+    Some(Sample {
+        answered: output.slice(before, rows.num_rows()),
+        rows,
+    })
+}
+
+/// On the worker that is still ours: nobody waits for it but the calls behind.
+async fn ask_again(line: &Line, Sample { rows, answered }: Sample, deadline: Instant) {
+    let Some(gathering) = &line.gather else {
+        return;
+    };
+    let time = deadline.saturating_duration_since(Instant::now());
+    let alone = line.calls.call(&line.function, rows, time).await;
+    gathering.compare(&line.function, &answered, alone);
 }
 
 /// Each call's own rows, without a copy.

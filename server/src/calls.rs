@@ -6,7 +6,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
 use envelope_format::Signature;
-use runtime::{Error, Runtime, Usage};
+use runtime::{Confinement, Error, Runtime, Usage};
 
 /// Calls query functions.
 #[async_trait]
@@ -24,6 +24,11 @@ pub trait Calls: Debug + Send + Sync + 'static {
 
     /// How busy the workers are.
     fn usage(&self) -> Usage;
+
+    /// How the workers are confined; `None` where there are none to confine.
+    fn confinement(&self) -> Option<Confinement> {
+        None
+    }
 
     /// Ends the workers. Calls under way have `grace` to finish.
     async fn shutdown(&self, grace: Duration);
@@ -58,6 +63,10 @@ impl Calls for Runtime {
 
     fn usage(&self) -> Usage {
         Self::usage(self)
+    }
+
+    fn confinement(&self) -> Option<Confinement> {
+        self.sandbox().cloned()
     }
 
     async fn shutdown(&self, grace: Duration) {

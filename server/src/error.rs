@@ -164,6 +164,10 @@ pub(crate) enum Refusal {
     Method { allow: &'static str },
     #[error("{limit} calls are in flight, which is the most")]
     Full { limit: usize },
+    #[error("the {what} of the calls in flight are as many as there may be")]
+    TooMuchInFlight { what: &'static str },
+    #[error("the workers are busy for {} ms, which is too long for this call", wait.as_millis())]
+    Overloaded { wait: Duration },
     #[error("a body of `application/json` is expected")]
     MediaType,
     #[error("bodies with a content encoding are not read")]
@@ -203,7 +207,9 @@ impl Refusal {
         match self {
             Self::NoSuchPath | Self::NoSuchFunction { .. } => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Full { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Full { .. } | Self::TooMuchInFlight { .. } | Self::Overloaded { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
@@ -222,6 +228,8 @@ impl Refusal {
             Self::NoSuchFunction { .. } => "no_such_function",
             Self::Method { .. } => "method_not_allowed",
             Self::Full { .. } => "full",
+            Self::TooMuchInFlight { .. } => "too_much_in_flight",
+            Self::Overloaded { .. } => "overloaded",
             Self::MediaType => "unsupported_media_type",
             Self::ContentEncoding => "unsupported_encoding",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -244,7 +252,9 @@ impl Refusal {
             Self::NoSuchPath => {
                 Some("calls go to `POST /predict`; `GET /openapi.json` lists all paths")
             }
-            Self::Full { .. } => Some("try again after the time in the header `retry-after`"),
+            Self::Full { .. } | Self::TooMuchInFlight { .. } | Self::Overloaded { .. } => {
+                Some("try again after the time in the header `retry-after`")
+            }
             Self::MediaType => Some("send the header `content-type: application/json`"),
             Self::ContentEncoding => Some("send the body as it is, without compression"),
             Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => {

@@ -2,8 +2,9 @@
 //!
 //! [`run`](fn@run) makes a service of an envelope file, [`serve`] of a runtime that is there already, and
 //! [`build`] writes one executable that carries its envelope. Read in this order: [`Settings`] say
-//! how a service behaves and [`Components`] what it is made of; `service` is its life, `answer` the
-//! whole path of a request, and each stage of that path a file.
+//! how a service behaves and [`Components`] what it is made of; `service` is its life, [`Swap`] what it
+//! serves at the moment, `conversation` a connection, `answer` the whole path of a request, and each
+//! stage of that path a file.
 //!
 //! ```text
 //!           ┌────────── answer ───────────────────────────────────────────────┐
@@ -24,36 +25,54 @@
 
 mod admit;
 mod answer;
+mod backlog;
 mod batcher;
 mod body;
 mod calls;
 mod column;
 mod components;
+mod conversation;
 mod decimal;
 mod decode;
+mod delivery;
+mod descriptors;
+mod doors;
 mod encode;
 mod error;
 mod executable;
+mod exposition;
 mod fault;
+mod follow;
 mod function;
+mod health;
 pub mod json;
+mod metered;
 mod moment;
 mod openapi;
 mod options;
+mod pace;
 mod pages;
+mod patience;
 mod reply;
 mod route;
 mod run;
+mod sampler;
 mod service;
+mod serving;
 mod settings;
+mod share;
 mod stages;
+mod swap;
 mod telemetry;
+mod trace;
 
 pub use calls::Calls;
 pub use components::Components;
 pub use error::Error;
 pub use executable::{Hints, Payload, build, payload};
+pub use follow::{Cause, Origin, Wanted};
 pub use options::{Options, SandboxOptions};
-pub use run::run;
-pub use service::serve;
+pub use run::{Envelopes, run};
+pub use service::{serve, serve_with};
 pub use settings::Settings;
+pub use swap::Swap;

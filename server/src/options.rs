@@ -37,6 +37,18 @@ pub struct Options {
     #[arg(long, env = "ENVELOPE_MAX_BATCH", value_name = "ROWS", default_value_t = Settings::default().max_batch_rows)]
     pub max_batch: usize,
 
+    /// One of so many gathered calls is asked again alone, and compared; 0 asks none
+    #[arg(long, env = "ENVELOPE_SAMPLE_EVERY", value_name = "CALLS", default_value_t = Settings::default().sample_every)]
+    pub sample_every: u64,
+
+    /// Replace each worker after about so many calls [default: never]
+    #[arg(long, env = "ENVELOPE_RECYCLE_CALLS", value_name = "CALLS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub recycle_calls: Option<u64>,
+
+    /// Replace a worker that has got so much memory since its first call [default: 1GiB]
+    #[arg(long, env = "ENVELOPE_RECYCLE_GROWTH", value_name = "BYTES", value_parser = parse_memory)]
+    pub recycle_growth: Option<u64>,
+
     /// What workers may do.
     #[command(flatten)]
     pub sandbox: SandboxOptions,
@@ -70,6 +82,10 @@ pub struct SandboxOptions {
         value_delimiter = ','
     )]
     pub grants: Vec<Grant>,
+
+    /// Private memory that a worker may have; above `none` [default: no limit]
+    #[arg(long, env = "ENVELOPE_MEMORY", value_name = "BYTES", value_parser = parse_memory)]
+    pub memory: Option<u64>,
 }
 
 impl SandboxOptions {
@@ -79,6 +95,7 @@ impl SandboxOptions {
         let sandbox = Sandbox {
             level: self.level,
             allow_degraded: self.allow_degraded,
+            memory: self.memory,
             ..Sandbox::default()
         };
         sandbox.granting(self.grants.iter().cloned())
@@ -99,6 +116,9 @@ impl Options {
             call_deadline: self.timeout,
             max_body_bytes: self.max_body,
             max_batch_rows: self.max_batch,
+            sample_every: self.sample_every,
+            recycle_calls: self.recycle_calls,
+            recycle_growth_bytes: self.recycle_growth,
             sandbox: self.sandbox.sandbox(),
             ..settings
         }
@@ -135,22 +155,27 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 }
 
 fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-    let unit = match &text[digits.len()..] {
-        "" | "B" => Some(1),
-        "KiB" | "K" => Some(1 << 10),
-        "MiB" | "M" => Some(1 << 20),
-        "GiB" | "G" => Some(1 << 30),
-        _ => None,
-    };
-    let bytes = digits
-        .parse::<u64>()
-        .ok()
-        .zip(unit)
-        .and_then(|(number, unit)| number.checked_mul(unit));
-    bytes
+    sized(text)
         .filter(|bytes| (1..=LONGEST_BODY).contains(bytes))
         .ok_or_else(|| "expected bytes like `65536` or `64MiB`, at most `1GiB`".to_owned())
+}
+
+fn parse_memory(text: &str) -> Result<u64, String> {
+    sized(text)
+        .filter(|bytes| *bytes > 0)
+        .ok_or_else(|| "expected bytes like `512MiB` or `4GiB`".to_owned())
+}
+
+fn sized(text: &str) -> Option<u64> {
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match &text[digits.len()..] {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]
@@ -181,6 +206,14 @@ mod tests {
             "1.5MiB",
         ] {
             assert!(parse_bytes(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn memory_may_be_more_than_a_body() {
+        assert_eq!(parse_memory("16GiB"), Ok(16 << 30));
+        for text in ["", "0", "1TB", "18446744073709551615GiB"] {
+            assert!(parse_memory(text).is_err(), "{text}");
         }
     }
 

@@ -6,12 +6,16 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::Bytes;
 use envelope_format::{Digest, Manifest};
 use http_body_util::Full;
-use hyper::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
+};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
+use crate::exposition::Format;
+use crate::health::Health;
 use crate::route::Page;
-use crate::telemetry::{MEDIA_TYPE, Telemetry};
+use crate::telemetry::Telemetry;
 
 /// The pages; all but health and metrics are made once.
 #[derive(Debug)]
@@ -19,8 +23,9 @@ pub(crate) struct Pages {
     pub(crate) front: Bytes,
     pub(crate) openapi: Bytes,
     pub(crate) envelope: Bytes,
-    pub(crate) telemetry: Telemetry,
+    pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) health: Health,
 }
 
 /// Whether calls should be sent here.
@@ -60,13 +65,13 @@ impl Readiness {
 }
 
 impl Pages {
-    pub(crate) fn show(&self, page: Page) -> Response<Full<Bytes>> {
+    pub(crate) fn show(&self, page: Page, headers: &HeaderMap) -> Response<Full<Bytes>> {
         match page {
             Page::Front => front(self.front.clone()),
             Page::OpenApi => shown("application/json", self.openapi.clone()),
             Page::Envelope => shown("application/json", self.envelope.clone()),
-            Page::Metrics => fresh(MEDIA_TYPE, self.telemetry.text().into()),
-            Page::Health => fresh("application/json", Bytes::from_static(br#"{"live":true}"#)),
+            Page::Metrics => self.metrics(Format::of(headers)),
+            Page::Health => fresh("application/json", self.health.document().into()),
             Page::Ready => {
                 let (status, body) = self.readiness.state();
                 let mut response = fresh("application/json", Bytes::from_static(body));
@@ -74,6 +79,15 @@ impl Pages {
                 response
             }
         }
+    }
+}
+
+impl Pages {
+    fn metrics(&self, format: Format) -> Response<Full<Bytes>> {
+        let mut response = fresh(format.media_type(), self.telemetry.text(format).into());
+        let headers = response.headers_mut();
+        headers.insert(VARY, HeaderValue::from_static("accept"));
+        response
     }
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::error::Refusal;
 use crate::fault::Fault;
+use crate::trace::Trace;
 
 const REQUEST_ID: &str = "x-request-id";
 const DIGEST: &str = "x-envelope-digest";
@@ -32,6 +33,7 @@ pub(crate) struct Replies {
 pub(crate) struct Reply<'r> {
     replies: &'r Replies,
     id: HeaderValue,
+    trace: Trace,
     method: Method,
     version: Version,
 }
@@ -55,6 +57,7 @@ impl Replies {
         Reply {
             replies: self,
             id: id.unwrap_or_else(|| self.next_id()),
+            trace: Trace::of(request.headers()),
             method: request.method().clone(),
             version: request.version(),
         }
@@ -105,6 +108,7 @@ impl Reply<'_> {
             code: refusal.code(),
             hint: refusal.hint(),
             request_id: self.id.to_str().unwrap_or_default(),
+            trace_id: self.trace.to_string(),
             errors: refusal.faults(),
         };
         // Texts and numbers always make JSON.
@@ -135,12 +139,13 @@ impl Reply<'_> {
     )]
     fn log(&self, refusal: &Refusal, function: Option<&str>) {
         let id = self.id.to_str().unwrap_or_default();
+        let trace = &self.trace;
         let (code, function) = (refusal.code(), function.unwrap_or_default());
         let Refusal::Call(error) = refusal else {
             if refusal.status().is_server_error() {
-                tracing::warn!(request_id = id, function, code, error = %refusal, "a call failed");
+                tracing::warn!(request_id = id, trace_id = %trace, function, code, error = %refusal, "a call failed");
             } else {
-                tracing::info!(request_id = id, function, code, "a call was refused");
+                tracing::info!(request_id = id, trace_id = %trace, function, code, "a call was refused");
             }
             return;
         };
@@ -149,7 +154,7 @@ impl Reply<'_> {
             runtime::Error::Crashed { stderr, .. } | runtime::Error::Start { stderr, .. } => stderr,
             _ => "",
         };
-        tracing::warn!(request_id = id, function, code, %error, detail, "a call failed");
+        tracing::warn!(request_id = id, trace_id = %trace, function, code, %error, detail, "a call failed");
     }
 }
 
@@ -164,6 +169,7 @@ struct Problem<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
     request_id: &'a str,
+    trace_id: String,
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
 }

@@ -1,52 +1,98 @@
-//! From an envelope to a service that answers: realise, start, prove, serve.
+//! From an envelope to a service that answers: realise, start, prove, serve, follow.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use runtime::{EnvelopeFile, Environments, Runtime};
+use runtime::{EnvelopeFile, Environments};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::components::Components;
 use crate::error::Error;
+use crate::follow::{Origin, Wanted, follow};
 use crate::service::{Listener, serve_on};
 use crate::settings::Settings;
+use crate::swap::Swap;
+
+/// What [`run`] serves: an envelope, and who knows what should be served later.
+pub struct Envelopes<'o> {
+    first: Arc<EnvelopeFile>,
+    origin: Option<&'o dyn Origin>,
+}
+
+impl std::fmt::Debug for Envelopes<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Envelopes")
+            .field("first", &self.first)
+            .finish_non_exhaustive()
+    }
+}
+
+impl From<Arc<EnvelopeFile>> for Envelopes<'_> {
+    /// Always this one.
+    fn from(first: Arc<EnvelopeFile>) -> Self {
+        Self {
+            first,
+            origin: None,
+        }
+    }
+}
+
+impl<'o> Envelopes<'o> {
+    /// This one, and then what `origin` says.
+    pub fn followed(first: Arc<EnvelopeFile>, origin: &'o dyn Origin) -> Self {
+        Self {
+            first,
+            origin: Some(origin),
+        }
+    }
+}
 
 /// Serves an envelope until the process is told to stop by `SIGTERM` or `SIGINT`.
 ///
 /// The port is taken first: that it is in use should be known before minutes are spent on an
-/// environment. A second signal drops the calls in flight. `progress` is told about steps that
-/// take long.
+/// environment. A second signal drops the calls in flight. On `SIGHUP` the origin of the envelope, if
+/// there is one, is asked for what should be served now: a new envelope takes the place of the old
+/// one with no failed call, and one that cannot be served leaves it. `progress` is told about steps
+/// that take long.
 ///
 /// # Errors
 /// [`Error::AddrInUse`], [`Error::Listen`], [`Error::Runtime`], [`Error::SelfTest`],
 /// [`Error::Interrupted`].
 pub async fn run(
-    envelope: Arc<EnvelopeFile>,
+    envelopes: impl Into<Envelopes<'_>>,
     environments: &Environments,
     settings: Settings,
     progress: &(dyn Fn(&str) + Sync),
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
+    let Envelopes { first, origin } = envelopes.into();
     let mut signals = Signals::new()?;
+    // From now on: unheard, it would end the process.
+    let hangup = listen(SignalKind::hangup())?;
     let listener = Listener::bind(settings.listen).await?;
-    let starting = async {
-        let environment = environments.realise(&envelope, progress).await?;
-        Ok::<_, Error>(
-            Runtime::builder(envelope, environment)
-                .workers(settings.workers.clone())
-                .sandbox(settings.sandbox.clone())
-                .start()
-                .await?,
-        )
+    let wanted = Wanted {
+        envelope: first,
+        environments: environments.clone(),
     };
-    let runtime = tokio::select! {
-        runtime = starting => runtime?,
+    let components = tokio::select! {
+        components = wanted.start(&settings, progress) => components?,
         () = signals.next() => return Ok(()),
     };
-    let components = Components::new(runtime)?;
+    let swap = Swap::new(settings, components);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (ready, is_ready) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async { drop(stopped.await) };
-    let serving = serve_on(listener, settings, components, shutdown, on_ready);
+    let serving = serve_on(listener, swap.clone(), shutdown, |address| {
+        drop(ready);
+        on_ready(address);
+    });
+    let following = async {
+        drop(is_ready.await);
+        match origin {
+            Some(origin) => follow(&swap, origin, hangup).await,
+            None => ignore(hangup).await,
+        }
+    };
     let interrupted = async {
         signals.next().await;
         drop(stop);
@@ -55,7 +101,16 @@ pub async fn run(
     tokio::select! {
         served = serving => served,
         () = interrupted => Err(Error::Interrupted),
+        () = following => Ok(()),
     }
+}
+
+/// There is only one envelope, for ever.
+async fn ignore(mut hangup: Signal) {
+    while hangup.recv().await.is_some() {
+        tracing::info!("this service has only the envelope that it was started with");
+    }
+    std::future::pending().await
 }
 
 /// The signals that ask a process to end.
@@ -66,12 +121,6 @@ struct Signals {
 
 impl Signals {
     fn new() -> Result<Self, Error> {
-        let listen = |kind| {
-            signal(kind).map_err(|source| Error::Io {
-                doing: "cannot listen to signals".to_owned(),
-                source,
-            })
-        };
         Ok(Self {
             terminate: listen(SignalKind::terminate())?,
             interrupt: listen(SignalKind::interrupt())?,
@@ -84,4 +133,11 @@ impl Signals {
             _ = self.interrupt.recv() => {}
         }
     }
+}
+
+fn listen(kind: SignalKind) -> Result<Signal, Error> {
+    signal(kind).map_err(|source| Error::Io {
+        doing: "cannot listen to signals".to_owned(),
+        source,
+    })
 }

@@ -1,22 +1,48 @@
 //! What a request passes through, wired once from settings and components.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::RecordBatch;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::admit::Admission;
+use crate::backlog::Backlog;
 use crate::batcher::{Batcher, Line, may_gather};
+use crate::calls::Calls;
 use crate::components::Components;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
 use crate::function::Function;
+use crate::health::Health;
 use crate::openapi;
 use crate::pages::{Pages, Readiness, envelope, front_page};
 use crate::route::Routes;
+use crate::sampler::Gathering;
 use crate::settings::Settings;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Served, Telemetry};
+
+/// What stays when another envelope is served.
+#[derive(Debug, Clone)]
+pub(crate) struct Lasting {
+    pub(crate) settings: Settings,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) readiness: Arc<Readiness>,
+}
+
+impl Lasting {
+    pub(crate) fn new(settings: Settings) -> Self {
+        let (calls, bytes) = (settings.max_calls_in_flight, settings.max_bytes_in_flight);
+        let admission = Arc::new(Admission::new(calls, bytes));
+        Self {
+            telemetry: Arc::new(Telemetry::new(admission.clone())),
+            readiness: Arc::new(Readiness::default()),
+            admission,
+            settings,
+        }
+    }
+}
 
 /// The stages of [`answer`](crate::answer::answer).
 #[derive(Debug)]
@@ -25,61 +51,120 @@ pub(crate) struct Stages {
     pub(crate) routes: Routes,
     pub(crate) pages: Pages,
     pub(crate) admission: Arc<Admission>,
+    pub(crate) backlog: Arc<Backlog>,
 }
 
 impl Stages {
     /// Must be called within a Tokio runtime: the queues of the functions are tasks.
-    pub(crate) fn new(settings: Settings, components: &Components) -> Self {
-        let Components {
-            manifest,
-            digest,
-            samples,
-            calls,
-        } = components;
-        let admission = Arc::new(Admission::new(settings.max_calls_in_flight));
-        let telemetry = Telemetry::new(
-            &manifest.name,
-            &digest.to_string(),
-            calls.clone(),
-            admission.clone(),
-        );
-        let workers = Arc::new(Semaphore::new(
-            calls.most_workers().clamp(1, Semaphore::MAX_PERMITS),
-        ));
-        let functions = manifest.functions.iter().map(|function| {
-            let metrics = telemetry.function(&function.name);
-            let line = Line {
-                calls: calls.clone(),
-                function: function.name.as_str().into(),
-                workers: workers.clone(),
-                gather: may_gather(function).then_some(settings.max_batch_rows),
-                rows: metrics.batch_rows.clone(),
-            };
-            Arc::new(Function {
-                name: function.name.clone(),
-                decoder: Decoder::new(&function.signature.input, settings.max_rows),
-                batcher: Batcher::start(line),
-                encoder: Encoder::new(&function.signature.output),
-                metrics,
-            })
-        });
-        let routes = Routes(functions.collect());
-        let examples = examples(components);
-        let pages = Pages {
-            front: front_page(manifest, *digest, &examples),
-            openapi: openapi::document(manifest, *digest, &parsed(samples, &examples))
-                .to_string()
-                .into(),
-            envelope: envelope(manifest, *digest),
-            telemetry,
-            readiness: Arc::new(Readiness::default()),
-        };
-        Self {
+    pub(crate) fn new(lasting: &Lasting, components: &Components) -> Self {
+        let Lasting {
             settings,
-            routes,
-            pages,
             admission,
+            telemetry,
+            readiness,
+        } = lasting.clone();
+        let most_workers = components.calls.most_workers();
+        let backlog = Arc::new(Backlog::new(
+            most_workers,
+            settings.max_rows_in_flight,
+            settings.max_wait,
+        ));
+        let shared = Shared {
+            calls: components.calls.clone(),
+            workers: Arc::new(Semaphore::new(
+                most_workers.clamp(1, Semaphore::MAX_PERMITS),
+            )),
+            backlog: backlog.clone(),
+        };
+        let functions = components.manifest.functions.iter();
+        let functions = functions
+            .map(|described| Arc::new(function(described, &shared, &telemetry, &settings)));
+        Self {
+            routes: Routes(functions.collect()),
+            pages: pages(components, telemetry, readiness, &settings),
+            settings,
+            admission,
+            backlog,
         }
+    }
+
+    /// What metrics tell of the envelope while it is served.
+    pub(crate) fn served(&self, components: &Components) -> Served {
+        Served {
+            name: components.manifest.name.clone(),
+            digest: components.digest.to_string(),
+            calls: components.calls.clone(),
+            backlog: self.backlog.clone(),
+        }
+    }
+}
+
+/// What the functions of an envelope share.
+struct Shared {
+    calls: Arc<dyn Calls>,
+    workers: Arc<Semaphore>,
+    backlog: Arc<Backlog>,
+}
+
+fn function(
+    described: &envelope_format::Function,
+    shared: &Shared,
+    telemetry: &Telemetry,
+    settings: &Settings,
+) -> Function {
+    let metrics = telemetry.function(&described.name);
+    let gather = may_gather(described).then(|| {
+        Arc::new(Gathering::new(
+            settings.max_batch_rows,
+            settings.max_batch_bytes,
+            settings.sample_every,
+            telemetry.sampler(&described.name),
+        ))
+    });
+    let line = Line {
+        calls: shared.calls.clone(),
+        function: described.name.as_str().into(),
+        workers: shared.workers.clone(),
+        backlog: shared.backlog.clone(),
+        pace: Arc::new(Mutex::default()),
+        gather,
+        rows: metrics.batch_rows.clone(),
+    };
+    Function {
+        name: described.name.clone(),
+        decoder: Decoder::new(&described.signature.input, settings.max_rows),
+        batcher: Batcher::start(line),
+        encoder: Encoder::new(&described.signature.output),
+        metrics,
+    }
+}
+
+fn pages(
+    components: &Components,
+    telemetry: Arc<Telemetry>,
+    readiness: Arc<Readiness>,
+    settings: &Settings,
+) -> Pages {
+    let Components {
+        manifest,
+        digest,
+        samples,
+        calls,
+    } = components;
+    let examples = examples(components);
+    Pages {
+        front: front_page(manifest, *digest, &examples),
+        openapi: openapi::document(manifest, *digest, &parsed(samples, &examples))
+            .to_string()
+            .into(),
+        envelope: envelope(manifest, *digest),
+        telemetry,
+        readiness,
+        health: Health {
+            digest: *digest,
+            sandbox: settings.sandbox.level,
+            calls: calls.clone(),
+        },
     }
 }
 

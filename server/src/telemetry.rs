@@ -1,8 +1,9 @@
-//! What the service says about itself: metrics in the `OpenMetrics` format.
+//! What the service says about itself: metrics that Prometheus reads.
 //!
-//! Label values come from the manifest and from fixed lists, never from a caller.
+//! Label values come from the manifest and from fixed lists, never from a caller. Counters go on when
+//! another envelope is served.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use hyper::StatusCode;
@@ -11,17 +12,16 @@ use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetri
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
 use prometheus_client::metrics::family::{Family, MetricConstructor};
-use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
 use crate::admit::Admission;
+use crate::backlog::Backlog;
 use crate::calls::Calls;
+use crate::exposition::{Format, prometheus};
 use crate::function::Function;
-
-/// Type of the text that [`Telemetry::text`] gives.
-pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+use crate::sampler::SamplerCounts;
 
 /// All metrics of the service.
 #[derive(Debug)]
@@ -31,6 +31,30 @@ pub(crate) struct Telemetry {
     seconds: Family<FunctionLabel, Histogram, Seconds>,
     rows: Family<FunctionLabel, Counter>,
     batch_rows: Family<FunctionLabel, Histogram, Rows>,
+    sampled: Family<SampledLabels, Counter>,
+    gathering: Family<FunctionLabel, Gauge>,
+    swaps: Family<SwapLabel, Counter>,
+    served: Arc<RwLock<Option<Served>>>,
+}
+
+/// The envelope that is served now.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub(crate) name: String,
+    pub(crate) digest: String,
+    pub(crate) calls: Arc<dyn Calls>,
+    pub(crate) backlog: Arc<Backlog>,
+}
+
+/// What became of an envelope that was to be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Swapped {
+    /// It answered its samples and is served.
+    New,
+    /// It was served before and its workers were still there.
+    Back,
+    /// It did not start, or did not answer its samples.
+    Refused,
 }
 
 /// The metrics of one function, found once.
@@ -57,6 +81,17 @@ struct RequestLabels {
     code: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SampledLabels {
+    function: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SwapLabel {
+    outcome: &'static str,
+}
+
 #[derive(Debug, Clone)]
 struct Seconds;
 
@@ -77,49 +112,95 @@ impl MetricConstructor<Histogram> for Rows {
 }
 
 impl Telemetry {
-    pub(crate) fn new(
-        name: &str,
-        digest: &str,
-        calls: Arc<dyn Calls>,
-        admission: Arc<Admission>,
-    ) -> Self {
-        let mut registry = Registry::with_prefix("envelope");
-        let requests = Family::default();
-        let seconds = Family::new_with_constructor(Seconds);
-        let rows = Family::default();
-        let batch_rows = Family::new_with_constructor(Rows);
-        let model = Info::new(vec![
-            ("name", name.to_owned()),
-            ("digest", digest.to_owned()),
-        ]);
-        registry.register("model", "The envelope that is served", model);
+    pub(crate) fn new(admission: Arc<Admission>) -> Self {
+        let served = Arc::default();
+        let load = Load {
+            served: Arc::clone(&served),
+            admission,
+        };
+        let mut telemetry = Self {
+            registry: Registry::with_prefix("envelope"),
+            requests: Family::default(),
+            seconds: Family::new_with_constructor(Seconds),
+            rows: Family::default(),
+            batch_rows: Family::new_with_constructor(Rows),
+            sampled: Family::default(),
+            gathering: Family::default(),
+            swaps: Family::default(),
+            served,
+        };
+        telemetry.register();
+        telemetry.registry.register_collector(Box::new(load));
+        for swapped in [Swapped::New, Swapped::Back, Swapped::Refused] {
+            drop(telemetry.swaps.get_or_create(&swapped.label()));
+        }
+        telemetry
+    }
+
+    fn register(&mut self) {
+        let registry = &mut self.registry;
         registry.register(
             "requests",
             "Calls that were answered, by class of status",
-            requests.clone(),
+            self.requests.clone(),
         );
         registry.register(
             "request_seconds",
             "Time from the headers of a call to its answer",
-            seconds.clone(),
+            self.seconds.clone(),
         );
         registry.register(
             "rows",
             "Rows of calls that were answered well",
-            rows.clone(),
+            self.rows.clone(),
         );
         registry.register(
             "batch_rows",
             "Rows sent to a worker at once, gathered from calls",
-            batch_rows.clone(),
+            self.batch_rows.clone(),
         );
-        registry.register_collector(Box::new(Load { calls, admission }));
-        Self {
-            registry,
-            requests,
-            seconds,
-            rows,
-            batch_rows,
+        registry.register(
+            "sampled",
+            "Gathered calls that were asked again alone, by what came of it",
+            self.sampled.clone(),
+        );
+        registry.register(
+            "gathering",
+            "1 while calls are gathered, 0 once one was answered differently than alone",
+            self.gathering.clone(),
+        );
+        registry.register(
+            "swaps",
+            "Envelopes that were to be served instead of the one before",
+            self.swaps.clone(),
+        );
+    }
+
+    /// From now on this is served.
+    pub(crate) fn serves(&self, served: Served) {
+        let mut now = self.served.write().unwrap_or_else(PoisonError::into_inner);
+        *now = Some(served);
+    }
+
+    pub(crate) fn swapped(&self, swapped: Swapped) {
+        self.swaps.get_or_create(&swapped.label()).inc();
+    }
+
+    /// What is counted of the sampler of a function.
+    pub(crate) fn sampler(&self, name: &str) -> SamplerCounts {
+        let count = |outcome| {
+            self.sampled.get_or_create_owned(&SampledLabels {
+                function: name.to_owned(),
+                outcome,
+            })
+        };
+        SamplerCounts {
+            equal: count("equal"),
+            different: count("different"),
+            failed: count("failed"),
+            is_gathering: self.gathering.get_or_create_owned(&FunctionLabel {
+                function: name.to_owned(),
+            }),
         }
     }
 
@@ -145,11 +226,26 @@ impl Telemetry {
         }
     }
 
-    pub(crate) fn text(&self) -> String {
+    pub(crate) fn text(&self, format: Format) -> String {
         let mut out = String::new();
         // Writing into memory does not fail.
         let _ = text::encode(&mut out, &self.registry);
-        out
+        match format {
+            Format::OpenMetrics => out,
+            Format::Prometheus => prometheus(&out),
+        }
+    }
+}
+
+impl Swapped {
+    fn label(self) -> SwapLabel {
+        SwapLabel {
+            outcome: match self {
+                Self::New => "new",
+                Self::Back => "back",
+                Self::Refused => "refused",
+            },
+        }
     }
 }
 
@@ -215,39 +311,95 @@ impl Drop for Timer {
 /// How busy the service is, asked when the metrics are.
 #[derive(Debug)]
 struct Load {
-    calls: Arc<dyn Calls>,
+    served: Arc<RwLock<Option<Served>>>,
     admission: Arc<Admission>,
 }
 
 impl Collector for Load {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let admission = &self.admission;
+        let in_flight = [
+            (
+                "inflight",
+                "Calls that are read, wait or run",
+                admission.in_flight() as u64,
+            ),
+            (
+                "inflight_bytes",
+                "Bytes of the bodies of calls in flight",
+                admission.bytes.held(),
+            ),
+        ];
+        for (name, help, count) in in_flight {
+            gauge(&mut encoder, name, help, count)?;
+        }
+        let served = self.served.read().unwrap_or_else(PoisonError::into_inner);
+        served
+            .as_ref()
+            .map_or(Ok(()), |served| served.encode(&mut encoder))
+    }
+}
+
+impl Served {
+    fn encode(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let info = [("name", self.name.as_str()), ("id", self.digest.as_str())];
+        ConstGauge::new(1_i64).encode(
+            encoder
+                .encode_descriptor(
+                    "model_info",
+                    "The envelope that is served",
+                    None,
+                    MetricType::Gauge,
+                )?
+                .encode_family(&info)?,
+        )?;
         let usage = self.calls.usage();
-        let number = |count: usize| ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX));
-        let in_flight = number(self.admission.in_flight());
-        in_flight.encode(encoder.encode_descriptor(
-            "inflight",
-            "Calls that are read, wait or run",
-            None,
-            MetricType::Gauge,
-        )?)?;
         let mut workers =
             encoder.encode_descriptor("workers", "Worker processes", None, MetricType::Gauge)?;
         for (state, count) in [("live", usage.workers), ("busy", usage.busy)] {
-            number(count).encode(workers.encode_family(&[("state", state)])?)?;
+            number(count as u64).encode(workers.encode_family(&[("state", state)])?)?;
         }
-        let waiting = number(usage.waiting);
-        waiting.encode(encoder.encode_descriptor(
-            "waiting",
-            "Calls that the runtime holds until a worker is free",
+        let waiting = "Calls that the runtime holds until a worker is free";
+        gauge(encoder, "waiting", waiting, usage.waiting as u64)?;
+        let rows = "Rows of calls that wait for a worker or have one";
+        gauge(encoder, "inflight_rows", rows, self.backlog.rows() as u64)?;
+        let wait = ConstGauge::new(self.backlog.wait().as_secs_f64());
+        wait.encode(encoder.encode_descriptor(
+            "wait_seconds",
+            "Expected time until a worker is free for a call that comes now",
             None,
             MetricType::Gauge,
         )?)?;
-        let replaced = ConstCounter::new(usage.replaced);
-        replaced.encode(encoder.encode_descriptor(
-            "worker_restarts",
-            "Workers replaced after a crash or a missed deadline",
-            None,
-            MetricType::Counter,
-        )?)
+        // Of the workers of this envelope: it begins again with another.
+        let counters = [
+            (
+                "worker_restarts",
+                "Workers replaced after a crash or a missed deadline",
+                usage.replaced,
+            ),
+            (
+                "worker_recycles",
+                "Workers replaced after enough calls or growth",
+                usage.recycled,
+            ),
+        ];
+        for (name, help, count) in counters {
+            let descriptor = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            ConstCounter::new(count).encode(descriptor)?;
+        }
+        Ok(())
     }
+}
+
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    count: u64,
+) -> Result<(), std::fmt::Error> {
+    number(count).encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+}
+
+fn number(count: u64) -> ConstGauge<i64> {
+    ConstGauge::new(i64::try_from(count).unwrap_or(i64::MAX))
 }

@@ -10,6 +10,7 @@ use runtime::{PythonError, Usage};
 use tokio::time::{sleep, timeout};
 
 use super::*;
+use crate::sampler::SamplerCounts;
 
 /// Doubles numbers; raises for 13, dies of 66, never ends for 99. Remembers what it was asked.
 #[derive(Debug, Default)]
@@ -89,13 +90,21 @@ fn numbers(rows: &RecordBatch) -> Vec<i64> {
 }
 
 fn batcher(calls: &Arc<Doubler>, workers: usize, gather: Option<usize>) -> Batcher {
-    Batcher::start(Line {
+    let gathering = |rows| Gathering::new(rows, usize::MAX, 0, SamplerCounts::default());
+    Batcher::start(line(calls, workers, gather.map(gathering)))
+}
+
+fn line(calls: &Arc<Doubler>, workers: usize, gather: Option<Gathering>) -> Line {
+    let long = Duration::from_secs(3600);
+    Line {
         calls: calls.clone(),
         function: "double".into(),
         workers: Arc::new(Semaphore::new(workers)),
-        gather,
+        backlog: Arc::new(Backlog::new(workers, 1000, long)),
+        pace: Arc::default(),
+        gather: gather.map(Arc::new),
         rows: Histogram::new(exponential_buckets(1.0, 2.0, 4)),
-    })
+    }
 }
 
 async fn call(batcher: &Batcher, values: &[i64]) -> Result<Vec<i64>, Refusal> {
