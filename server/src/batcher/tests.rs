@@ -110,7 +110,7 @@ fn line(calls: &Arc<Doubler>, workers: usize, gather: Option<Gathering>) -> Line
 async fn call(batcher: &Batcher, values: &[i64]) -> Result<Vec<i64>, Refusal> {
     let rows = batch(values.iter().copied());
     batcher
-        .call(rows, Instant::now() + Duration::from_secs(60))
+        .call(rows, Instant::now() + Duration::from_secs(3600))
         .await
         .map(|rows| numbers(&rows))
 }
