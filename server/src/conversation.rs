@@ -104,6 +104,8 @@ impl Conversation {
                 tokio::select! {
                     ended = connection => ended,
                     () = overdue.cancelled() => return,
+                    // A client of HTTP/2 has to say goodbye as well.
+                    () = activity.is_silent_for(settings.header_timeout) => return,
                 }
             }
         };

@@ -76,10 +76,12 @@ pub(crate) async fn follow(swap: &Swap, origin: &dyn Origin, mut hangup: Signal)
                     digest
                 });
             }
-            Err(cause) => tracing::error!(
-                error = %Chain(&*cause),
-                "cannot find out what should be served; what was served before still is"
-            ),
+            Err(cause) if is_asked => {
+                swap.was_refused();
+                cannot_tell(&*cause);
+            }
+            // It is asked again soon: a file that is being replaced, a store that is busy.
+            Err(cause) => cannot_tell(&*cause),
         }
     }
 }
@@ -101,6 +103,13 @@ async fn turn_to(swap: &Swap, wanted: Wanted) -> Result<(), Error> {
         .await
         .inspect_err(|_| swap.was_refused())?;
     swap.to(components).await
+}
+
+fn cannot_tell(cause: &(dyn std::error::Error + 'static)) {
+    tracing::error!(
+        error = %Chain(cause),
+        "cannot find out what should be served; what was served before still is"
+    );
 }
 
 fn refused(swap: &Swap, digest: Digest, error: &Error) {

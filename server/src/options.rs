@@ -49,6 +49,11 @@ pub struct Options {
     #[arg(long, env = "ENVELOPE_RECYCLE_GROWTH", value_name = "BYTES", value_parser = parse_memory)]
     pub recycle_growth: Option<u64>,
 
+    /// Ask every so often whether there is another envelope to serve [default when given: every 2 seconds]
+    #[arg(long, env = "ENVELOPE_WATCH", value_name = "SECONDS", num_args = 0..=1, require_equals = true,
+          default_missing_value = "2", value_parser = parse_seconds)]
+    pub watch: Option<Duration>,
+
     /// What workers may do.
     #[command(flatten)]
     pub sandbox: SandboxOptions,
@@ -117,6 +122,7 @@ impl Options {
             max_body_bytes: self.max_body,
             max_batch_rows: self.max_batch,
             sample_every: self.sample_every,
+            watch: self.watch,
             recycle_calls: self.recycle_calls,
             recycle_growth_bytes: self.recycle_growth,
             sandbox: self.sandbox.sandbox(),

@@ -9,7 +9,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
 use server::Settings;
-use support::{Answer, Honest, Service, call, is_closed, post};
+use support::{Answer, Honest, Service, becomes, call, eventually, is_closed, post};
 
 const BRIEF: Duration = Duration::from_millis(300);
 
@@ -335,17 +335,6 @@ fn silent_connections_leave_room_for_others_and_for_monitors() {
     });
 }
 
-fn eventually<T>(attempt: impl Fn() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = attempt() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "it did not happen");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 #[test]
 fn one_client_with_a_hundred_times_the_calls_does_not_starve_others() {
     let settings = Settings {
@@ -462,7 +451,7 @@ fn who_goes_away_leaves_nothing_behind() {
     let mut stream = service.connect();
     stream.write_all(call(-3.0, "").as_bytes()).unwrap();
     let metrics = || service.get("/metrics").body;
-    eventually(|| metrics().contains("envelope_inflight 1\n").then_some(()));
+    becomes(|| metrics().contains("envelope_inflight 1\n"));
     drop(stream);
     eventually(|| {
         let metrics = metrics();
@@ -647,6 +636,7 @@ fn a_window_that_stays_shut_does_not_hold_an_answer_for_ever() {
 fn a_connection_of_http_2_may_be_silent_for_some_time_only() {
     let settings = Settings {
         idle_timeout: BRIEF,
+        header_timeout: BRIEF,
         ..Settings::default()
     };
     attacked(settings, |service| {

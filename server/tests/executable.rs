@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use server::{Hints, build};
@@ -40,6 +40,10 @@ struct Service {
 impl Service {
     fn start(envelope: &str, arguments: &[&str]) -> Self {
         let (folder, program) = build_service(envelope);
+        Self::run(folder, &program, arguments)
+    }
+
+    fn run(folder: TempDir, program: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
         command
             .args(["--port", "0"])
@@ -93,10 +97,14 @@ impl Service {
     }
 
     fn signal(&self) {
+        self.signal_with("-TERM");
+    }
+
+    fn signal_with(&self, signal: &str) {
         let id = self.process.id().to_string();
         assert!(
             Command::new("kill")
-                .args(["-TERM", &id])
+                .args([signal, &id])
                 .status()
                 .unwrap()
                 .success()
@@ -164,6 +172,124 @@ fn a_second_signal_drops_the_calls_in_flight() {
     while TcpStream::connect(&service.address).is_ok() {}
     service.signal();
     assert_eq!(service.ended().code(), Some(130));
+}
+
+/// Puts an envelope of the acceptance tests, or something else, in place of `file` in one step.
+fn put(file: &Path, bytes: &[u8]) {
+    let beside = file.with_extension("new");
+    std::fs::write(&beside, bytes).unwrap();
+    std::fs::rename(beside, file).unwrap();
+}
+
+#[test]
+fn a_hangup_makes_it_read_its_file_again() {
+    let bytes = |name: &str| std::fs::read(acceptance::envelope_path(name)).unwrap();
+    let (cheap, plain) = (bytes("cheap"), bytes("plain"));
+    let (folder, program) = build_service("cheap");
+    let file = folder.path().join("served.envelope");
+    put(&file, &cheap);
+    let path = file.to_str().unwrap().to_owned();
+    let service = Service::run(folder, &program, &["--workers", "1", "--envelope", &path]);
+    let cheaply = || service.post(&json!({"data": [{"a": 1.5, "b": 0.25}]}));
+    let plainly = || service.post(&json!({"data": [{"a": 1, "s": "xyz"}]}));
+    let becomes = |what: &dyn Fn() -> bool| {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !what() {
+            assert!(Instant::now() < deadline, "it did not happen");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    };
+    let counted = |outcome: &str, count: u32| {
+        let line = format!("envelope_swaps_total{{outcome=\"{outcome}\"}} {count}\n");
+        service.get("/metrics").1.contains(&line)
+    };
+    assert_eq!(cheaply(), (200, json!({"predictions": [3.25]})));
+    put(&file, &plain);
+    service.signal_with("-HUP");
+    becomes(&|| plainly() == (200, json!({"predictions": [4]})));
+    // Its workers were kept.
+    put(&file, &cheap);
+    let begun = Instant::now();
+    service.signal_with("-HUP");
+    becomes(&|| cheaply().0 == 200);
+    println!("back in {} ms", begun.elapsed().as_millis());
+    assert!(counted("new", 1) && counted("back", 1));
+    put(&file, b"no envelope");
+    service.signal_with("-HUP");
+    becomes(&|| counted("refused", 1));
+    assert_eq!(cheaply(), (200, json!({"predictions": [3.25]})));
+    service.signal();
+    assert_eq!(service.ended().code(), Some(0));
+}
+
+#[test]
+fn health_tells_how_the_workers_are_confined() {
+    let service = Service::start(
+        "cheap",
+        &["--workers", "1", "--sandbox", "basic", "--memory", "8GiB"],
+    );
+    let health: Value = serde_json::from_str(&service.get("/healthz").1).unwrap();
+    assert_eq!(health["sandbox"]["asked"], "basic");
+    assert_eq!(health["sandbox"]["achieved"], "basic");
+    assert_eq!(health["workers"]["live"], 1);
+    assert!(health["digest"].as_str().unwrap().starts_with("sha256:"));
+}
+
+#[test]
+fn workers_are_replaced_after_so_many_calls_and_none_fails() {
+    let service = Service::start("cheap", &["--workers", "1", "--recycle-calls", "5"]);
+    for _ in 0..40 {
+        assert_eq!(
+            service.post(&json!({"data": [{"a": 1.5, "b": 0.25}]})).0,
+            200
+        );
+    }
+    let health: Value = serde_json::from_str(&service.get("/healthz").1).unwrap();
+    assert!(
+        health["workers"]["recycled"].as_u64().unwrap() >= 5,
+        "{health}"
+    );
+}
+
+#[test]
+fn logs_are_json_and_hold_no_payload() {
+    let (folder, program) = build_service("naughty");
+    let log = folder.path().join("log");
+    let arguments = ["--workers", "1", "--port", "0", "--log-format", "json"];
+    let mut process = Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .stderr(std::fs::File::create(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let read = || std::fs::read_to_string(&log).unwrap();
+    let address = loop {
+        let text = read();
+        let found = text
+            .lines()
+            .find_map(|line| line.split_once(" answers at http://"));
+        if let Some((_, address)) = found {
+            break address.to_owned();
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let body = json!({"data": [{"action": "secret action", "x": "secret"}]}).to_string();
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(&post(30.0, &body)).unwrap();
+    stream.read_to_string(&mut String::new()).unwrap();
+    process.kill().unwrap();
+    process.wait().unwrap();
+    let text = read();
+    let line = text
+        .lines()
+        .find(|line| line.contains("a call was refused"))
+        .unwrap();
+    let event: Value = serde_json::from_str(line).unwrap();
+    assert!(
+        event["fields"]["request_id"].is_string() && event["fields"]["trace_id"].is_string(),
+        "{line}"
+    );
+    assert!(!text.contains("secret"), "{text}");
 }
 
 #[test]

@@ -8,10 +8,10 @@ use std::io::Write as _;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use server::Settings;
-use support::{Answer, Service, call, components, digest, slow_components};
+use support::{Answer, Service, becomes, call, components, digest, slow_components};
 
 /// The factor of the envelope that answered, by the header; the answer must be its own.
 #[track_caller]
@@ -36,14 +36,6 @@ fn swap_to(service: &Service, factor: f64) -> Arc<support::Model> {
         .block_on(service.swap.to(components))
         .unwrap();
     model
-}
-
-fn eventually(what: impl Fn() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !what() {
-        assert!(Instant::now() < deadline, "it did not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 #[test]
@@ -73,11 +65,11 @@ fn a_call_in_flight_ends_where_it_began() {
     let service = Service::of(Settings::default(), first);
     let mut stream = service.connect();
     stream.write_all(call(5.0, "").as_bytes()).unwrap();
-    eventually(|| old.called.load(Ordering::SeqCst) == 2);
+    becomes(|| old.called.load(Ordering::SeqCst) == 2);
     swap_to(&service, 3.0);
     swap_to(&service, 4.0);
     assert_eq!(factor_of(&Answer::read(&mut stream).unwrap(), 5.0), 2.0);
-    eventually(|| old.has_ended.load(Ordering::SeqCst));
+    becomes(|| old.has_ended.load(Ordering::SeqCst));
 }
 
 #[test]
@@ -135,7 +127,7 @@ fn the_one_before_is_kept_for_a_while_only() {
     };
     let service = Service::of(settings, first);
     swap_to(&service, 3.0);
-    eventually(|| old.has_ended.load(Ordering::SeqCst));
+    becomes(|| old.has_ended.load(Ordering::SeqCst));
     assert!(!service.executor.block_on(service.swap.back_to(digest(2.0))));
     assert_eq!(factor_of(&service.ask(5.0), 5.0), 3.0);
 }

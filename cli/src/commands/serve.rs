@@ -3,13 +3,32 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use async_trait::async_trait;
 use serde_json::json;
+use server::{Cause, Envelopes, Origin, Wanted};
 
 use crate::args::Serve;
 use crate::error::Error;
 use crate::progress::Waiting;
 use crate::terminal::Look;
 use crate::wiring::{Found, Wiring};
+
+/// What the reference means now: a newer version, other tags, another file of the same name.
+struct Reference<'w> {
+    wiring: &'w Wiring,
+    reference: &'w str,
+}
+
+#[async_trait]
+impl Origin for Reference<'_> {
+    async fn envelope(&self) -> Result<Wanted, Cause> {
+        let found = self.wiring.find_trusted(self.reference).await?;
+        Ok(Wanted {
+            environments: self.wiring.environments(found.envelope.manifest()),
+            envelope: found.envelope,
+        })
+    }
+}
 
 pub(crate) async fn serve(wiring: &Wiring, args: &Serve) -> Result<(), Error> {
     let found = wiring.find_trusted(&args.envelope.reference).await?;
@@ -20,9 +39,12 @@ pub(crate) async fn serve(wiring: &Wiring, args: &Serve) -> Result<(), Error> {
         ready(wiring, &found, address);
     };
     let step = |step: &str| waiting.step(step);
-    let envelope = Arc::clone(&found.envelope);
+    let origin = Reference {
+        wiring,
+        reference: &args.envelope.reference,
+    };
     Ok(server::run(
-        envelope,
+        Envelopes::followed(Arc::clone(&found.envelope), &origin),
         &environments,
         args.options.settings(),
         &step,

@@ -1,4 +1,5 @@
-//! The program behind an executable that `envelope build` writes: serves the envelope it carries.
+//! The program behind an executable that `envelope build` writes: serves the envelope it carries, or
+//! one that it is given.
 
 use std::error::Error as _;
 use std::io::{self, Write as _};
@@ -7,17 +8,22 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Parser;
+use async_trait::async_trait;
+use clap::{Parser, ValueEnum};
 use runtime::{EnvelopeFile, Environments};
-use server::{Error, Options, Payload, payload, run};
+use server::{Cause, Envelopes, Error, Hints, Options, Origin, Payload, Wanted, payload, run};
 use tracing_subscriber::EnvFilter;
 
-/// Serves the envelope that this executable carries over HTTP.
+/// Serves the envelope that this executable carries over HTTP, or another one.
 #[derive(Debug, Parser)]
 #[command(name = "envelope-service", version, max_term_width = 100)]
 struct Command {
     #[command(flatten)]
     options: Options,
+
+    /// Serve the envelope in this file, and read it again on SIGHUP
+    #[arg(long, env = "ENVELOPE_FILE", value_name = "FILE")]
+    envelope: Option<PathBuf>,
 
     /// Folder of realised environments [default: the one of the machine that built this]
     #[arg(long, env = "ENVELOPE_CACHE_DIR", value_name = "FOLDER")]
@@ -35,6 +41,32 @@ struct Command {
         default_value = "info"
     )]
     log: String,
+
+    /// How to log: lines for people, or JSON
+    #[arg(long, env = "ENVELOPE_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A file, which may hold another envelope each time.
+struct FromFile {
+    path: PathBuf,
+    environments: Environments,
+}
+
+#[async_trait]
+impl Origin for FromFile {
+    async fn envelope(&self) -> Result<Wanted, Cause> {
+        Ok(Wanted {
+            envelope: Arc::new(EnvelopeFile::open(&self.path)?),
+            environments: self.environments.clone(),
+        })
+    }
 }
 
 fn main() -> ExitCode {
@@ -49,44 +81,67 @@ fn main() -> ExitCode {
 }
 
 fn serve(command: &Command) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(&command.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .init();
-    let io = |doing: &str, source| Error::Io {
-        doing: doing.to_owned(),
-        source,
-    };
+    start_log(command);
     let path = std::env::current_exe()
         .map_err(|source| io("cannot find the program's own file", source))?;
-    let Some(Payload {
-        offset,
-        length,
-        hints,
-    }) = payload(&path)?
-    else {
-        return Err(Error::NoPayload { path });
+    let carried = payload(&path)?;
+    let environments = environments(command, carried.as_ref().map(|payload| &payload.hints));
+    let origin = command.envelope.clone().map(|path| FromFile {
+        path,
+        environments: environments.clone(),
+    });
+    let envelope = match (&origin, carried) {
+        (Some(origin), _) => EnvelopeFile::open(&origin.path)?,
+        (None, Some(Payload { offset, length, .. })) => {
+            EnvelopeFile::open_section(path, offset, length)?
+        }
+        (None, None) => return Err(Error::NoPayload { path }),
     };
-    let envelope = Arc::new(EnvelopeFile::open_section(path, offset, length)?);
     let name = envelope.manifest().name.clone();
-    let environments = Environments {
-        cache: command.cache_dir.clone().unwrap_or(hints.cache_dir),
-        uv: hints.uv,
-        interpreters: hints.interpreters,
-        offline: command.offline,
+    let envelope = Arc::new(envelope);
+    let envelopes = match &origin {
+        Some(origin) => Envelopes::followed(envelope, origin),
+        None => Envelopes::from(envelope),
     };
     let on_ready = |address: SocketAddr| say(&format!("`{name}` answers at http://{address}"));
-    let service = run(
-        envelope,
-        &environments,
-        command.options.settings(),
-        &say,
-        on_ready,
-    );
+    let settings = command.options.settings();
+    let service = run(envelopes, &environments, settings, &say, on_ready);
     let executor =
         tokio::runtime::Runtime::new().map_err(|source| io("cannot start threads", source))?;
     executor.block_on(service)
+}
+
+fn start_log(command: &Command) {
+    let filter = EnvFilter::try_new(&command.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr);
+    match command.log_format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
+}
+
+/// What the builder knew, as far as nothing else is said. Without it, what is on the path.
+fn environments(command: &Command, hints: Option<&Hints>) -> Environments {
+    let built = hints.map(|hints| hints.cache_dir.clone());
+    let cache = command.cache_dir.clone().or(built);
+    Environments {
+        cache: cache.unwrap_or_else(|| std::env::temp_dir().join("model-envelope")),
+        uv: hints.map_or_else(|| Some("uv".into()), |hints| hints.uv.clone()),
+        interpreters: hints.map_or_else(
+            || vec!["python3".into()],
+            |hints| hints.interpreters.clone(),
+        ),
+        offline: command.offline,
+    }
+}
+
+fn io(doing: &str, source: io::Error) -> Error {
+    Error::Io {
+        doing: doing.to_owned(),
+        source,
+    }
 }
 
 /// The error, its causes and what to do about it, one on each line.

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{JoinHandle, spawn};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
@@ -275,6 +275,25 @@ impl Answer {
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap();
         problem["code"].as_str().unwrap_or_default().to_owned()
     }
+}
+
+/// What `attempt` finds in the end.
+#[track_caller]
+pub(crate) fn eventually<T>(attempt: impl Fn() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = attempt() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "it did not happen");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Waits until it is so.
+#[track_caller]
+pub(crate) fn becomes(what: impl Fn() -> bool) {
+    eventually(|| what().then_some(()));
 }
 
 /// Whether the other side has ended the connection, whatever it said before.
