@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos overload swaps soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,12 @@ $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 chaos: package $(VENV)/.test-tools ## A million calls while 2,500 workers end in all ways; 500 kills of busy ones
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
 	CHAOS_CALLS=1000000 cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture mixed_deaths
+
+overload: package $(VENV)/.test-tools ## From 10 % to 300 % of what a service can answer, over an open loop
+	cargo bench --profile release -p server --bench overload
+
+swaps: ## A thousand envelopes, one after the other, under load
+	SWAPS=$(or $(SWAPS),1000) cargo test $(CARGO_FLAGS) -p server --test swap -- --nocapture no_call_fails
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling
