@@ -1,15 +1,16 @@
-//! One request, out and home: route → admit → decode → call → encode.
+//! One request, out and home: route → admit → body → decode → call → encode.
 
+use arrow_array::RecordBatch;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
-use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Request, Response};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::body;
 use crate::error::Refusal;
+use crate::protocol::Asked;
 use crate::route::Target;
 use crate::stages::Stages;
 use crate::telemetry::Timer;
@@ -24,32 +25,40 @@ where
     B: Body<Data = Bytes> + Send + 'static,
 {
     let (head, body) = request.into_parts();
-    let function = match stages.routes.find(&head.method, head.uri.path())? {
+    let (function, protocol) = match stages.routes.find(&head.method, head.uri.path())? {
         Target::Page(page) => return Ok(stages.pages.show(page, &head.headers)),
-        Target::Function(function) => function.clone(),
+        Target::Model(protocol, function) => return Ok(stages.pages.model(protocol, function)),
+        Target::Function(function, protocol) => (function.clone(), protocol),
     };
     timer.is_for(&function);
+    let media = protocol.media(&head.headers)?;
     let _permit = stages.admission.admit(&head.extensions)?;
     let patience = body::patience(&head.headers, stages.settings.call_deadline)?;
     function.batcher.has_time(patience)?;
     let body = body::read(&head.headers, body, &stages.settings).await?;
-    let (rows, function) =
-        apart(body.len(), move || (function.decoder.rows(&body), function)).await?;
-    let rows = rows?;
+    let accepts_gzip = body::accepts_gzip(&head.headers);
+    let (asked, function) = apart(body.len(), move || {
+        let asked = protocol.read(&function, &head.headers, media, &body);
+        (asked, function)
+    })
+    .await?;
+    let Asked { rows, form } = asked?;
     timer.has_rows(rows.num_rows());
-    if rows.num_rows() == 0 {
-        return Ok(json(Bytes::from_static(b"{\"predictions\":[]}")));
-    }
-    let output = function
-        .batcher
-        .call(rows, Instant::now() + patience)
-        .await?;
+    let output = if rows.num_rows() == 0 {
+        RecordBatch::new_empty(function.gives.clone())
+    } else {
+        let deadline = Instant::now() + patience;
+        function.batcher.call(rows, deadline).await?
+    };
     // Not the size of its buffers: other calls of the same batch share them.
     let bytes = output
         .num_rows()
         .saturating_mul(output.num_columns() * CELL_BYTES);
-    let predictions = apart(bytes, move || function.encoder.predictions(&output)).await??;
-    Ok(json(predictions.into()))
+    apart(bytes, move || {
+        let response = form.write(&function, &output)?;
+        body::compressed(response, accepts_gzip)
+    })
+    .await?
 }
 
 /// Above so many bytes the work is done on a thread of its own, so that health checks and short
@@ -67,13 +76,4 @@ async fn apart<T: Send + 'static>(
         return Ok(work());
     }
     spawn_blocking(work).await.map_err(|_| Refusal::Internal)
-}
-
-/// A good answer.
-pub(crate) fn json(body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
 }

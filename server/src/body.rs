@@ -1,16 +1,22 @@
 //! The body of a call: read whole, within a length and a time, before anything else is spent on it.
 
+use std::io::{self, Read as _, Write as _};
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt as _;
+use flate2::Compression;
+use flate2::read::{MultiGzDecoder, ZlibDecoder};
+use flate2::write::GzEncoder;
+use http_body_util::{BodyExt as _, Full};
+use hyper::Response;
 use hyper::body::Body;
-use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT, HeaderMap};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, HeaderMap, HeaderValue, VARY};
 use tokio::time::timeout;
 
 use crate::Settings;
 use crate::error::Refusal;
+use crate::media::text;
 
 /// Room that is made for a body before any of it has come: its stated length costs a liar nothing.
 const FIRST_BYTES: u64 = 256 << 10;
@@ -27,7 +33,7 @@ pub(crate) async fn read<B>(
 where
     B: Body<Data = Bytes> + Send + 'static,
 {
-    check_media_type(headers)?;
+    let encoding = Encoding::of(headers)?;
     let mut body = Box::pin(body);
     let (limit, after) = (settings.max_body_bytes, settings.body_timeout);
     let collected = timeout(after, collect(&mut body, limit)).await;
@@ -36,7 +42,7 @@ where
     if matches!(collected, Err(Refusal::BodyTooLarge { .. })) && !headers.contains_key(EXPECT) {
         tokio::spawn(timeout(DISCARD_TIME, discard(body)));
     }
-    collected
+    encoding.decoded(collected?, limit)
 }
 
 async fn collect<B: Body<Data = Bytes>>(
@@ -82,30 +88,79 @@ async fn discard<B: Body>(mut body: Pin<Box<B>>) {
     while let Some(Ok(_)) = body.frame().await {}
 }
 
-/// JSON, in UTF-8, not compressed.
-fn check_media_type(headers: &HeaderMap) -> Result<(), Refusal> {
-    let text = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
-    let mut parts = text.split(';').map(str::trim);
-    if !parts
-        .next()
-        .is_some_and(|media| media.eq_ignore_ascii_case("application/json"))
-    {
-        return Err(Refusal::MediaType);
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Identity,
+    Gzip,
+    /// Which is zlib's format, whatever the name says.
+    Deflate,
+}
+
+impl Encoding {
+    fn of(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let name = text(headers, &CONTENT_ENCODING).trim().to_ascii_lowercase();
+        match name.as_str() {
+            "" | "identity" => Ok(Self::Identity),
+            "gzip" | "x-gzip" => Ok(Self::Gzip),
+            "deflate" => Ok(Self::Deflate),
+            _ => Err(Refusal::ContentEncoding),
+        }
     }
-    let utf8 = ["charset=utf-8", "charset=\"utf-8\"", ""];
-    if !parts.all(|parameter| {
-        utf8.iter()
-            .any(|known| parameter.eq_ignore_ascii_case(known))
-    }) {
-        return Err(Refusal::MediaType);
+
+    /// What was compressed, which is no longer than a body may be.
+    fn decoded(self, body: Bytes, limit: u64) -> Result<Bytes, Refusal> {
+        match self {
+            Self::Identity => Ok(body),
+            Self::Gzip => inflated(MultiGzDecoder::new(&*body), limit),
+            Self::Deflate => inflated(ZlibDecoder::new(&*body), limit),
+        }
     }
-    match headers.get(CONTENT_ENCODING) {
-        Some(encoding) if encoding != "identity" => Err(Refusal::ContentEncoding),
-        _ => Ok(()),
+}
+
+fn inflated(reader: impl io::Read, limit: u64) -> Result<Bytes, Refusal> {
+    let mut body = vec![];
+    let read = reader.take(limit + 1).read_to_end(&mut body);
+    let length = read.map_err(|error| Refusal::BadEncoding {
+        reason: error.to_string(),
+    })?;
+    if length as u64 > limit {
+        return Err(Refusal::BodyTooLarge { limit });
     }
+    Ok(body.into())
+}
+
+/// Answers shorter than this, in bytes, are not compressed: it takes longer than sending them.
+const COMPRESSED_FROM: usize = 4 << 10;
+
+/// Whether the client reads answers that are compressed.
+pub(crate) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let mut names = text(headers, &ACCEPT_ENCODING).split(',');
+    names.any(|name| {
+        let (name, quality) = name.split_once(';').unwrap_or((name, ""));
+        name.trim().eq_ignore_ascii_case("gzip") && !quality.trim().starts_with("q=0")
+    })
+}
+
+/// A long answer, compressed where the client can read that.
+pub(crate) fn compressed(
+    response: Response<Full<Bytes>>,
+    accepts_gzip: bool,
+) -> Result<Response<Full<Bytes>>, Refusal> {
+    let length = response.body().size_hint().exact().unwrap_or(0);
+    if !accepts_gzip || length < COMPRESSED_FROM as u64 {
+        return Ok(response);
+    }
+    let (mut head, body) = response.into_parts();
+    let body = body.into_inner().unwrap_or_default();
+    let mut writer = GzEncoder::new(vec![], Compression::fast());
+    let written = writer.write_all(&body).and_then(|()| writer.finish());
+    let gzip = HeaderValue::from_static("gzip");
+    head.headers.insert(CONTENT_ENCODING, gzip);
+    let vary = HeaderValue::from_static("accept-encoding");
+    head.headers.insert(VARY, vary);
+    let body = written.map_err(|_| Refusal::Internal)?;
+    Ok(Response::from_parts(head, Full::new(body.into())))
 }
 
 /// How long the caller gives us, in seconds, in `x-request-timeout`; never more than the settings.
@@ -135,13 +190,13 @@ pub(crate) fn patience(headers: &HeaderMap, most: Duration) -> Result<Duration, 
 mod tests {
     use std::convert::Infallible;
 
-    use http_body_util::{Full, StreamBody};
+    use http_body_util::StreamBody;
     use hyper::body::Frame;
 
     use super::*;
 
     fn json() -> HeaderMap {
-        HeaderMap::from_iter([(CONTENT_TYPE, "application/json".parse().unwrap())])
+        HeaderMap::new()
     }
 
     fn settings(max_body_bytes: u64) -> Settings {
@@ -197,32 +252,35 @@ mod tests {
         ));
     }
 
-    #[test]
-    fn only_json_is_read() {
-        let with = |value: &str| HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
-        for good in [
-            "application/json",
-            "Application/JSON; charset=UTF-8",
-            "application/json;",
-        ] {
-            assert!(check_media_type(&with(good)).is_ok(), "{good}");
+    fn encoded(name: &str) -> HeaderMap {
+        HeaderMap::from_iter([(CONTENT_ENCODING, name.parse().unwrap())])
+    }
+
+    fn gzipped(content: &[u8]) -> Vec<u8> {
+        let mut writer = GzEncoder::new(vec![], Compression::best());
+        writer.write_all(content).unwrap();
+        writer.finish().unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_compressed_is_read_up_to_the_limit_of_what_it_holds() {
+        let ask = async |content: &[u8], limit| {
+            let body = Full::new(Bytes::from(gzipped(content)));
+            read(&encoded("gzip"), body, &settings(limit)).await
+        };
+        assert_eq!(ask(b"abc", 1000).await.unwrap(), "abc");
+        let bomb = ask(&vec![0; 1 << 20], 10_000).await;
+        assert!(matches!(bomb, Err(Refusal::BodyTooLarge { limit: 10_000 })));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_compressed_as_it_says_is_refused() {
+        for (name, body) in [("gzip", "no"), ("deflate", "{}")] {
+            let read = read(&encoded(name), Full::new(Bytes::from(body)), &settings(100)).await;
+            assert!(matches!(read, Err(Refusal::BadEncoding { .. })), "{name}");
         }
-        for bad in [
-            "",
-            "text/plain",
-            "application/json; charset=utf-16",
-            "application/jsonp",
-            "application/x-pickle",
-        ] {
-            assert!(check_media_type(&with(bad)).is_err(), "{bad}");
-        }
-        assert!(check_media_type(&HeaderMap::new()).is_err());
-        let mut compressed = json();
-        compressed.insert(CONTENT_ENCODING, "gzip".parse().unwrap());
-        assert!(matches!(
-            check_media_type(&compressed),
-            Err(Refusal::ContentEncoding)
-        ));
+        let read = read(&encoded("br"), Full::new(Bytes::new()), &settings(100)).await;
+        assert!(matches!(read, Err(Refusal::ContentEncoding)));
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub(crate) trait Column: Send {
         Err(Misfit::Type)
     }
 
-    /// `value` is finite.
+    /// `value` is finite, unless the protocol can say that it is not.
     fn float(&mut self, _value: f64) -> Result<(), Misfit> {
         Err(Misfit::Type)
     }
@@ -116,7 +116,7 @@ pub(crate) fn column(field: &Field) -> Box<dyn Column> {
     }
 }
 
-fn column_of(data_type: &DataType) -> Box<dyn Column> {
+pub(crate) fn column_of(data_type: &DataType) -> Box<dyn Column> {
     match data_type {
         DataType::Null => Box::new(Nulls(NullBuilder::new())),
         DataType::Bool => Box::new(Booleans(BooleanBuilder::new())),
@@ -285,7 +285,7 @@ impl Column for Floats16 {
     /// As for 32 bits.
     fn float(&mut self, value: f64) -> Result<(), Misfit> {
         let half = <Float16Type as ArrowPrimitiveType>::Native::from_f64(value);
-        if half.is_infinite() {
+        if half.is_infinite() && value.is_finite() {
             return Err(Misfit::Range);
         }
         self.0.append_value(half);
@@ -316,7 +316,7 @@ impl Column for Floats32 {
     #[expect(clippy::cast_possible_truncation, reason = "checked")]
     fn float(&mut self, value: f64) -> Result<(), Misfit> {
         let float = value as f32;
-        if float.is_infinite() {
+        if float.is_infinite() && value.is_finite() {
             return Err(Misfit::Range);
         }
         self.0.append_value(float);

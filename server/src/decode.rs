@@ -1,7 +1,8 @@
 //! Body → rows, by schema: JSON is parsed once, straight into Arrow columns.
 //!
 //! Nothing is coerced. Faults are collected as long as the text is JSON, so that a caller sees
-//! more than the first one.
+//! more than the first one. What a document looks like is the protocol's [`Dialect`]; other media are
+//! in files of their own.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,13 +10,44 @@ use std::fmt;
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use arrow_schema::SchemaRef;
 use envelope_format::{DataType, Field, Rows};
-use serde::de::{
-    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use crate::column::{Column, Misfit, Place, column};
 use crate::error::Refusal;
 use crate::fault::{Fault, Faults};
+
+mod columns;
+mod csv;
+pub(crate) mod literals;
+mod table;
+
+/// How clients of a protocol lay rows out in JSON.
+#[derive(Debug)]
+pub(crate) struct Dialect {
+    /// The keys that rows may be under; exactly one of them is there.
+    pub(crate) keys: &'static [(&'static str, Layout)],
+    /// Whether clients send more, and less, than the signature says: other keys and columns are
+    /// passed over, a row may be a list, a column that may be null may be missing, and floats may be
+    /// `NaN` and infinite.
+    pub(crate) lenient: bool,
+}
+
+/// How rows lie under a key.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Layout {
+    /// `[row, …]`.
+    Rows,
+    /// `{"columns": [name, …], "data": [[value, …], …]}`.
+    Split,
+    /// `{name: [value, …], …}`, or rows.
+    Columns,
+}
+
+/// The dialect of this service.
+pub(crate) const NATIVE: Dialect = Dialect {
+    keys: &[("data", Layout::Rows)],
+    lenient: false,
+};
 
 /// What the function takes, prepared for reading.
 #[derive(Debug)]
@@ -45,17 +77,44 @@ impl Decoder {
         }
     }
 
-    /// Reads `{"data": [row, ...]}`.
-    pub(crate) fn rows(&self, body: &[u8]) -> Result<RecordBatch, Refusal> {
-        let mut table = Table::new(self);
+    /// Reads an object that has rows under a key, such as `{"data": [row, ...]}`.
+    pub(crate) fn document(&self, body: &[u8], dialect: &Dialect) -> Result<RecordBatch, Refusal> {
+        let read = self.document_once(body, dialect);
+        match &read {
+            Err(Refusal::BadJson { .. }) if dialect.lenient => match literals::quoted(body) {
+                Some(quoted) => self.document_once(&quoted, dialect),
+                None => read,
+            },
+            _ => read,
+        }
+    }
+
+    fn document_once(&self, body: &[u8], dialect: &Dialect) -> Result<RecordBatch, Refusal> {
+        let mut table = Table::new(self, dialect.lenient);
         let mut json = serde_json::Deserializer::from_slice(body);
-        let parsed = Document(&mut table).deserialize(&mut json);
+        let parsed = Document {
+            table: &mut table,
+            dialect,
+        }
+        .deserialize(&mut json);
         self.finish(body, table, parsed.and_then(|()| json.end()))
+    }
+
+    /// Reads one row after the other, each a JSON value, mostly on a line of its own.
+    pub(crate) fn lines(&self, body: &[u8], lenient: bool) -> Result<RecordBatch, Refusal> {
+        let mut table = Table::new(self, lenient);
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let mut parsed = Ok(());
+        while parsed.is_ok() && json.end().is_err() {
+            parsed = Row(&mut table).deserialize(&mut json);
+            table.row += 1;
+        }
+        self.finish(body, table, parsed)
     }
 
     /// Reads `[row, ...]`.
     pub(crate) fn list(&self, body: &[u8]) -> Result<RecordBatch, Refusal> {
-        let mut table = Table::new(self);
+        let mut table = Table::new(self, false);
         let mut json = serde_json::Deserializer::from_slice(body);
         let parsed = List(&mut table).deserialize(&mut json);
         self.finish(body, table, parsed.and_then(|()| json.end()))
@@ -79,7 +138,7 @@ impl Decoder {
 }
 
 /// Where in the body the JSON ends to be JSON, and what the usual cause is.
-fn bad_json(error: &serde_json::Error, body: &[u8]) -> Refusal {
+pub(crate) fn bad_json(error: &serde_json::Error, body: &[u8]) -> Refusal {
     let (line, column) = (error.line(), error.column());
     let before: usize = body
         .split_inclusive(|byte| *byte == b'\n')
@@ -125,12 +184,14 @@ struct Table<'d> {
     row: usize,
     faults: Faults,
     too_long: bool,
+    lenient: bool,
 }
 
 impl<'d> Table<'d> {
-    fn new(decoder: &'d Decoder) -> Self {
+    fn new(decoder: &'d Decoder, lenient: bool) -> Self {
         Self {
             decoder,
+            lenient,
             columns: decoder.fields.iter().map(column).collect(),
             seen: vec![0; decoder.fields.len()],
             row: 0,
@@ -159,6 +220,15 @@ impl<'d> Table<'d> {
         note(&mut self.faults, fault)
     }
 
+    /// Before a row is read: its columns must not grow past the limit.
+    fn check_room<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        if self.row < self.decoder.max_rows {
+            return Ok(());
+        }
+        self.too_long = true;
+        Err(E::custom("too many rows"))
+    }
+
     fn cell(&mut self, index: usize) -> Cell<'_> {
         self.seen[index] = self.row + 1;
         let field = &self.decoder.fields[index];
@@ -168,14 +238,20 @@ impl<'d> Table<'d> {
             data_type: &field.data_type,
             path: Path::Column(&field.name),
             row: self.row,
+            lenient: self.lenient,
             faults: &mut self.faults,
         }
     }
 
-    /// Ends a row that was an object.
+    /// Ends a row that had names, or positions.
     fn end_row<E: serde::de::Error>(&mut self) -> Result<(), E> {
         for (index, field) in self.decoder.fields.iter().enumerate() {
-            if self.seen[index] != self.row + 1 {
+            if self.seen[index] == self.row + 1 {
+                continue;
+            }
+            if self.lenient && field.nullable {
+                self.columns[index].null();
+            } else {
                 let fault = Fault::new("missing_column")
                     .row(self.row)
                     .column(&field.name)
@@ -249,14 +325,23 @@ macro_rules! plain_values {
 }
 
 /// The whole body.
-struct Document<'t, 'd>(&'t mut Table<'d>);
+struct Document<'t, 'd> {
+    table: &'t mut Table<'d>,
+    dialect: &'t Dialect,
+}
 
 impl Document<'_, '_> {
     fn take<E: serde::de::Error>(self, got: Got<'_>) -> Result<(), E> {
         let fault = Fault::new("wrong_type")
-            .expected("an object with the key `data`")
+            .expected(format_args!("an object with the key {}", self.keys()))
             .got(&got.to_string());
-        self.0.fault(fault)
+        self.table.fault(fault)
+    }
+
+    fn keys(&self) -> String {
+        let keys = self.dialect.keys.iter();
+        let keys: Vec<_> = keys.map(|(key, _)| format!("`{key}`")).collect();
+        keys.join(" or ")
     }
 }
 
@@ -272,35 +357,41 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object with the key `data`")
+        formatter.write_str("an object with rows")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<(), A::Error> {
         let mut found = false;
         while let Some(key) = object.next_key::<std::borrow::Cow<'de, str>>()? {
-            match &*key {
-                "data" if !found => {
+            let known = self.dialect.keys.iter().find(|(known, _)| *known == key);
+            match known {
+                Some((_, layout)) if !found => {
                     found = true;
-                    object.next_value_seed(List(self.0))?;
+                    let table = &mut *self.table;
+                    match layout {
+                        Layout::Rows => object.next_value_seed(List(table))?,
+                        Layout::Split => object.next_value_seed(columns::Split(table))?,
+                        Layout::Columns => object.next_value_seed(columns::Columns(table))?,
+                    }
+                    continue;
                 }
-                "data" => {
-                    self.0
-                        .fault::<A::Error>(Fault::new("duplicate_key").got("data"))?;
-                    object.next_value::<IgnoredAny>()?;
+                Some(_) => {
+                    let fault = Fault::new("duplicate_key").got(&key);
+                    self.table.fault::<A::Error>(fault)?;
                 }
-                other => {
-                    self.0.fault::<A::Error>(
-                        Fault::new("unknown_key").expected("`data`").got(other),
-                    )?;
-                    object.next_value::<IgnoredAny>()?;
+                None if self.dialect.lenient => {}
+                None => {
+                    let fault = Fault::new("unknown_key").expected(self.keys()).got(&key);
+                    self.table.fault::<A::Error>(fault)?;
                 }
             }
+            object.next_value::<IgnoredAny>()?;
         }
         if found {
-            Ok(())
-        } else {
-            self.0.fault(Fault::new("missing_key").expected("`data`"))
+            return Ok(());
         }
+        let fault = Fault::new("missing_key").expected(self.keys());
+        self.table.fault(fault)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
@@ -324,7 +415,7 @@ impl List<'_, '_> {
     fn take<E: serde::de::Error>(self, got: Got<'_>) -> Result<(), E> {
         self.0.fault(
             Fault::new("wrong_type")
-                .expected("a list of rows under `data`")
+                .expected("a list of rows")
                 .got(&got.to_string()),
         )
     }
@@ -388,11 +479,7 @@ impl<'de> DeserializeSeed<'de> for Row<'_, '_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        // Before the row is read: its columns must not grow past the limit.
-        if self.0.row >= self.0.decoder.max_rows {
-            self.0.too_long = true;
-            return Err(D::Error::custom("too many rows"));
-        }
+        self.0.check_room()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -427,6 +514,7 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
                     table.fault::<A::Error>(fault)?;
                     object.next_value::<IgnoredAny>()?;
                 }
+                Err(_) if table.lenient => drop(object.next_value::<IgnoredAny>()?),
                 Err(unknown) => {
                     let fault = Fault::new("unknown_column").row(table.row).column(&unknown);
                     table.fault::<A::Error>(fault)?;
@@ -440,6 +528,9 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
     fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<(), A::Error> {
         if self.0.decoder.plain {
             return self.0.cell(0).visit_seq(list);
+        }
+        if self.0.lenient {
+            return columns::by_position(self.0, None, list);
         }
         self.take::<A::Error>(Got::List)?;
         skip_list(list)
@@ -510,6 +601,13 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+fn is_float(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Float16 | DataType::Float32 | DataType::Float64
+    )
+}
+
 /// The most items that one `null` may stand for: a short body must not fill the memory.
 const MOST_FILLED: u64 = 64;
 
@@ -520,6 +618,7 @@ struct Cell<'a> {
     path: Path<'a>,
     nullable: bool,
     row: usize,
+    lenient: bool,
     faults: &'a mut Faults,
 }
 
@@ -530,7 +629,7 @@ impl Cell<'_> {
         column: &'c mut dyn Column,
         data_type: &'c DataType,
         path: Path<'c>,
-        row: usize,
+        (row, lenient): (usize, bool),
         faults: &'c mut Faults,
     ) -> Cell<'c> {
         Cell {
@@ -539,6 +638,7 @@ impl Cell<'_> {
             path,
             nullable: data_type.items() <= MOST_FILLED,
             row,
+            lenient,
             faults,
         }
     }
@@ -549,7 +649,11 @@ impl Cell<'_> {
                 self.column.null();
                 Ok(())
             }
+            Got::Null if self.lenient && is_float(self.data_type) => self.column.float(f64::NAN),
             Got::Null => return self.fault("not_nullable", &got, None),
+            Got::Text(text) if self.lenient && literals::is_quoted(text) => {
+                self.column.float(literals::value(text))
+            }
             Got::Bool(value) => self.column.boolean(value),
             Got::Integer(value) => self.column.integer(value),
             Got::Float(value) => self.column.float(value),
@@ -618,7 +722,7 @@ impl<'de> Visitor<'de> for Cell<'_> {
                     &mut *items,
                     item,
                     Path::Item(&self.path, count),
-                    self.row,
+                    (self.row, self.lenient),
                     self.faults,
                 ))?
                 .is_some()
@@ -643,7 +747,8 @@ impl<'de> Visitor<'de> for Cell<'_> {
                 Place::Column(column) => {
                     let named = |(name, _): &&(String, DataType)| *name == *key;
                     let data_type = fields.iter().find(named).map_or(&DataType::Null, |f| &f.1);
-                    let cell = Cell::within(column, data_type, path, self.row, self.faults);
+                    let place = (self.row, self.lenient);
+                    let cell = Cell::within(column, data_type, path, place, self.faults);
                     object.next_value_seed(cell)?;
                     continue;
                 }

@@ -12,11 +12,11 @@ use arrow_array::types::{
     TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type,
     UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::{DataType, TimeUnit};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use envelope_format::Rows;
+use envelope_format::{Rows, Shape};
 use serde::Serialize;
 
 use crate::column::per_second;
@@ -44,6 +44,18 @@ impl Encoder {
         }
     }
 
+    /// As [`Encoder::new`], but the rows of a series are objects too, with the key that pandas gives to
+    /// the only column of a table that has no names.
+    pub(crate) fn records(rows: &Rows) -> Self {
+        if matches!(rows.shape, Shape::PandasSeries | Shape::PolarsSeries) {
+            return Self {
+                keys: vec![key("0")],
+                plain: false,
+            };
+        }
+        Self::new(rows)
+    }
+
     /// Writes `{"predictions":[row, ...]}`.
     pub(crate) fn predictions(&self, rows: &RecordBatch) -> Result<Vec<u8>, Refusal> {
         let cells = rows.num_rows().saturating_mul(rows.num_columns());
@@ -64,14 +76,41 @@ impl Encoder {
             );
             return Err(Refusal::Unwritable { reason });
         }
-        let cells = rows
-            .columns()
-            .iter()
-            .map(|column| writer(column))
-            .collect::<Result<Vec<_>, _>>()?;
+        let cells = cells_of(rows)?;
         list(out, 0..rows.num_rows(), |out, row| {
             self.row(&cells, out, row)
         })
+    }
+
+    /// Writes a row on each line.
+    pub(crate) fn lines(&self, rows: &RecordBatch) -> Result<Vec<u8>, Refusal> {
+        let (mut out, cells) = (vec![], cells_of(rows)?);
+        for row in 0..rows.num_rows() {
+            self.row(&cells, &mut out, row)?;
+            out.push(b'\n');
+        }
+        Ok(out)
+    }
+
+    /// Writes comma-separated values; a missing value is an empty field.
+    pub(crate) fn csv(&self, rows: &RecordBatch, has_names: bool) -> Result<Vec<u8>, Refusal> {
+        let failed = |error: csv::Error| Refusal::Unwritable {
+            reason: error.to_string(),
+        };
+        let mut out = csv::Writer::from_writer(vec![]);
+        let columns = rows.columns().iter().map(texts);
+        let columns = columns.collect::<Result<Vec<_>, _>>()?;
+        if has_names {
+            let schema = rows.schema();
+            out.write_record(schema.fields().iter().map(|field| field.name()))
+                .map_err(failed)?;
+        }
+        for row in 0..rows.num_rows() {
+            let fields = columns.iter().map(|column| column[row].as_deref());
+            out.write_record(fields.map(Option::unwrap_or_default))
+                .map_err(failed)?;
+        }
+        out.into_inner().map_err(|_| Refusal::Internal)
     }
 
     fn row(&self, cells: &[WriteCell<'_>], out: &mut Vec<u8>, row: usize) -> Result<(), Refusal> {
@@ -80,6 +119,33 @@ impl Encoder {
         }
         object(&self.keys, cells, out, row)
     }
+}
+
+fn cells_of(rows: &RecordBatch) -> Result<Vec<WriteCell<'_>>, Refusal> {
+    rows.columns().iter().map(|column| writer(column)).collect()
+}
+
+/// The cells of a column as a list of JSON.
+pub(crate) fn cells(column: &dyn Array) -> Result<Vec<u8>, Refusal> {
+    let (mut out, write) = (vec![], writer(column)?);
+    list(&mut out, 0..column.len(), write)?;
+    Ok(out)
+}
+
+/// The cells of a column as text, as JSON has them but without quotation marks; none where they are
+/// missing.
+pub(crate) fn texts(column: &ArrayRef) -> Result<Vec<Option<String>>, Refusal> {
+    let write = writer(column)?;
+    let text = |row| {
+        let mut out = vec![];
+        write(&mut out, row)?;
+        Ok(match out.first() {
+            Some(b'n') => None,
+            Some(b'"') => serde_json::from_slice(&out).map_err(|_| Refusal::Internal)?,
+            _ => String::from_utf8(out).ok(),
+        })
+    };
+    (0..column.len()).map(text).collect()
 }
 
 /// `"name":`, escaped.

@@ -168,9 +168,9 @@ pub(crate) enum Refusal {
     TooMuchInFlight { what: &'static str },
     #[error("the workers are busy for {} ms, which is too long for this call", wait.as_millis())]
     Overloaded { wait: Duration },
-    #[error("a body of `application/json` is expected")]
-    MediaType,
-    #[error("bodies with a content encoding are not read")]
+    #[error("a body of one of these media types is expected: {known}")]
+    MediaType { known: &'static str },
+    #[error("the content encoding of the body is not one that is read: gzip, deflate")]
     ContentEncoding,
     #[error("the body is longer than {limit} bytes")]
     BodyTooLarge { limit: u64 },
@@ -190,6 +190,12 @@ pub(crate) enum Refusal {
         offset: usize,
         hint: Option<&'static str>,
     },
+    #[error("the body is not {what}: {reason}")]
+    BadTable { what: &'static str, reason: String },
+    #[error("the body is not compressed as its header says: {reason}")]
+    BadEncoding { reason: String },
+    #[error("{reason}")]
+    BadTensors { reason: String },
     #[error("{0}")]
     BadRows(Faults),
     #[error("the call did not end within {} s", after.as_secs_f64())]
@@ -210,10 +216,15 @@ impl Refusal {
             Self::Full { .. } | Self::TooMuchInFlight { .. } | Self::Overloaded { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::MediaType | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::MediaType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody | Self::Timeout | Self::BadJson { .. } => StatusCode::BAD_REQUEST,
+            Self::BrokenBody
+            | Self::Timeout
+            | Self::BadJson { .. }
+            | Self::BadTable { .. }
+            | Self::BadEncoding { .. }
+            | Self::BadTensors { .. } => StatusCode::BAD_REQUEST,
             Self::BadRows(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
             Self::Call(error) => runtime_case(error).0,
@@ -230,7 +241,7 @@ impl Refusal {
             Self::Full { .. } => "full",
             Self::TooMuchInFlight { .. } => "too_much_in_flight",
             Self::Overloaded { .. } => "overloaded",
-            Self::MediaType => "unsupported_media_type",
+            Self::MediaType { .. } => "unsupported_media_type",
             Self::ContentEncoding => "unsupported_encoding",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::TooManyRows { .. } => "too_many_rows",
@@ -238,6 +249,9 @@ impl Refusal {
             Self::BrokenBody => "broken_body",
             Self::Timeout => "bad_timeout",
             Self::BadJson { .. } => "bad_json",
+            Self::BadTable { .. } => "bad_table",
+            Self::BadEncoding { .. } => "bad_encoding",
+            Self::BadTensors { .. } => "bad_tensors",
             Self::BadRows(faults) => faults.code(),
             Self::Deadline { .. } => "deadline",
             Self::Call(error) => runtime_case(error).1,
@@ -255,13 +269,19 @@ impl Refusal {
             Self::Full { .. } | Self::TooMuchInFlight { .. } | Self::Overloaded { .. } => {
                 Some("try again after the time in the header `retry-after`")
             }
-            Self::MediaType => Some("send the header `content-type: application/json`"),
-            Self::ContentEncoding => Some("send the body as it is, without compression"),
+            Self::MediaType { .. } => Some("send a header like `content-type: application/json`"),
+            Self::ContentEncoding => {
+                Some("send the body as it is, or with `content-encoding: gzip`")
+            }
             Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => {
                 Some("send the rows in several calls")
             }
             Self::Timeout => Some("send a decimal number like `2.5`, or no such header"),
             Self::BadJson { hint, .. } => *hint,
+            Self::BadTensors { .. } => {
+                Some("`GET /v2/models/{name}` lists inputs and outputs with their types")
+            }
+            Self::BadTable { .. } | Self::BadEncoding { .. } => None,
             Self::BadRows(faults) => faults.hint(),
             Self::Call(error) if matches!(**error, runtime::Error::Function { .. }) => {
                 Some("the traceback is in the log of the service under the request id")

@@ -1,5 +1,8 @@
 //! A query function as the service sees it: read, called, written.
 
+use arrow_schema::SchemaRef;
+use envelope_format::Signature;
+
 use crate::batcher::Batcher;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
@@ -9,8 +12,13 @@ use crate::telemetry::FunctionMetrics;
 #[derive(Debug)]
 pub(crate) struct Function {
     pub(crate) name: String,
+    pub(crate) signature: Signature,
+    /// Columns of what it gives.
+    pub(crate) gives: SchemaRef,
     pub(crate) decoder: Decoder,
     pub(crate) batcher: Batcher,
     pub(crate) encoder: Encoder,
+    /// Writes a row of a series as an object, too, as `MLflow` does.
+    pub(crate) records: Encoder,
     pub(crate) metrics: FunctionMetrics,
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use arrow_array::RecordBatch;
 use envelope_format::Rows;
 
-use crate::decode::Decoder;
+use crate::decode::{Decoder, NATIVE};
 use crate::encode::Encoder;
 use crate::error::Refusal;
 
@@ -39,7 +39,7 @@ pub fn read(takes: &Rows, text: &[u8]) -> Result<RecordBatch, JsonError> {
     let read = if is_list {
         decoder.list(text)
     } else {
-        decoder.rows(text)
+        decoder.document(text, &NATIVE)
     };
     read.map_err(JsonError)
 }

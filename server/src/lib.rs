@@ -21,7 +21,8 @@
 //! # }
 //! ```
 //!
-//! The core knows rows as Arrow and nothing else; JSON is one pair of files, `decode` and `encode`.
+//! The core knows rows as Arrow and nothing else; JSON is one pair of files, `decode` and `encode`, and
+//! what differs between protocols is in `protocol`.
 
 mod admit;
 mod answer;
@@ -46,13 +47,16 @@ mod follow;
 mod function;
 mod health;
 pub mod json;
+mod media;
 mod metered;
+mod models;
 mod moment;
 mod openapi;
 mod options;
 mod pace;
 mod pages;
 mod patience;
+mod protocol;
 mod reply;
 mod route;
 mod run;

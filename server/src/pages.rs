@@ -13,7 +13,10 @@ use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::exposition::Format;
+use crate::function::Function;
 use crate::health::Health;
+use crate::models::Models;
+use crate::protocol::{Protocol, tensors};
 use crate::route::Page;
 use crate::telemetry::Telemetry;
 
@@ -26,6 +29,7 @@ pub(crate) struct Pages {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) health: Health,
+    pub(crate) models: Models,
 }
 
 /// Whether calls should be sent here.
@@ -47,6 +51,10 @@ impl Readiness {
     /// The service was told to stop. There is no way back.
     pub(crate) fn draining(&self) {
         self.0.store(DRAINING, Ordering::Release);
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state().0 == StatusCode::OK
     }
 
     fn state(&self) -> (StatusCode, &'static [u8]) {
@@ -74,12 +82,57 @@ impl Pages {
             Page::Health => fresh("application/json", self.health.document().into()),
             Page::Ready => {
                 let (status, body) = self.readiness.state();
-                let mut response = fresh("application/json", Bytes::from_static(body));
-                *response.status_mut() = status;
-                response
+                with_status(status, Bytes::from_static(body))
+            }
+            Page::Live(_) => fresh("application/json", Bytes::from_static(br#"{"live":true}"#)),
+            Page::ReadyFor(protocol) => self.ready_for(protocol),
+            Page::Models(_) => shown("application/json", self.models.list()),
+            Page::Index => {
+                let index = self.models.index(self.readiness.is_ready());
+                shown("application/json", index)
+            }
+            Page::Server => shown("application/json", self.models.server()),
+            Page::Version => shown("application/json", env!("CARGO_PKG_VERSION").into()),
+            Page::ExecutionParameters => {
+                shown("application/json", self.models.execution_parameters())
             }
         }
     }
+
+    /// What is told of a model.
+    pub(crate) fn model(&self, protocol: Protocol, function: &Function) -> Response<Full<Bytes>> {
+        let (is_ready, name) = (self.readiness.is_ready(), &function.name);
+        let mut told = json!({"name": name, "ready": is_ready});
+        if protocol == Protocol::Tensors {
+            told = tensors::metadata(name, &function.signature);
+            told["ready"] = json!(is_ready);
+        }
+        let status = if is_ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        with_status(status, told.to_string().into())
+    }
+
+    /// Clients of some protocols look at the status alone, others at one of two keys.
+    fn ready_for(&self, protocol: Protocol) -> Response<Full<Bytes>> {
+        let (status, _) = self.readiness.state();
+        let is_ready = self.readiness.is_ready();
+        let body = match protocol {
+            Protocol::Invocations => "\n".into(),
+            Protocol::Native | Protocol::Kserve | Protocol::Tensors => {
+                json!({"ready": is_ready, "live": is_ready}).to_string()
+            }
+        };
+        with_status(status, body.into())
+    }
+}
+
+fn with_status(status: StatusCode, body: Bytes) -> Response<Full<Bytes>> {
+    let mut response = fresh("application/json", body);
+    *response.status_mut() = status;
+    response
 }
 
 impl Pages {

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::error::Refusal;
 use crate::fault::Fault;
+use crate::protocol::Protocol;
 use crate::trace::Trace;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -36,6 +37,7 @@ pub(crate) struct Reply<'r> {
     trace: Trace,
     method: Method,
     version: Version,
+    protocol: Protocol,
 }
 
 impl Replies {
@@ -60,6 +62,7 @@ impl Replies {
             trace: Trace::of(request.headers()),
             method: request.method().clone(),
             version: request.version(),
+            protocol: Protocol::of(request.uri().path()),
         }
     }
 
@@ -99,7 +102,7 @@ impl Reply<'_> {
     }
 
     fn problem(&self, refusal: &Refusal) -> Response<Full<Bytes>> {
-        let status = refusal.status();
+        let status = self.protocol.status(refusal);
         let problem = Problem {
             r#type: "about:blank",
             title: status.canonical_reason().unwrap_or_default(),
@@ -112,14 +115,15 @@ impl Reply<'_> {
             errors: refusal.faults(),
         };
         // Texts and numbers always make JSON.
-        let body = serde_json::to_vec(&problem).unwrap_or_default();
+        let own = || serde_json::to_vec(&problem).unwrap_or_default();
+        let (media, body) = match self.protocol.problem(refusal) {
+            None => ("application/problem+json", own()),
+            Some(document) => ("application/json", document.to_string().into_bytes()),
+        };
         let mut response = Response::new(Full::new(body.into()));
         *response.status_mut() = status;
         let headers = response.headers_mut();
-        headers.insert(
-            CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        );
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
         if let Refusal::Method { allow } = refusal {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }

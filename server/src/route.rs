@@ -7,15 +7,18 @@ use percent_encoding::percent_decode_str;
 
 use crate::error::Refusal;
 use crate::function::Function;
+use crate::protocol::{Protocol, tensors};
 
 /// What a request asks for.
 #[derive(Debug)]
 pub(crate) enum Target<'r> {
     Page(Page),
-    Function(&'r Arc<Function>),
+    /// What is told of a model, in a protocol that has models.
+    Model(Protocol, &'r Arc<Function>),
+    Function(&'r Arc<Function>, Protocol),
 }
 
-/// What is read with `GET`.
+/// What is told without a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Page {
     Front,
@@ -24,54 +27,117 @@ pub(crate) enum Page {
     Metrics,
     OpenApi,
     Envelope,
+    /// That the service is alive, in a protocol of others.
+    Live(Protocol),
+    /// That calls may be sent.
+    ReadyFor(Protocol),
+    /// The models that there are.
+    Models(Protocol),
+    /// The models that there are, as Triton tells of them.
+    Index,
+    /// What the server is.
+    Server,
+    Version,
+    ExecutionParameters,
 }
 
-const PAGES: [(&str, Page); 6] = [
+const PAGES: [(&str, Page); 17] = [
     ("/", Page::Front),
     ("/healthz", Page::Health),
+    ("/livez", Page::Health),
     ("/readyz", Page::Ready),
     ("/metrics", Page::Metrics),
     ("/openapi.json", Page::OpenApi),
     ("/envelope", Page::Envelope),
+    ("/ping", Page::ReadyFor(Protocol::Invocations)),
+    ("/health", Page::ReadyFor(Protocol::Invocations)),
+    ("/version", Page::Version),
+    ("/execution-parameters", Page::ExecutionParameters),
+    ("/v1/models", Page::Models(Protocol::Kserve)),
+    ("/v2", Page::Server),
+    ("/v2/health/live", Page::Live(Protocol::Tensors)),
+    ("/v2/health/ready", Page::ReadyFor(Protocol::Tensors)),
+    ("/v2/models", Page::Models(Protocol::Tensors)),
+    ("/v2/repository/index", Page::Index),
 ];
 
-/// The functions, by their paths. The first answers `/predict` too.
+/// The functions, by their paths. The first answers where no function is named.
 #[derive(Debug)]
-pub(crate) struct Routes(pub(crate) Vec<Arc<Function>>);
+pub(crate) struct Routes {
+    /// The name of the envelope, which the first function has too where clients name models.
+    model: String,
+    pub(crate) functions: Vec<Arc<Function>>,
+}
+
+/// The path of something that others call a model.
+enum Named<'p> {
+    Told(&'p str),
+    Called(&'p str),
+}
 
 impl Routes {
+    pub(crate) fn new(model: &str, functions: Vec<Arc<Function>>) -> Self {
+        Self {
+            model: model.to_owned(),
+            functions,
+        }
+    }
+
     pub(crate) fn find(&self, method: &Method, path: &str) -> Result<Target<'_>, Refusal> {
         if let Some(page) = page(method, path)? {
             return Ok(Target::Page(page));
         }
-        let name = match path.strip_prefix("/predict") {
-            Some("") => None,
-            Some(rest) => Some(rest.strip_prefix('/').ok_or(Refusal::NoSuchPath)?),
-            None => return Err(Refusal::NoSuchPath),
-        };
-        let function = self.function(name)?;
+        let protocol = Protocol::of(path);
+        let function = match protocol {
+            Protocol::Native => self.function(native(path)?),
+            Protocol::Invocations => self.endpoint(path),
+            Protocol::Kserve | Protocol::Tensors => match model(path, protocol)? {
+                Named::Called(name) => self.function(Some(name)),
+                Named::Told(name) => {
+                    let function = self.function(Some(name))?;
+                    get_only(method)?;
+                    return Ok(Target::Model(protocol, function));
+                }
+            },
+        }?;
         if method != Method::POST {
             return Err(Refusal::Method { allow: "POST" });
         }
-        Ok(Target::Function(function))
+        Ok(Target::Function(function, protocol))
+    }
+
+    /// `/invocations`, or `/endpoints/{name}/invocations`, where an endpoint may have any name.
+    fn endpoint(&self, path: &str) -> Result<&Arc<Function>, Refusal> {
+        let rest = path.strip_prefix("/endpoints/");
+        let is_call = match rest {
+            None => path == "/invocations",
+            Some(rest) => rest
+                .strip_suffix("/invocations")
+                .is_some_and(|name| !name.contains('/')),
+        };
+        if is_call {
+            self.function(None)
+        } else {
+            Err(Refusal::NoSuchPath)
+        }
     }
 
     fn function(&self, encoded: Option<&str>) -> Result<&Arc<Function>, Refusal> {
         let found = match encoded {
-            None => self.0.first(),
+            None => self.functions.first(),
             Some(encoded) => {
                 let name = percent_decode_str(encoded)
                     .decode_utf8()
                     .map_err(|_| Refusal::NoSuchPath)?;
-                self.0.iter().find(|function| function.name == name)
+                let named = self.functions.iter().find(|function| function.name == name);
+                named.or_else(|| self.functions.first().filter(|_| name == self.model))
             }
         };
         found.ok_or_else(|| {
-            let known = self
-                .0
-                .iter()
+            let known = self.functions.iter();
+            let known: Vec<_> = known
                 .map(|function| format!("`{}`", function.name))
-                .collect::<Vec<_>>();
+                .collect();
             Refusal::NoSuchFunction {
                 known: known.join(", "),
             }
@@ -79,12 +145,61 @@ impl Routes {
     }
 }
 
+/// `/predict` or `/predict/{function}`.
+fn native(path: &str) -> Result<Option<&str>, Refusal> {
+    match path.strip_prefix("/predict") {
+        Some("") => Ok(None),
+        Some(rest) => rest.strip_prefix('/').map(Some).ok_or(Refusal::NoSuchPath),
+        None => Err(Refusal::NoSuchPath),
+    }
+}
+
+/// `/v1/models/{name}[:predict]`, `/v2/models/{name}[/versions/1][/ready|/infer]`.
+fn model(path: &str, protocol: Protocol) -> Result<Named<'_>, Refusal> {
+    if protocol == Protocol::Kserve {
+        let rest = path
+            .strip_prefix("/v1/models/")
+            .ok_or(Refusal::NoSuchPath)?;
+        let name = rest.strip_suffix(":predict");
+        return Ok(name.map_or(Named::Told(rest), Named::Called));
+    }
+    let rest = path
+        .strip_prefix("/v2/models/")
+        .ok_or(Refusal::NoSuchPath)?;
+    let mut parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
+    let name = parts.remove(0);
+    if let ["versions", version, ..] = *parts {
+        if version != tensors::VERSION {
+            return Err(Refusal::NoSuchFunction {
+                known: format!("version `{}`", tensors::VERSION),
+            });
+        }
+        parts.drain(..2);
+    }
+    match *parts {
+        [] | ["ready"] => Ok(Named::Told(name)),
+        ["infer"] => Ok(Named::Called(name)),
+        _ => Err(Refusal::NoSuchPath),
+    }
+}
+
 fn page(method: &Method, path: &str) -> Result<Option<Page>, Refusal> {
-    let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == path) else {
+    let trimmed = path
+        .strip_prefix("/v2")
+        .map_or(path, |_| path.trim_end_matches('/'));
+    let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == trimmed) else {
         return Ok(None);
     };
+    // Triton asks for its index with a body.
+    if *page == Page::Index && method == Method::POST {
+        return Ok(Some(*page));
+    }
+    get_only(method).map(|()| Some(*page))
+}
+
+fn get_only(method: &Method) -> Result<(), Refusal> {
     if method == Method::GET || method == Method::HEAD {
-        Ok(Some(*page))
+        Ok(())
     } else {
         Err(Refusal::Method { allow: "GET, HEAD" })
     }

@@ -51,7 +51,7 @@ impl Serving {
     /// Asks every function for its own sample: what answers here answers in production.
     pub(crate) async fn prove(&self) -> Result<(), Error> {
         let deadline = self.stages.settings.call_deadline;
-        let functions = self.stages.routes.0.iter();
+        let functions = self.stages.routes.functions.iter();
         for (function, sample) in functions.zip(&self.components.samples) {
             let Some(rows) = sample else { continue };
             let answered = function.batcher.try_out(rows.clone(), deadline).await;

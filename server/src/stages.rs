@@ -15,6 +15,7 @@ use crate::decode::Decoder;
 use crate::encode::Encoder;
 use crate::function::Function;
 use crate::health::Health;
+use crate::models::Models;
 use crate::openapi;
 use crate::pages::{Pages, Readiness, envelope, front_page};
 use crate::route::Routes;
@@ -80,7 +81,7 @@ impl Stages {
         let functions = functions
             .map(|described| Arc::new(function(described, &shared, &telemetry, &settings)));
         Self {
-            routes: Routes(functions.collect()),
+            routes: Routes::new(&components.manifest.name, functions.collect()),
             pages: pages(components, telemetry, readiness, &settings),
             settings,
             admission,
@@ -132,9 +133,12 @@ fn function(
     };
     Function {
         name: described.name.clone(),
+        signature: described.signature.clone(),
+        gives: runtime::arrow_schema(&described.signature.output),
         decoder: Decoder::new(&described.signature.input, settings.max_rows),
         batcher: Batcher::start(line),
         encoder: Encoder::new(&described.signature.output),
+        records: Encoder::records(&described.signature.output),
         metrics,
     }
 }
@@ -165,6 +169,7 @@ fn pages(
             sandbox: settings.sandbox.level,
             calls: calls.clone(),
         },
+        models: Models::new(manifest, calls.most_workers(), settings.max_body_bytes),
     }
 }
 

@@ -1,0 +1,140 @@
+//! Comma-separated values. The first line has the names of columns, or, when it has none of them, is a
+//! row by position already. An empty field is null where the column may be, and otherwise text.
+
+use ::csv::{ByteRecord, ReaderBuilder};
+use envelope_format::DataType;
+
+use super::{Cell, Decoder, Fault, Got, Table};
+use crate::error::Refusal;
+
+/// Faults are told of through the same code that reads JSON.
+type Stop = serde_json::Error;
+
+impl Decoder {
+    /// Reads a body of `text/csv`.
+    pub(crate) fn csv(
+        &self,
+        body: &[u8],
+        lenient: bool,
+    ) -> Result<arrow_array::RecordBatch, Refusal> {
+        let mut table = Table::new(self, lenient);
+        let mut reader = ReaderBuilder::new()
+            .has_headers(false)
+            .flexible(true)
+            .from_reader(body);
+        let (mut record, mut places) = (ByteRecord::new(), None);
+        let mut parsed = Ok(());
+        while parsed.is_ok() {
+            match reader.read_byte_record(&mut record) {
+                Ok(false) => break,
+                Ok(true) => {}
+                Err(error) => return Err(bad(&error.to_string())),
+            }
+            if places.is_none() {
+                let header = header(&mut table, &record);
+                let is_header = header.is_some();
+                places = Some(header.unwrap_or_else(|| (0..self.fields.len()).map(Some).collect()));
+                if is_header {
+                    continue;
+                }
+            }
+            parsed = row(&mut table, places.as_deref().unwrap_or_default(), &record);
+        }
+        self.finish(body, table, parsed)
+    }
+}
+
+fn bad(reason: &str) -> Refusal {
+    Refusal::BadTable {
+        what: "CSV",
+        reason: reason.to_owned(),
+    }
+}
+
+/// The column of each place, if the line has names: all that there are, or no others.
+fn header(table: &mut Table<'_>, line: &ByteRecord) -> Option<Vec<Option<usize>>> {
+    let place = |name: &[u8]| {
+        let name = std::str::from_utf8(name).ok()?;
+        table.decoder.by_name.get(name).copied()
+    };
+    let places: Vec<_> = line.iter().map(place).collect();
+    let known = places.iter().flatten().count();
+    if known < places.len() && known < table.decoder.fields.len() {
+        return None;
+    }
+    let unknown = line
+        .iter()
+        .zip(&places)
+        .filter(|(_, place)| place.is_none());
+    for (name, _) in unknown.filter(|_| !table.lenient) {
+        let name = String::from_utf8_lossy(name);
+        table
+            .faults
+            .push(Fault::new("unknown_column").column(&name));
+    }
+    Some(places)
+}
+
+fn row(table: &mut Table<'_>, places: &[Option<usize>], line: &ByteRecord) -> Result<(), Stop> {
+    table.check_room::<Stop>()?;
+    if line.len() != places.len() {
+        let fault = Fault::new("wrong_length").row(table.row);
+        let fault = fault.expected(format_args!("{} values", places.len()));
+        table.fault::<Stop>(fault.got(&line.len().to_string()))?;
+    }
+    for (place, value) in places.iter().zip(line) {
+        match place {
+            Some(index) => cell(table.cell(*index), value)?,
+            None => {}
+        }
+    }
+    table.end_row::<Stop>()?;
+    table.row += 1;
+    Ok(())
+}
+
+/// A field is what its column takes it for.
+fn cell(cell: Cell<'_>, value: &[u8]) -> Result<(), Stop> {
+    let Ok(text) = std::str::from_utf8(value) else {
+        return cell.fault("wrong_form", &Got::Text("bytes"), Some("it is not UTF-8"));
+    };
+    let is_text = matches!(cell.data_type, DataType::Utf8 | DataType::Binary);
+    if text.is_empty() && (cell.nullable || !is_text) {
+        return cell.take(Got::Null);
+    }
+    let text = if is_text { text } else { text.trim() };
+    let got = match cell.data_type {
+        DataType::Bool => boolean(text).map_or(Got::Text(text), Got::Bool),
+        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) => Got::List,
+        DataType::Utf8
+        | DataType::Binary
+        | DataType::Date
+        | DataType::Timestamp(..)
+        | DataType::Time(_)
+        | DataType::Null => Got::Text(text),
+        DataType::Decimal { .. } => Got::Text(text),
+        _ => number(text),
+    };
+    cell.take(got)
+}
+
+fn boolean(text: &str) -> Option<bool> {
+    match text {
+        "true" | "True" | "TRUE" => Some(true),
+        "false" | "False" | "FALSE" => Some(false),
+        _ => None,
+    }
+}
+
+fn number(text: &str) -> Got<'_> {
+    if let Ok(integer) = text.parse::<i64>() {
+        return Got::Integer(integer.into());
+    }
+    if let Ok(integer) = text.parse::<u64>() {
+        return Got::Integer(integer.into());
+    }
+    match text.parse::<f64>() {
+        Ok(float) => Got::Float(float),
+        Err(_) => Got::Text(text),
+    }
+}

@@ -1,0 +1,249 @@
+//! The Open Inference Protocol (`KServe` V2): a call is named tensors, and so is its answer.
+//!
+//! A tensor becomes a column of the signature, or all columns when the function takes a matrix. `rest`
+//! is the protocol over JSON, with tensors as bytes behind it where the client likes.
+
+mod flat;
+mod numbers;
+mod rest;
+
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray as _;
+use arrow_array::types::{Float32Type, Float64Type};
+use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch};
+use arrow_schema::Field as ArrowField;
+use envelope_format::{DataType, Field, Rows, Shape};
+
+pub(crate) use numbers::Datatype;
+pub(crate) use rest::{VERSION, Wanted, media, metadata, read};
+
+use crate::column::column;
+use crate::error::Refusal;
+use crate::function::Function;
+
+/// What a matrix is called, whose columns have no names that a client knows.
+const MATRIX: [&str; 2] = ["input", "output"];
+
+/// A tensor: its values one after the other, the last dimension running fastest.
+#[derive(Debug)]
+pub(crate) struct Tensor {
+    pub(crate) name: String,
+    pub(crate) datatype: Datatype,
+    pub(crate) shape: Vec<usize>,
+    /// As many as the product of `shape`.
+    pub(crate) values: ArrayRef,
+}
+
+fn refuse(reason: String) -> Refusal {
+    Refusal::BadTensors { reason }
+}
+
+/// How many values a tensor of this shape has.
+pub(crate) fn count(shape: &[usize]) -> Option<usize> {
+    shape
+        .iter()
+        .try_fold(1_usize, |count, length| count.checked_mul(*length))
+}
+
+fn is_matrix(rows: &Rows) -> bool {
+    matches!(rows.shape, Shape::NumpyMatrix | Shape::TorchMatrix)
+}
+
+// === in
+
+/// The rows that tensors hold.
+pub(crate) fn rows_of(function: &Function, tensors: Vec<Tensor>) -> Result<RecordBatch, Refusal> {
+    let takes = &function.signature.input;
+    let columns = match <[Tensor; 1]>::try_from(tensors) {
+        Ok([only]) if is_matrix(takes) && only.shape.len() == 2 => columns_of_matrix(takes, &only)?,
+        Ok([only]) => columns_by_name(takes, vec![only])?,
+        Err(tensors) => columns_by_name(takes, tensors)?,
+    };
+    let rows = RecordBatch::try_from_iter_with_nullable(
+        columns
+            .into_iter()
+            .map(|(name, column)| (name, column, true)),
+    );
+    let rows = rows.map_err(|_| refuse("the tensors have different first dimensions".into()))?;
+    function.decoder.table(rows)
+}
+
+fn columns_by_name(takes: &Rows, tensors: Vec<Tensor>) -> Result<Vec<(String, ArrayRef)>, Refusal> {
+    let columns = tensors.into_iter().map(|tensor| {
+        let field = takes.fields.iter().find(|field| field.name == tensor.name);
+        let field = field.ok_or_else(|| {
+            let known: Vec<_> = takes
+                .fields
+                .iter()
+                .map(|field| field.name.as_str())
+                .collect();
+            refuse(format!(
+                "there is no input `{}`, there are `{}`",
+                tensor.name,
+                known.join("`, `")
+            ))
+        })?;
+        Ok((field.name.clone(), column_of(field, &tensor)?))
+    });
+    columns.collect()
+}
+
+/// `[rows, columns]`: value by value in the order of the signature.
+fn columns_of_matrix(takes: &Rows, tensor: &Tensor) -> Result<Vec<(String, ArrayRef)>, Refusal> {
+    let (rows, width) = (tensor.shape[0], tensor.shape[1]);
+    if width != takes.fields.len() {
+        return Err(refuse(format!(
+            "`{}` has {width} columns, the function takes {}",
+            tensor.name,
+            takes.fields.len()
+        )));
+    }
+    let columns = takes.fields.iter().enumerate().map(|(index, field)| {
+        let places = (0..rows).map(|row| Some(u64::try_from(row * width + index).unwrap_or(0)));
+        let places = arrow_array::UInt64Array::from_iter(places);
+        let values = arrow_select::take::take(&tensor.values, &places, None);
+        let values = values.map_err(|error| refuse(error.to_string()))?;
+        Ok((field.name.clone(), with_nan(field, values)))
+    });
+    columns.collect()
+}
+
+fn column_of(field: &Field, tensor: &Tensor) -> Result<ArrayRef, Refusal> {
+    let dimensions = match tensor.shape.as_slice() {
+        [] => &[][..],
+        [_, dimensions @ ..] => dimensions,
+    };
+    let is_nested = matches!(field.data_type, DataType::List(_) | DataType::FixedList(..));
+    match (dimensions, is_nested) {
+        ([] | [1], false) => {
+            let values = with_nan(field, tensor.values.clone());
+            parsed(field, tensor.datatype, values)
+        }
+        (dimensions, true) if !dimensions.is_empty() => nested(tensor.values.clone(), dimensions),
+        _ => Err(refuse(format!(
+            "`{}` has the shape {:?}, which is not one of {} for each row",
+            tensor.name, tensor.shape, field.data_type
+        ))),
+    }
+}
+
+/// Lists of lists, as deep as there are dimensions.
+fn nested(values: ArrayRef, dimensions: &[usize]) -> Result<ArrayRef, Refusal> {
+    dimensions.iter().rev().try_fold(values, |values, length| {
+        let item = ArrowField::new("item", values.data_type().clone(), true);
+        let length =
+            i32::try_from(*length).map_err(|_| refuse("a dimension is too long".into()))?;
+        if length == 0 {
+            return Err(refuse("only the first dimension may be 0".into()));
+        }
+        let list = FixedSizeListArray::try_new(item.into(), length, values, None);
+        let list = list.map_err(|error| refuse(error.to_string()))?;
+        Ok(Arc::new(list) as ArrayRef)
+    })
+}
+
+/// A missing float is `NaN` where the column has no missing values.
+fn with_nan(field: &Field, values: ArrayRef) -> ArrayRef {
+    if field.nullable || values.null_count() == 0 {
+        return values;
+    }
+    if let Some(floats) = values.as_primitive_opt::<Float64Type>() {
+        let filled = floats.iter().map(|value| value.unwrap_or(f64::NAN));
+        return Arc::new(Float64Array::from_iter_values(filled));
+    }
+    if let Some(floats) = values.as_primitive_opt::<Float32Type>() {
+        let filled = floats.iter().map(|value| value.unwrap_or(f32::NAN));
+        return Arc::new(Float32Array::from_iter_values(filled));
+    }
+    values
+}
+
+/// Tensors have no dates and no decimals: they come as text, by the rules of JSON.
+fn parsed(field: &Field, datatype: Datatype, values: ArrayRef) -> Result<ArrayRef, Refusal> {
+    let is_bytes = matches!(field.data_type, DataType::Utf8 | DataType::Binary);
+    let Some(bytes) = values
+        .as_binary_opt::<i32>()
+        .filter(|_| datatype == Datatype::Bytes)
+    else {
+        return Ok(values);
+    };
+    if field.data_type == DataType::Binary {
+        return Ok(values);
+    }
+    let mut parsed = column(field);
+    for (row, value) in bytes.iter().enumerate() {
+        let text = value.map(std::str::from_utf8).transpose();
+        let taken = match text {
+            Ok(None) => {
+                parsed.null();
+                Ok(())
+            }
+            Ok(Some(text)) => parsed.text(text).map_err(|_| ()),
+            Err(_) => Err(()),
+        };
+        if taken.is_err() {
+            let kind = if is_bytes {
+                "UTF-8 text or a category"
+            } else {
+                "text of its type"
+            };
+            return Err(refuse(format!(
+                "row {row}, `{}`: not {kind}, expected {}",
+                field.name, field.data_type
+            )));
+        }
+    }
+    Ok(parsed.finish())
+}
+
+// === out
+
+/// The tensors of an answer.
+pub(crate) fn tensors_of(function: &Function, rows: &RecordBatch) -> Result<Vec<Tensor>, Refusal> {
+    let gives = &function.signature.output;
+    let tensors = gives.fields.iter().zip(rows.columns());
+    let mut tensors = tensors
+        .map(|(field, column)| tensor_of(&field.name, column))
+        .collect::<Result<Vec<_>, _>>()?;
+    let Some(first) = tensors.first().filter(|_| is_matrix(gives)) else {
+        return Ok(tensors);
+    };
+    let (datatype, width) = (first.datatype, tensors.len());
+    let parts: Vec<&dyn Array> = tensors.iter().map(|tensor| &*tensor.values).collect();
+    let places: Vec<_> = (0..rows.num_rows())
+        .flat_map(|row| (0..width).map(move |column| (column, row)))
+        .collect();
+    let values = arrow_select::interleave::interleave(&parts, &places);
+    let matrix = Tensor {
+        name: MATRIX[1].into(),
+        datatype,
+        shape: vec![rows.num_rows(), width],
+        values: values.map_err(|error| Refusal::Unwritable {
+            reason: error.to_string(),
+        })?,
+    };
+    tensors.clear();
+    tensors.push(matrix);
+    Ok(tensors)
+}
+
+fn tensor_of(name: &str, column: &ArrayRef) -> Result<Tensor, Refusal> {
+    let (mut shape, mut values) = (vec![column.len()], column.clone());
+    while let Some(list) = values.as_fixed_size_list_opt() {
+        shape.push(usize::try_from(list.value_length()).unwrap_or(0));
+        let start = list.value_offset(0).max(0);
+        let items = list.len() * shape[shape.len() - 1];
+        let inner = list
+            .values()
+            .slice(usize::try_from(start).unwrap_or(0), items);
+        values = inner;
+    }
+    let (datatype, values) = numbers::given(name, &values)?;
+    Ok(Tensor {
+        name: name.to_owned(),
+        datatype,
+        shape,
+        values,
+    })
+}
