@@ -16,6 +16,7 @@
 //! Read in this order: an [`EnvelopeFile`] is the file; [`Environments`] makes its lock real on
 //! disk; a [`Runtime`] lends workers to calls, and tests whether rows depend on each other ([`Trials`]).
 
+mod arrow_stream;
 mod bisect;
 mod certify;
 mod envelope_file;
@@ -40,6 +41,7 @@ mod view;
 mod wire;
 mod zygote;
 
+pub use arrow_stream::read_arrow_stream;
 pub use bisect::Mapped;
 pub use certify::{Certified, Trials, difference};
 pub use envelope_file::EnvelopeFile;

@@ -15,7 +15,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use arrow_array::RecordBatch;
 use arrow_buffer::Buffer;
-use arrow_ipc::reader::{StreamDecoder, StreamReader};
+use arrow_ipc::reader::StreamDecoder;
 use arrow_ipc::writer::{StreamEncoder, StreamWriter};
 use arrow_schema::{ArrowError, SchemaRef};
 use envelope_format::Rows;
@@ -512,14 +512,6 @@ pub(crate) fn write_rows(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Ar
     let mut writer = StreamWriter::try_new(out, rows.schema_ref())?;
     writer.write(rows)?;
     writer.finish()
-}
-
-/// Reads an Arrow IPC stream of one batch.
-pub(crate) fn read_rows(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
-    let mut reader = StreamReader::try_new(bytes, None)?;
-    reader
-        .next()
-        .unwrap_or_else(|| Err(ArrowError::IpcError("a stream without a batch".into())))
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ fn frame(columns: &[(&str, &str, bool)]) -> Rows {
 }
 
 fn decode(rows: &Rows, body: &str) -> Result<RecordBatch, Refusal> {
-    Decoder::new(rows, 100).rows(body.as_bytes())
+    Decoder::new(rows, 100).document(body.as_bytes(), &NATIVE)
 }
 
 /// Reads the body and writes the rows again.
@@ -48,7 +48,7 @@ fn faults(rows: &Rows, body: &str) -> Vec<Fault> {
 #[track_caller]
 fn bad_json(body: &[u8]) -> (usize, Option<&'static str>) {
     let rows = frame(&[("x", "float64", false)]);
-    match Decoder::new(&rows, 100).rows(body) {
+    match Decoder::new(&rows, 100).document(body, &NATIVE) {
         Err(Refusal::BadJson { offset, hint, .. }) => (offset, hint),
         other => panic!("{:?}: {other:?}", String::from_utf8_lossy(body)),
     }
@@ -494,7 +494,7 @@ proptest! {
         let mut body = b"{\"data\":".to_vec();
         Encoder::new(&rows).rows(&batch, &mut body).unwrap();
         body.push(b'}');
-        prop_assert_eq!(Decoder::new(&rows, 100).rows(&body).unwrap(), batch);
+        prop_assert_eq!(Decoder::new(&rows, 100).document(&body, &NATIVE).unwrap(), batch);
     }
 
     #[test]
@@ -548,7 +548,7 @@ proptest! {
         let mut body = b"{\"data\":".to_vec();
         Encoder::new(&rows).rows(&batch, &mut body).unwrap();
         body.push(b'}');
-        let again = Decoder::new(&rows, 100).rows(&body).unwrap();
+        let again = Decoder::new(&rows, 100).document(&body, &NATIVE).unwrap();
         let mut written = b"{\"data\":".to_vec();
         Encoder::new(&rows).rows(&again, &mut written).unwrap();
         written.push(b'}');
@@ -560,11 +560,11 @@ proptest! {
     fn no_body_makes_the_reader_panic(body in prop::collection::vec(any::<u8>(), 0..200), at in 0_usize..60, byte: u8) {
         let rows = frame(&[("x", "float64", false), ("y", "list<utf8>", true), ("z", r#"struct<"a": list<int8, 2>>"#, true)]);
         let decoder = Decoder::new(&rows, 100);
-        let _ = decoder.rows(&body);
+        let _ = decoder.document(&body, &NATIVE);
         let mut near = br#"{"data":[{"x":1.5,"y":["a",null],"z":{"a":[1,2]}},{"y":null,"x":-2e3,"z":null}]}"#.to_vec();
         if let Some(changed) = near.get_mut(at) {
             *changed = byte;
         }
-        let _ = decoder.rows(&near);
+        let _ = decoder.document(&near, &NATIVE);
     }
 }

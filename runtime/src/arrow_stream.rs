@@ -1,0 +1,121 @@
+//! Streams of Arrow's interprocess format that anybody may have written.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use arrow_array::RecordBatch;
+use arrow_buffer::Buffer;
+use arrow_ipc::reader::StreamDecoder;
+use arrow_schema::ArrowError;
+use arrow_select::concat::concat_batches;
+
+/// Reads all rows of a stream, or those up to the batch that makes them more than `most_rows`.
+///
+/// Takes no more memory than the stream has, whatever lengths it claims, and does not panic. A stream
+/// that has no end mark is whole; one that ends within a message is not.
+///
+/// # Errors
+/// [`ArrowError`] when it is not a stream, ends too soon, or has no schema.
+pub fn read_arrow_stream(
+    stream: impl Into<Buffer>,
+    most_rows: usize,
+) -> Result<RecordBatch, ArrowError> {
+    let stream = stream.into();
+    // The decoder refuses most of what is damaged, and panics at the rest.
+    let read = catch_unwind(AssertUnwindSafe(|| read(stream, most_rows)));
+    read.unwrap_or_else(|_| Err(ArrowError::IpcError("it is damaged".into())))
+}
+
+fn read(mut stream: Buffer, most_rows: usize) -> Result<RecordBatch, ArrowError> {
+    // Not the reader of streams: that takes as much memory as a message says that it needs.
+    let mut decoder = StreamDecoder::new();
+    let (mut batches, mut rows) = (vec![], 0);
+    while rows <= most_rows
+        && let Some(batch) = decoder.decode(&mut stream)?
+    {
+        rows += batch.num_rows();
+        batches.push(batch);
+    }
+    if rows <= most_rows {
+        decoder.finish()?;
+    }
+    let schema = decoder.schema();
+    let schema = schema.ok_or_else(|| ArrowError::IpcError("it has no schema".into()))?;
+    concat_batches(&schema, &batches)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{ArrayRef, Int64Array, StringArray};
+    use arrow_ipc::writer::StreamWriter;
+
+    use super::*;
+
+    fn stream(batches: usize) -> (RecordBatch, Vec<u8>) {
+        let columns: [(&str, ArrayRef); 2] = [
+            ("a", Arc::new(Int64Array::from(vec![1, 2, 3]))),
+            (
+                "b",
+                Arc::new(StringArray::from(vec![Some("x"), None, Some("zz")])),
+            ),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).expect("equally long");
+        let mut written = vec![];
+        let mut writer = StreamWriter::try_new(&mut written, &rows.schema()).expect("a schema");
+        for _ in 0..batches {
+            writer.write(&rows).expect("memory");
+        }
+        writer.finish().expect("memory");
+        (rows, written)
+    }
+
+    #[test]
+    fn all_batches_are_one() {
+        let (rows, written) = stream(3);
+        let read = read_arrow_stream(written, usize::MAX).expect("a stream");
+        assert_eq!(read.num_rows(), 9);
+        assert_eq!(read.slice(3, 3), rows);
+    }
+
+    #[test]
+    fn a_stream_may_have_no_rows_and_no_end_mark() {
+        let (_, written) = stream(0);
+        let unmarked = written[..written.len() - 8].to_vec();
+        for stream in [written, unmarked] {
+            assert_eq!(
+                read_arrow_stream(stream, 9).expect("a stream").num_rows(),
+                0
+            );
+        }
+    }
+
+    #[test]
+    fn reading_ends_with_the_batch_that_is_too_much() {
+        let (_, written) = stream(100);
+        let read = read_arrow_stream(written, 10).expect("a stream");
+        assert_eq!(read.num_rows(), 12);
+    }
+
+    #[test]
+    fn a_stream_that_ends_too_soon_is_refused() {
+        let (_, written) = stream(2);
+        for length in [0, 3, 9, 100, written.len() - 20] {
+            let cut = written[..length].to_vec();
+            assert!(read_arrow_stream(cut, 100).is_err(), "{length} bytes");
+        }
+    }
+
+    /// That nothing is read is not asked here: some bytes are values, and some are nobody's.
+    #[test]
+    fn no_byte_that_is_changed_does_harm() {
+        let (_, written) = stream(1);
+        for place in 0..written.len() {
+            for change in [0x01, 0x41, 0x80, 0xff] {
+                let mut changed = written.clone();
+                changed[place] ^= change;
+                let _ = read_arrow_stream(changed, 100);
+            }
+        }
+    }
+}
