@@ -194,7 +194,8 @@ async fn daemons_and_many_children_end_with_the_runtime() {
 #[tokio::test]
 async fn a_fork_bomb_ends_with_its_call() {
     let before = descendants().len();
-    let runtime = acceptance::start("naughty", 1..=1).await;
+    let builder = acceptance::builder("naughty").await.workers(1..=1);
+    let runtime = builder.spare(false).start().await.expect("starts");
     let calm = descendants().len();
     let bomb = tokio::spawn({
         let runtime = runtime.clone();
