@@ -114,6 +114,40 @@ def bench_runtime(cache):
     uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     files = [f"{name}={envelope.path}" for name, envelope in envelopes.items()]
     subprocess.run([FIGURES, cache, sys.executable, uv, *files], check=True)
+    bare_scaling(busy, sample)
+
+
+def bare_scaling(function, frame):
+    """What two processes that do nothing else do in the time of one: more cannot be had here."""
+    ratios = []
+    for _ in range(5):
+        single, double = (bare_calls(function, frame, processes) for processes in (1, 2))
+        ratios.append(double / single)
+    ratios.sort()
+    print(f"  2 bare processes against 1, calls/s  {ratios[0]:.2f}, {ratios[2]:.2f}, {ratios[4]:.2f} ×")
+
+
+def bare_calls(function, frame, processes, seconds=3):
+    """Calls per second of so many forked processes together."""
+    began = time.perf_counter()
+
+    def count(pipe):
+        calls = 0
+        while time.perf_counter() - began < seconds:
+            function(frame)
+            calls += 1
+        pipe.send(calls)
+
+    fork = multiprocessing.get_context("fork")
+    pipes = [fork.Pipe(duplex=False) for _ in range(processes)]
+    started = [fork.Process(target=count, args=(sends,)) for _, sends in pipes]
+    for process in started:
+        process.start()
+    calls = sum(receives.recv() for receives, _ in pipes)
+    took = time.perf_counter() - began
+    for process in started:
+        process.join()
+    return calls / took
 
 
 # === batch

@@ -215,19 +215,25 @@ async fn forest(builder: Builder) -> Result<(), Error> {
     );
     replaced(&runtime, 10).await?;
     let rows = rows(&runtime, 1);
-    // Three calls at once, so that there are three workers.
-    let calls = (0..3).map(|_| runtime.call(None, rows.clone(), DEADLINE));
-    for answer in futures::future::join_all(calls).await {
-        answer?;
+    for (rounds, label) in [
+        (1, "private memory after a call"),
+        (332, "  after 1,000 calls of all"),
+        (33_000, "  after 100,000 calls of all"),
+    ] {
+        call_all(&runtime, &rows, rounds).await?;
+        memory(label, &runtime);
     }
-    memory("private memory after its calls", &runtime);
-    for _ in 0..33_000 {
+    Ok(())
+}
+
+/// Three calls at once, so that there are three workers.
+async fn call_all(runtime: &Runtime, rows: &RecordBatch, rounds: usize) -> Result<(), Error> {
+    for _ in 0..rounds {
         let calls = (0..3).map(|_| runtime.call(None, rows.clone(), DEADLINE));
         for answer in futures::future::join_all(calls).await {
             answer?;
         }
     }
-    memory("  after 10⁵ calls of all", &runtime);
     Ok(())
 }
 

@@ -126,6 +126,15 @@ def naughty():
             meddle(action)
         elif action == "daemon":
             return features["x"] * 0 + daemon()
+        elif action == "bomb":
+            bomb()
+        elif action == "kept":
+            if os.fork() == 0:
+                time.sleep(300)
+                os._exit(0)
+            time.sleep(300)
+        elif action == "double":
+            os.fork()  # both return
         elif action == "many":
             for _ in range(6):  # 64 processes
                 os.fork()
@@ -148,6 +157,15 @@ def naughty():
                 time.sleep(300)
             os._exit(0)
         return int(os.read(reads, 20))
+
+    def bomb():
+        """Forks, and has what it forks go on forking, each in a session of its own: 1,000 processes."""
+        counted = os.open("bomb", os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        while os.fstat(counted).st_size < 1000:
+            os.write(counted, b".")
+            if os.fork() == 0:
+                os.setsid()
+        time.sleep(300)
 
     def meddle(action):
         """Goes on after the call: writes to, or reads from, what is open, whosever it is."""
@@ -190,6 +208,29 @@ def halving():
         return x / 2
 
     return save(halving, pd.DataFrame({"x": [float(value) for value in range(20)]}))
+
+
+def alone():
+    """Has loaded what does not outlive a fork; goes on for ever where `x` is negative."""
+    import pandas as pd
+
+    class Bound:
+        def __init__(self):
+            self.process = os.getpid()
+
+        def __reduce__(self):
+            return Bound, ()
+
+    bound = Bound()
+
+    def alone(features):
+        if bound.process != os.getpid():
+            os.abort()
+        while (features["x"] < 0).any():
+            pass
+        return features["x"]
+
+    return save(alone, pd.DataFrame({"x": [0.0, 1.0, 2.0]}))
 
 
 def plain():

@@ -178,6 +178,7 @@ class _Proof:
         with self.steps.timed("write"):
             self.draft.write(proved, evidence, lock)
         tell("")
+        _transcript.warn_of_connections([one.name for one in proved], seen)
 
     def prove(
         self, tell: Callable[[str], None]

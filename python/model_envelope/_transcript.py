@@ -8,6 +8,7 @@ import re
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -80,7 +81,18 @@ def remembered(cache: Path, digest: str, measured: list[dict[str, float]]) -> li
     return measured
 
 
-# === what to say of files and variables that only this machine has
+# === what to say of what only this machine has, or only a proof
+
+
+def warn_of_connections(functions: list[str], seen: list[dict[str, Any]]) -> None:
+    """Warns of functions that have used the network: it is open to a proof, and to little else."""
+    for function, noted in zip(functions, seen, strict=True):
+        if hosts := noted.get("connections"):
+            warnings.warn(
+                f"`{function}` connected to {', '.join(hosts)}. Workers have no network unless they are "
+                "started with `--grant network` (docs/sandbox.md)",
+                stacklevel=2,
+            )
 
 
 def files_missed(error: str, seen: dict[str, Any]) -> list[str]:

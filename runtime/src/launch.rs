@@ -97,6 +97,11 @@ impl Launch {
         self.threads
     }
 
+    /// How much the workers should be confined.
+    pub(crate) fn asked(&self) -> SandboxLevel {
+        self.asked
+    }
+
     /// Whether the workers note what they do.
     pub(crate) fn is_observed(&self) -> bool {
         self.is_observed

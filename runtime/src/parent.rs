@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use tokio::net::unix::pipe;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::process::START_DEADLINE;
@@ -27,6 +27,8 @@ pub(crate) struct Parent {
     commands: mpsc::UnboundedSender<Command>,
     /// It has not answered in time, and is not asked again.
     is_stuck: Arc<AtomicBool>,
+    /// It is to end although somebody may still want to ask it.
+    closed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -58,8 +60,13 @@ impl Parent {
     /// was begun is finished, whatever becomes of who asked it.
     pub(crate) fn new(mut wire: Wire) -> Self {
         let (commands, mut asked) = mpsc::unbounded_channel::<Command>();
+        let closed = Arc::new(Notify::new());
+        let close = Arc::clone(&closed);
         tokio::spawn(async move {
-            while let Some(mut command) = asked.recv().await {
+            while let Some(mut command) = tokio::select! {
+                command = asked.recv() => command,
+                () = close.notified() => None,
+            } {
                 let Ok(answer) = ask(&mut wire, &mut command).await else {
                     return;
                 };
@@ -73,7 +80,13 @@ impl Parent {
         Self {
             commands,
             is_stuck: Arc::default(),
+            closed,
         }
+    }
+
+    /// Ends it, whoever still has a clone.
+    pub(crate) fn close(&self) {
+        self.closed.notify_one();
     }
 
     /// Whether the process may still answer.

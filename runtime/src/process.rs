@@ -206,6 +206,17 @@ impl Process {
         }
     }
 
+    /// The modules that its calls have imported.
+    pub(crate) async fn modules(&mut self) -> Result<Vec<String>, Error> {
+        match self.ask(&Request::Modules, Body::default()).await {
+            Ok(Received {
+                header: Answer::Modules { modules },
+                ..
+            }) => Ok(modules),
+            Ok(_) | Err(_) => Err(self.crashed("it does not tell its modules".into())),
+        }
+    }
+
     async fn ask(&mut self, request: &Request, body: Body) -> io::Result<Received<Answer>> {
         self.wire.send(request, body).await?;
         self.wire.receive(Duration::ZERO).await

@@ -89,6 +89,8 @@ pub(crate) enum Request {
     },
     /// Tell what was noted.
     Observed,
+    /// Tell which modules were imported since the functions were loaded.
+    Modules,
     /// Call a function. The body holds the rows.
     Call {
         /// Identifies the call; the answer repeats it.
@@ -135,6 +137,11 @@ pub(crate) enum Answer {
     NotLoaded {
         /// Why.
         exception: Exception,
+    },
+    /// What was imported since the functions were loaded.
+    Modules {
+        /// Their names.
+        modules: Vec<String>,
     },
     /// What was noted since the functions were loaded, and while they were.
     Observed {

@@ -9,7 +9,7 @@
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::printed::Printed;
 use crate::process::{Call, Process, REAP_DEADLINE, explain, load_request, not_ready, told};
 use crate::protocol::{self, Answer, Keys, Loading, Request};
 use crate::wire::Wire;
-use crate::{EnvelopeFile, Error};
+use crate::{EnvelopeFile, Environment, Error};
 
 /// How long a worker that is tried out may take for a few rows of the sample. One whose threads were
 /// lost takes for ever.
@@ -46,7 +46,11 @@ const TRIAL_ROWS: usize = 8;
 #[serde(tag = "before_fork", rename_all = "snake_case")]
 pub enum Sharing {
     /// The functions are loaded: workers share all of it.
-    Loaded,
+    Loaded {
+        /// Modules that their calls import, imported as well.
+        #[serde(default)]
+        modules: Vec<String>,
+    },
     /// Modules are imported: each worker loads the functions itself.
     Imported {
         /// The modules.
@@ -54,6 +58,22 @@ pub enum Sharing {
     },
     /// Nothing: each worker imports and loads for itself.
     Nothing,
+}
+
+impl Sharing {
+    /// Shares modules that calls have imported, too; `None` where that is no more.
+    fn with(&self, imported: Vec<String>) -> Option<Self> {
+        let (Self::Loaded { modules: known } | Self::Imported { modules: known }) = self else {
+            return None;
+        };
+        let mut modules = known.clone();
+        modules.extend(imported.into_iter().filter(|name| !known.contains(name)));
+        let is_more = modules.len() > known.len();
+        is_more.then(|| match self {
+            Self::Loaded { .. } => Self::Loaded { modules },
+            Self::Imported { .. } | Self::Nothing => Self::Imported { modules },
+        })
+    }
 }
 
 /// What was found out about an envelope on this machine.
@@ -70,6 +90,9 @@ struct Trial {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
+
+/// How much to do instead, and why.
+type Less = (Sharing, String);
 
 /// Makes the workers of one envelope.
 #[derive(Debug)]
@@ -134,7 +157,9 @@ impl Zygote {
 
     /// Ends everything that workers are forked from, and with it the workers.
     pub(crate) async fn end(&self) {
-        self.standing.lock().await.take();
+        if let Some(standing) = self.standing.lock().await.take() {
+            standing.first.close();
+        }
     }
 
     /// How much the workers share.
@@ -144,36 +169,55 @@ impl Zygote {
     }
 
     async fn stand_up(&self) -> Result<Standing, Error> {
-        let known = self.remembered();
-        let mut sharing = known
-            .as_ref()
-            .map_or(Sharing::Loaded, |trial| trial.sharing.clone());
         let mut standing = self.first().await?;
-        let mut reason = known.as_ref().and_then(|trial| trial.reason.clone());
-        loop {
-            if let Err(less) = self.prepare(&mut standing, sharing).await? {
-                (sharing, reason) = less;
-                continue;
+        if let Some(known) = self.remembered()
+            && self.prepare(&mut standing, known.sharing).await?.is_ok()
+        {
+            return Ok(standing);
+        }
+        let trial = self.find_out(&mut standing).await?;
+        self.remember(&trial);
+        Ok(standing)
+    }
+
+    /// How much may be done before the fork. Leaves `standing` with that much done.
+    async fn find_out(&self, standing: &mut Standing) -> Result<Trial, Error> {
+        let (mut sharing, mut reason) = (Sharing::Loaded { modules: vec![] }, None);
+        let (trial, imported) = loop {
+            match self.attempt(standing, sharing).await? {
+                Ok(found) => break found,
+                Err((less, why)) => (sharing, reason) = (less, Some(why)),
             }
-            let is_known = known
-                .as_ref()
-                .is_some_and(|trial| trial.sharing == standing.sharing);
-            if is_known {
-                return Ok(standing);
-            }
-            match self.try_out(&standing).await {
-                Ok((ready_ms, answer_ms)) => {
-                    self.remember(&Trial {
-                        sharing: standing.sharing.clone(),
-                        ready_ms,
-                        answer_ms,
-                        reason,
-                    });
-                    return Ok(standing);
-                }
-                Err(why) => (sharing, reason) = (Sharing::Nothing, Some(why)),
+        };
+        let trial = Trial { reason, ..trial };
+        let Some(more) = trial.sharing.with(imported) else {
+            return Ok(trial);
+        };
+        match self.attempt(standing, more).await? {
+            // Where each call imports something else there is no end to it.
+            Ok((better, _)) => Ok(Trial {
+                reason: trial.reason,
+                ..better
+            }),
+            Err(_) => {
+                let _ = self.prepare(standing, trial.sharing.clone()).await?;
+                Ok(trial)
             }
         }
+    }
+
+    /// Tries out what `sharing` says. Gives the modules that the calls have imported, too; or what to
+    /// try instead, and why.
+    async fn attempt(
+        &self,
+        standing: &mut Standing,
+        sharing: Sharing,
+    ) -> Result<Result<(Trial, Vec<String>), Less>, Error> {
+        if let Err(less) = self.prepare(standing, sharing).await? {
+            return Ok(Err(less));
+        }
+        let tried = self.try_out(standing).await;
+        Ok(tried.map_err(|why| (Sharing::Nothing, why)))
     }
 
     /// Starts the first process.
@@ -202,8 +246,9 @@ impl Zygote {
         &self,
         standing: &mut Standing,
         sharing: Sharing,
-    ) -> Result<Result<(), (Sharing, Option<String>)>, Error> {
+    ) -> Result<Result<(), Less>, Error> {
         standing.template = None;
+        standing.sharing = Sharing::Nothing;
         match &sharing {
             Sharing::Nothing => {}
             Sharing::Imported { modules } => {
@@ -213,14 +258,20 @@ impl Zygote {
                     .await?;
                 standing.template = Some(template);
             }
-            Sharing::Loaded => {
+            Sharing::Loaded { modules } => {
                 let mut template = standing.template().await?;
                 let loading = template.load(&self.launch, &self.envelope).await?;
                 if loading.threads > 0 {
                     let reason =
                         format!("loading the functions starts {} threads", loading.threads);
                     let modules = loading.modules;
-                    return Ok(Err((Sharing::Imported { modules }, Some(reason))));
+                    return Ok(Err((Sharing::Imported { modules }, reason)));
+                }
+                if !modules.is_empty()
+                    && let Err(error) = template.import(None, modules).await
+                {
+                    let less = Sharing::Loaded { modules: vec![] };
+                    return Ok(Err((less, error.to_string())));
                 }
                 standing.template = Some(template);
             }
@@ -231,17 +282,23 @@ impl Zygote {
 
     async fn fork(&self, parent: &Parent, sharing: &Sharing) -> Result<Process, Error> {
         let mut process = Process::new(parent.fork().await.map_err(cannot_start)?);
-        if *sharing != Sharing::Loaded {
+        if !matches!(sharing, Sharing::Loaded { .. }) {
             process.load(&self.launch, &self.envelope).await?;
         }
         Ok(process)
     }
 
-    /// Has a worker answer for some rows; how long it took until it was ready and then until it had
-    /// answered, in milliseconds, or why it did not. One that shares nothing has nothing to prove.
-    async fn try_out(&self, standing: &Standing) -> Result<(f64, f64), String> {
+    /// Has a worker answer for some rows; what came of it, and which modules it imported for that, or
+    /// why it did not answer. One that shares nothing has nothing to prove.
+    async fn try_out(&self, standing: &Standing) -> Result<(Trial, Vec<String>), String> {
+        let mut trial = Trial {
+            sharing: standing.sharing.clone(),
+            ready_ms: 0.0,
+            answer_ms: 0.0,
+            reason: None,
+        };
         if standing.sharing == Sharing::Nothing {
-            return Ok((0.0, 0.0));
+            return Ok((trial, vec![]));
         }
         let began = Instant::now();
         let started = timeout(TRIAL_START, self.fork(standing.parent(), &standing.sharing)).await;
@@ -266,8 +323,10 @@ impl Zygote {
                 Err(_) => return Err("a worker that shares more does not answer".into()),
             }
         }
-        let answered = began.elapsed() - ready;
-        Ok((ready.as_secs_f64() * 1e3, answered.as_secs_f64() * 1e3))
+        trial.ready_ms = ready.as_secs_f64() * 1e3;
+        trial.answer_ms = began.elapsed().as_secs_f64() * 1e3 - trial.ready_ms;
+        let imported = timeout(TRIAL_DEADLINE, process.modules()).await;
+        Ok((trial, imported.map_or_else(|_| vec![], Result::unwrap_or_default)))
     }
 
     fn some_rows(&self, function: &Function) -> Option<RecordBatch> {
@@ -278,16 +337,16 @@ impl Zygote {
 
     // === what is remembered
 
-    /// What the trial came to depends on the envelope, on how many threads libraries start, and on
-    /// the interpreter with its libraries.
+    /// What the trial came to depends on the envelope, on the interpreter with its libraries, on how
+    /// many threads these start, and on what they may do.
     fn record(&self) -> PathBuf {
         let environment = self.launch.environment();
-        let place = envelope_format::Digest::of(environment.python.as_os_str().as_encoded_bytes());
         let name = format!(
-            "{}-{}-{}.json",
+            "{}-{}-{}-{}.json",
             &self.envelope.digest().hex()[..32],
-            &place.hex()[..8],
+            place(environment),
             self.launch.threads(),
+            self.launch.asked(),
         );
         environment.cache.join("forks").join(name)
     }
@@ -398,6 +457,18 @@ impl Template {
             stderr: self.printed.text(),
         }
     }
+}
+
+/// Names an interpreter with the libraries that it has now: one that was not made from a lock may have
+/// others tomorrow.
+fn place(environment: &Environment) -> String {
+    let minor: Vec<_> = environment.version.split('.').take(2).collect();
+    let libraries = environment.python.parent().and_then(Path::parent).map(|prefix| {
+        let folder = format!("lib/python{}/site-packages", minor.join("."));
+        fs::metadata(prefix.join(folder)).and_then(|found| found.modified())
+    });
+    let text = format!("{} {libraries:?}", environment.python.display());
+    envelope_format::Digest::of(text.as_bytes()).hex()[..8].to_owned()
 }
 
 fn cannot_start(source: io::Error) -> Error {

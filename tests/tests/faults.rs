@@ -192,6 +192,95 @@ async fn daemons_and_many_children_end_with_the_runtime() {
 }
 
 #[tokio::test]
+async fn a_fork_bomb_ends_with_its_call() {
+    let before = descendants().len();
+    let builder = acceptance::builder("naughty").await.workers(1..=1);
+    let runtime = builder.spare(false).start().await.expect("starts");
+    let calm = descendants().len();
+    let bomb = tokio::spawn({
+        let runtime = runtime.clone();
+        async move {
+            let short = Duration::from_secs(5);
+            runtime.call(None, act("bomb", 0.0), short).await
+        }
+    });
+    let mut most = 0;
+    while !bomb.is_finished() {
+        most = most.max(descendants().len());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(matches!(
+        bomb.await.expect("no panic"),
+        Err(Error::Deadline { .. })
+    ));
+    assert!(most > calm + 500, "it has not gone off: {most} processes");
+    assert!((honest(&runtime, 1.0).await - 1.0).abs() < f64::EPSILON);
+    assert!(
+        fall_to(calm).await,
+        "{} of its processes are left",
+        descendants().len() - calm
+    );
+    drop(runtime);
+    assert!(fall_to(before).await, "something outlives its runtime");
+}
+
+/// Whether there are so few processes below this one within twenty seconds.
+async fn fall_to(count: usize) -> bool {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while descendants().len() > count && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    descendants().len() <= count
+}
+
+#[tokio::test]
+async fn the_end_of_a_worker_is_noticed_whatever_it_has_forked() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    let pid = runtime.call(None, act("pid", 0.0), LONG).await;
+    #[expect(clippy::cast_possible_truncation, reason = "process ids are small")]
+    let pid = Pid::from_raw(first(&pid.expect("a pid")) as i32).expect("a process id");
+    let call = tokio::spawn({
+        let runtime = runtime.clone();
+        async move { runtime.call(None, act("kept", 0.0), LONG).await }
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    kill_process(pid, Signal::KILL).expect("it is there");
+    let error = call.await.expect("no panic");
+    // Long before the deadline, which would be another error.
+    assert!(matches!(error, Err(Error::Crashed { .. })), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_call_that_returns_in_two_processes_is_answered_once() {
+    let runtime = acceptance::start("naughty", 1..=1).await;
+    for x in [1.0, 2.0, 3.0] {
+        let rows = runtime.call(None, act("double", x), LONG).await;
+        assert!((first(&rows.expect("answered")) - x).abs() < f64::EPSILON);
+        assert!((honest(&runtime, x).await - x).abs() < f64::EPSILON);
+    }
+    assert_eq!(runtime.usage().replaced, 0);
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_calls_of_workers_that_share_nothing() {
+    let runtime = acceptance::start("alone", 1..=1).await;
+    assert_eq!(runtime.sharing().await, Some(runtime::Sharing::Nothing));
+    let pid = runtime.idle_processes()[0];
+    let endless = tokio::spawn({
+        let runtime = runtime.clone();
+        let forever = RecordBatch::try_from_iter([(
+            "x",
+            Arc::new(Float64Array::from(vec![-1.0])) as ArrayRef,
+        )]);
+        async move { runtime.call(None, forever.expect("a column"), LONG).await }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    runtime.shutdown(Duration::from_millis(100)).await;
+    assert!(ends(pid).await, "it goes on after the shutdown");
+    assert!(endless.await.expect("no panic").is_err());
+}
+
+#[tokio::test]
 async fn a_leaking_worker_is_recycled_and_no_call_is_lost() {
     let builder = acceptance::builder("naughty").await.workers(1..=1);
     let runtime = builder.recycle_after_growth(100 << 20).start().await;

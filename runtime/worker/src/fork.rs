@@ -21,8 +21,8 @@ use rustix::stdio::{dup2_stderr, dup2_stdout};
 use crate::protocol::Ending;
 use crate::python::loading;
 
-/// How long the last processes may take to end when the host is gone.
-const LAST_DEADLINE: Duration = Duration::from_secs(5);
+/// How long what others have left may take to end.
+const SWEEP_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Which of the two processes this is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl Children {
     pub(crate) fn fork(&mut self, py: Python<'_>, stderr: &OwnedFd) -> PyResult<Side> {
         if !self.frozen {
             self.frozen = true;
-            self.helpers = children_of_this_process();
+            self.helpers = children_of(getpid());
             // What is there now is never collected: collecting would write to all of its pages.
             let gc = py.import("gc")?;
             gc.call_method0("collect")?;
@@ -90,19 +90,55 @@ impl Children {
         let _ = kill_process(child, Signal::KILL);
         let ending = reap(child, WaitIdOptions::EXITED);
         self.known.retain(|known| *known != child);
-        self.sweep();
+        self.sweep_all();
         if by_itself { ending } else { Ending::Killed }
     }
 
     /// Ends what others have left: who starts a process and ends has no claim to it.
-    fn sweep(&self) -> bool {
-        let mut orphans = children_of_this_process();
-        orphans.retain(|child| !self.known.contains(child) && !self.helpers.contains(child));
-        for orphan in &orphans {
-            let _ = kill_process(*orphan, Signal::KILL);
-            reap(*orphan, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+    fn sweep_all(&self) {
+        let began = Instant::now();
+        while self.sweep() && began.elapsed() < SWEEP_DEADLINE {
+            std::thread::sleep(Duration::from_millis(1));
         }
-        !orphans.is_empty()
+    }
+
+    /// Whether there was something to end. All are stopped before the first is killed: what is killed
+    /// one by one may fork faster.
+    fn sweep(&self) -> bool {
+        let mut stopped = vec![];
+        loop {
+            let strays = self.strays();
+            let known = stopped.len();
+            for stray in strays {
+                if !stopped.contains(&stray) {
+                    let _ = kill_process(stray, Signal::STOP);
+                    stopped.push(stray);
+                }
+            }
+            if stopped.len() == known {
+                break;
+            }
+        }
+        for stray in &stopped {
+            let _ = kill_process(*stray, Signal::KILL);
+        }
+        for stray in &stopped {
+            reap(*stray, WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
+        }
+        !stopped.is_empty()
+    }
+
+    /// What this process has inherited, and everything below it.
+    fn strays(&self) -> Vec<Pid> {
+        let mut found = children_of(getpid());
+        found.retain(|child| !self.known.contains(child) && !self.helpers.contains(child));
+        let mut next = 0;
+        while let Some(stray) = found.get(next) {
+            let children = children_of(*stray);
+            found.extend(children);
+            next += 1;
+        }
+        found
     }
 
     /// Ends everything: the host is gone.
@@ -111,10 +147,7 @@ impl Children {
         for child in std::mem::take(&mut self.known) {
             let _ = kill_process_group(child, Signal::KILL);
         }
-        let began = Instant::now();
-        while self.sweep() && began.elapsed() < LAST_DEADLINE {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        self.sweep_all();
     }
 }
 
@@ -150,11 +183,15 @@ fn reap(child: Pid, options: WaitIdOptions) -> Ending {
     }
 }
 
-fn children_of_this_process() -> Vec<Pid> {
-    let pid = getpid().as_raw_nonzero();
-    let listed = fs::read_to_string(format!("/proc/self/task/{pid}/children")).unwrap_or_default();
-    let numbers = listed
-        .split_whitespace()
-        .filter_map(|text| text.parse().ok());
-    numbers.filter_map(Pid::from_raw).collect()
+/// The children that all threads of a process have.
+fn children_of(parent: Pid) -> Vec<Pid> {
+    let threads = fs::read_dir(format!("/proc/{}/task", parent.as_raw_nonzero()));
+    let lists = threads.into_iter().flatten().flatten();
+    let listed: Vec<String> = lists
+        .filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok())
+        .collect();
+    let numbers = listed.iter().flat_map(|list| list.split_whitespace());
+    numbers
+        .filter_map(|text| Pid::from_raw(text.parse().ok()?))
+        .collect()
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use arrow_buffer::Buffer;
@@ -72,6 +72,15 @@ impl Link {
             }
         }
         Ok(Self::new(socket, None, Keys::from_bytes(keys)))
+    }
+
+    /// Numbers of what connects this process with its host.
+    pub(crate) fn descriptors(&self) -> Vec<i32> {
+        let arena = self.arena.as_ref().map(AsRawFd::as_raw_fd);
+        arena
+            .into_iter()
+            .chain([self.socket.as_raw_fd()])
+            .collect()
     }
 
     /// Waits for the next message; `None` when the host is gone.

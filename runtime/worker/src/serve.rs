@@ -119,6 +119,10 @@ impl Worker {
                 self.loaded(py, loaded)
             }
             Request::Observed => self.tell_observed(py),
+            Request::Modules => {
+                let modules = loading(py)?.call_method0("imported_since")?.extract()?;
+                self.tell(&Answer::Modules { modules })
+            }
             Request::Call {
                 id,
                 function,
@@ -141,13 +145,22 @@ impl Worker {
         match self.children.fork(py, &stderr)? {
             Side::Child => {
                 self.link = Link::new(socket, Some(arena), keys);
-                Ok(())
+                self.keep_for_itself(py)
             }
             Side::Parent { child } => self.tell(&Answer::Forked {
                 pid: child.as_raw_nonzero().get(),
             }),
             Side::Refused { reason } => self.tell(&Answer::NotForked { reason }),
         }
+    }
+
+    /// What functions fork has no part in the conversation with the host: the end of this process
+    /// would not be noticed before theirs.
+    fn keep_for_itself(&self, py: Python<'_>) -> PyResult<()> {
+        let descriptors = self.link.descriptors();
+        loading(py)?
+            .call_method1("keep_for_itself", (descriptors,))
+            .map(drop)
     }
 
     fn loaded(&mut self, py: Python<'_>, loaded: PyResult<(Vec<Loaded>, Loading)>) -> PyResult<()> {

@@ -59,7 +59,56 @@ def import_all(names):
             __import__(name)
         except BaseException:  # some exit
             continue
-    _note_random_state()
+    settled()
+
+
+# === modules
+
+_settled = set()
+"""Modules that there were when the functions had been loaded."""
+
+
+def imported_since():
+    """Modules that calls have imported: those that are found by their name, for others to import."""
+    return [name for name in sys.modules if name not in _settled and _has_spec(sys.modules[name])]
+
+
+def _has_spec(module):
+    try:
+        return module.__spec__ is not None
+    except Exception:  # of a module that makes its attributes when they are asked for
+        return False
+
+
+# === what is forked
+
+_own = {}
+"""Descriptors that connect this process with its host, and the file that each was opened for."""
+
+
+def keep_for_itself(descriptors):
+    """What this process forks does not get these: it finds nothing to read or to write there."""
+    if not _own:
+        os.register_at_fork(after_in_child=_let_go)
+    _own.clear()
+    _own.update((number, _identity(number)) for number in descriptors)
+
+
+def _let_go():
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for number, identity in _own.items():
+        # A function may have closed it, and opened something of its own there.
+        if _identity(number) == identity:
+            os.dup2(nothing, number, inheritable=False)
+    os.close(nothing)
+
+
+def _identity(number):
+    try:
+        status = os.fstat(number)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 # === random numbers
@@ -83,8 +132,9 @@ def _state_of_numpy():
 
 
 def settled():
-    """Everything is there that calls need: what our own conversions have imported, too."""
+    """All that is done before the first call has been done, our own conversions' imports too."""
     _note_random_state()
+    _settled.update(sys.modules)
 
 
 def forked():
