@@ -4,7 +4,6 @@ use std::fs::File;
 use std::path::Path;
 
 use arrow_array::{ArrayRef, RecordBatch};
-use arrow_ipc::reader::StreamReader;
 use arrow_schema::ArrowError;
 use arrow_select::concat::concat_batches;
 use envelope_format::Rows;
@@ -15,11 +14,7 @@ use crate::error::Error;
 
 /// Reads an Arrow IPC stream, as envelopes keep their samples.
 pub(crate) fn from_stream(bytes: &[u8]) -> Result<RecordBatch, String> {
-    let read = || {
-        let reader = StreamReader::try_new(bytes, None)?;
-        gather(&reader.schema(), reader)
-    };
-    guarded(read)
+    runtime::read_arrow_stream(bytes.to_vec(), usize::MAX).map_err(|error| error.to_string())
 }
 
 /// Reads a Parquet file. Columns become what the function takes where that loses nothing.

@@ -79,15 +79,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_may_have_no_rows_and_no_end_mark() {
-        let (_, written) = stream(0);
-        let unmarked = written[..written.len() - 8].to_vec();
-        for stream in [written, unmarked] {
-            assert_eq!(
-                read_arrow_stream(stream, 9).expect("a stream").num_rows(),
-                0
-            );
-        }
+    fn a_stream_may_have_no_rows_or_no_end_mark() {
+        let (_, empty) = stream(0);
+        let read = read_arrow_stream(empty, 9).expect("a stream");
+        assert_eq!(read.num_rows(), 0);
+        let (rows, mut unmarked) = stream(1);
+        unmarked.truncate(unmarked.len() - 8);
+        assert_eq!(read_arrow_stream(unmarked, 9).expect("a stream"), rows);
     }
 
     #[test]

@@ -521,6 +521,14 @@ pub(crate) fn write_rows(rows: &RecordBatch, out: &mut Vec<u8>) -> Result<(), Ar
     writer.finish()
 }
 
+/// Reads an Arrow IPC stream of one batch.
+#[allow(dead_code, reason = "the worker's")]
+pub(crate) fn read_rows(bytes: &[u8]) -> Result<RecordBatch, ArrowError> {
+    let mut stream = Buffer::from(bytes.to_vec());
+    let rows = StreamDecoder::new().decode(&mut stream)?;
+    rows.ok_or_else(|| ArrowError::IpcError("a stream without a batch".into()))
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

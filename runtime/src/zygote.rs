@@ -25,9 +25,9 @@ use crate::launch::Launch;
 use crate::parent::{Child, Forked, Parent, new_keys};
 use crate::printed::Printed;
 use crate::process::{Call, Process, REAP_DEADLINE, explain, load_request, not_ready, told};
-use crate::protocol::{self, Answer, Keys, Loading, Request};
+use crate::protocol::{Answer, Keys, Loading, Request};
 use crate::wire::Wire;
-use crate::{EnvelopeFile, Environment, Error};
+use crate::{EnvelopeFile, Environment, Error, read_arrow_stream};
 
 /// How long a worker that is tried out may take for a few rows of the sample. One whose threads were
 /// lost takes for ever.
@@ -326,12 +326,15 @@ impl Zygote {
         trial.ready_ms = ready.as_secs_f64() * 1e3;
         trial.answer_ms = began.elapsed().as_secs_f64() * 1e3 - trial.ready_ms;
         let imported = timeout(TRIAL_DEADLINE, process.modules()).await;
-        Ok((trial, imported.map_or_else(|_| vec![], Result::unwrap_or_default)))
+        Ok((
+            trial,
+            imported.map_or_else(|_| vec![], Result::unwrap_or_default),
+        ))
     }
 
     fn some_rows(&self, function: &Function) -> Option<RecordBatch> {
         let sample = self.envelope.read(&function.sample.as_ref()?.input).ok()?;
-        let rows = protocol::read_rows(&sample).ok()?;
+        let rows = read_arrow_stream(sample, TRIAL_ROWS).ok()?;
         Some(rows.slice(0, rows.num_rows().min(TRIAL_ROWS)))
     }
 
@@ -463,10 +466,14 @@ impl Template {
 /// others tomorrow.
 fn place(environment: &Environment) -> String {
     let minor: Vec<_> = environment.version.split('.').take(2).collect();
-    let libraries = environment.python.parent().and_then(Path::parent).map(|prefix| {
-        let folder = format!("lib/python{}/site-packages", minor.join("."));
-        fs::metadata(prefix.join(folder)).and_then(|found| found.modified())
-    });
+    let libraries = environment
+        .python
+        .parent()
+        .and_then(Path::parent)
+        .map(|prefix| {
+            let folder = format!("lib/python{}/site-packages", minor.join("."));
+            fs::metadata(prefix.join(folder)).and_then(|found| found.modified())
+        });
     let text = format!("{} {libraries:?}", environment.python.display());
     envelope_format::Digest::of(text.as_bytes()).hex()[..8].to_owned()
 }

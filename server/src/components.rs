@@ -1,13 +1,10 @@
 //! What does the work: a description of the envelope, something to call, rows to try it on.
 
-use std::io::Cursor;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_ipc::reader::StreamReader;
-use arrow_select::concat::concat_batches;
 use envelope_format::{Digest, Function, Manifest};
-use runtime::{EnvelopeFile, Runtime};
+use runtime::{EnvelopeFile, Runtime, read_arrow_stream};
 
 use crate::calls::Calls;
 use crate::error::Error;
@@ -52,22 +49,12 @@ fn sample(envelope: &EnvelopeFile, function: &Function) -> Result<Option<RecordB
         return Ok(None);
     };
     let bytes = envelope.read(&sample.input)?;
-    // Arrow's reader panics on some damaged schemas instead of refusing them.
-    let read = std::panic::catch_unwind(|| read_stream(bytes));
-    let reason = match read {
-        Ok(Ok(rows)) => return Ok(Some(rows)),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => "its schema is damaged".to_owned(),
+    let reason = match read_arrow_stream(bytes, usize::MAX) {
+        Ok(rows) => return Ok(Some(rows)),
+        Err(error) => error.to_string(),
     };
     Err(Error::Sample {
         function: function.name.clone(),
         reason,
     })
-}
-
-fn read_stream(bytes: Vec<u8>) -> Result<RecordBatch, arrow_schema::ArrowError> {
-    let reader = StreamReader::try_new(Cursor::new(bytes), None)?;
-    let schema = reader.schema();
-    let batches = reader.collect::<Result<Vec<_>, _>>()?;
-    concat_batches(&schema, &batches)
 }

@@ -77,10 +77,7 @@ impl Link {
     /// Numbers of what connects this process with its host.
     pub(crate) fn descriptors(&self) -> Vec<i32> {
         let arena = self.arena.as_ref().map(AsRawFd::as_raw_fd);
-        arena
-            .into_iter()
-            .chain([self.socket.as_raw_fd()])
-            .collect()
+        arena.into_iter().chain([self.socket.as_raw_fd()]).collect()
     }
 
     /// Waits for the next message; `None` when the host is gone.

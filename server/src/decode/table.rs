@@ -1,18 +1,17 @@
 //! Rows that are columns already: Arrow streams and Parquet files. Whatever a client sends is checked;
 //! what is of another type is changed only where nothing can be lost.
 
-use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_ipc::reader::StreamReader;
 use arrow_schema::{ArrowError, DataType as ArrowType};
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use envelope_format::{DataType, Field};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use runtime::read_arrow_stream;
 
 use super::{Decoder, Fault, Faults};
 use crate::error::Refusal;
@@ -20,12 +19,8 @@ use crate::error::Refusal;
 impl Decoder {
     /// Reads a stream of Arrow's interprocess format.
     pub(crate) fn arrow_stream(&self, body: &Bytes) -> Result<RecordBatch, Refusal> {
-        self.table(unharmed("an Arrow stream", || {
-            let reader = StreamReader::try_new(Cursor::new(body), None)?;
-            let schema = reader.schema();
-            let batches = self.up_to_limit(reader)?;
-            concat_batches(&schema, &batches)
-        })?)
+        let rows = read_arrow_stream(body.clone(), self.max_rows);
+        self.table(rows.map_err(|error| bad("an Arrow stream", &error))?)
     }
 
     /// Reads a Parquet file.
@@ -87,10 +82,14 @@ fn unharmed(
 ) -> Result<RecordBatch, Refusal> {
     let read = catch_unwind(AssertUnwindSafe(read));
     let read = read.unwrap_or_else(|_| Err(ArrowError::ParseError("it is damaged".into())));
-    read.map_err(|error| Refusal::BadTable {
+    read.map_err(|error| bad(what, &error))
+}
+
+fn bad(what: &'static str, error: &ArrowError) -> Refusal {
+    Refusal::BadTable {
         what,
         reason: error.to_string(),
-    })
+    }
 }
 
 fn column(field: &Field, wanted: &ArrowType, found: Option<&dyn Array>) -> Result<ArrayRef, Fault> {

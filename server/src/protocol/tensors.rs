@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float32Type, Float64Type};
 use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch};
-use arrow_schema::Field as ArrowField;
+use arrow_schema::{Field as ArrowField, Schema};
 use envelope_format::{DataType, Field, Rows, Shape};
 
 pub(crate) use numbers::Datatype;
@@ -60,6 +60,11 @@ pub(crate) fn rows_of(function: &Function, tensors: Vec<Tensor>) -> Result<Recor
         Ok([only]) => columns_by_name(takes, vec![only])?,
         Err(tensors) => columns_by_name(takes, tensors)?,
     };
+    if columns.is_empty() {
+        return function
+            .decoder
+            .table(RecordBatch::new_empty(Schema::empty().into()));
+    }
     let rows = RecordBatch::try_from_iter_with_nullable(
         columns
             .into_iter()
