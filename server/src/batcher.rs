@@ -64,6 +64,8 @@ pub(crate) struct Line {
     pub(crate) backlog: Arc<Backlog>,
     /// How long they take.
     pub(crate) pace: Arc<Mutex<Pace>>,
+    /// How long a worker has for a call at least, however short its callers' patience is.
+    pub(crate) grace: Duration,
     /// `None` when calls must not be gathered.
     pub(crate) gather: Option<Arc<Gathering>>,
     /// Counts the rows of what is sent to a worker.
@@ -92,8 +94,13 @@ impl Line {
     }
 
     /// Asks a worker, and learns how long it takes.
+    ///
+    /// A worker that has not answered in time is replaced, and the first call of the next one takes
+    /// longer: if that could be too long for impatient callers, each worker would be replaced before
+    /// it had answered once, and nobody would be served ever again.
     async fn ask(&self, rows: RecordBatch, time: Duration) -> Result<RecordBatch, Error> {
         let (begun, count) = (Instant::now(), rows.num_rows());
+        let time = time.max(self.grace);
         let output = self.calls.call(&self.function, rows, time).await;
         self.pace().learn(count, begun.elapsed());
         output
@@ -330,7 +337,9 @@ async fn ask_again(line: &Line, Sample { rows, answered }: Sample, deadline: Ins
     let Some(gathering) = &line.gather else {
         return;
     };
-    let time = deadline.saturating_duration_since(Instant::now());
+    let time = deadline
+        .saturating_duration_since(Instant::now())
+        .max(line.grace);
     let alone = line.calls.call(&line.function, rows, time).await;
     gathering.compare(&line.function, &answered, alone);
 }

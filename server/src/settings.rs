@@ -57,6 +57,9 @@ pub struct Settings {
     pub sample_every: u64,
     /// How long a call may take once its rows are read, waiting for a worker included.
     pub call_deadline: Duration,
+    /// How long a worker may go on with a call that nobody waits for any more, counted from its begin,
+    /// before it is taken to hang and is replaced.
+    pub worker_grace: Duration,
     /// How long a new connection may take to send its first request's headers.
     pub header_timeout: Duration,
     /// How long a connection may be silent between requests. Load balancers keep theirs for 60 s,
@@ -101,6 +104,7 @@ impl Default for Settings {
             max_batch_bytes: 32 << 20,
             sample_every: 1000,
             call_deadline: Duration::from_secs(30),
+            worker_grace: Duration::from_secs(2),
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),

@@ -128,6 +128,7 @@ fn function(
         workers: shared.workers.clone(),
         backlog: shared.backlog.clone(),
         pace: Arc::new(Mutex::default()),
+        grace: settings.worker_grace,
         gather,
         rows: metrics.batch_rows.clone(),
     };

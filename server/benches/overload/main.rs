@@ -43,9 +43,9 @@ const SCENARIOS: [Scenario; 2] = [
         capacity: Some(400.0),
     },
     Scenario {
-        title: "1 worker, a scikit-learn pipeline, calls are gathered",
+        title: "2 workers, a scikit-learn pipeline, calls are gathered",
         envelope: "sklearn_pipeline",
-        arguments: &["--workers", "1"],
+        arguments: &["--workers", "2"],
         body: r#"{"data":[{"a":1.5,"b":2.0,"colour":"red"}]}"#,
         capacity: None,
     },

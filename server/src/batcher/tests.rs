@@ -12,7 +12,8 @@ use tokio::time::{sleep, timeout};
 use super::*;
 use crate::sampler::SamplerCounts;
 
-/// Doubles numbers; raises for 13, dies of 66, never ends for 99. Remembers what it was asked.
+/// Doubles numbers; raises for 13, dies of 66, takes three seconds for 97, never ends for 99. Remembers
+/// what it was asked.
 #[derive(Debug, Default)]
 struct Doubler {
     asked: Mutex<Vec<Vec<i64>>>,
@@ -56,7 +57,9 @@ impl Calls for Doubler {
                 stderr: String::new(),
             });
         }
-        if values.contains(&99) {
+        if values.contains(&97) && deadline > Duration::from_secs(3) {
+            sleep(Duration::from_secs(3)).await;
+        } else if values.contains(&97) || values.contains(&99) {
             sleep(deadline).await;
             return Err(Error::Deadline { after: deadline });
         }
@@ -102,6 +105,7 @@ fn line(calls: &Arc<Doubler>, workers: usize, gather: Option<Gathering>) -> Line
         workers: Arc::new(Semaphore::new(workers)),
         backlog: Arc::new(Backlog::new(workers, 1000, long)),
         pace: Arc::default(),
+        grace: Duration::ZERO,
         gather: gather.map(Arc::new),
         rows: Histogram::new(exponential_buckets(1.0, 2.0, 4)),
     }
@@ -227,6 +231,79 @@ async fn each_caller_waits_until_its_own_deadline() {
         [[99], [2]],
         "nobody waits for the second call any more"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_may_finish_what_its_caller_has_no_patience_for() {
+    let doubler = Arc::new(Doubler::default());
+    let line = Line {
+        grace: Duration::from_secs(5),
+        ..line(&doubler, 1, None)
+    };
+    let batcher = Batcher::start(line);
+    let begun = Instant::now();
+    let hasty = batcher.call(batch([97]), begun + Duration::from_secs(1));
+    let next = after(1, call(&batcher, &[2]));
+    let (hasty, next) = tokio::join!(hasty, next);
+    assert_eq!(hasty.unwrap_err().code(), "deadline");
+    assert_eq!(next.unwrap(), [4]);
+    assert_eq!(begun.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_time_has_passed_does_not_reach_a_worker() {
+    let doubler = Arc::new(Doubler::default());
+    let batcher = batcher(&doubler, 1, Some(100));
+    let late = batcher.call(batch([1]), Instant::now());
+    assert_eq!(late.await.unwrap_err().code(), "deadline");
+    assert_eq!(call(&batcher, &[2]).await.unwrap(), [4]);
+    assert_eq!(doubler.asked(), [[2]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_no_more_bytes_than_is_allowed() {
+    let doubler = Arc::new(Doubler {
+        gate: Some(Semaphore::new(0)),
+        ..Doubler::default()
+    });
+    let two = 2 * batch([1]).get_array_memory_size();
+    let gathering = Gathering::new(100, two, 0, SamplerCounts::default());
+    let batcher = Batcher::start(line(&doubler, 1, Some(gathering)));
+    let busy = call(&batcher, &[0]);
+    let all = after(
+        1,
+        join_all([1, 2, 3, 4, 5].map(async |value| call(&batcher, &[value]).await)),
+    );
+    let open = after(2, async { doubler.gate.as_ref().unwrap().add_permits(100) });
+    let (_, answers, ()) = tokio::join!(busy, all, open);
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(doubler.asked(), [vec![0], vec![1, 2], vec![3, 4], vec![5]]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_no_longer_than_its_first_call_has_time_for() {
+    let doubler = Arc::new(Doubler {
+        gate: Some(Semaphore::new(0)),
+        ..Doubler::default()
+    });
+    let line = line(
+        &doubler,
+        1,
+        Some(Gathering::new(100, usize::MAX, 0, SamplerCounts::default())),
+    );
+    line.pace().learn(1, Duration::from_secs(1));
+    let batcher = Batcher::start(line);
+    let with = |value| batcher.call(batch([value]), Instant::now() + Duration::from_secs(31));
+    let busy = with(0);
+    let all = after(1, join_all((1..=9).map(with)));
+    let open = after(15, async {
+        doubler.gate.as_ref().unwrap().add_permits(100)
+    });
+    let (first, others, ()) = tokio::join!(busy, all, open);
+    assert!(first.is_ok() && others.iter().all(Result::is_ok));
+    let lengths: Vec<_> = doubler.asked().iter().map(Vec::len).collect();
+    // The first call has taken 15 s for its row; half of 17 s is time for 4 rows of then 1.9 s.
+    assert_eq!(lengths, [1, 4, 5]);
 }
 
 #[tokio::test(start_paused = true)]
