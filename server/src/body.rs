@@ -12,6 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::Response;
 use hyper::body::Body;
 use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, EXPECT, HeaderMap, HeaderValue, VARY};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::Settings;
@@ -42,7 +43,12 @@ where
     if matches!(collected, Err(Refusal::BodyTooLarge { .. })) && !headers.contains_key(EXPECT) {
         tokio::spawn(timeout(DISCARD_TIME, discard(body)));
     }
-    encoding.decoded(collected?, limit)
+    let body = collected?;
+    if encoding == Encoding::Identity {
+        return Ok(body);
+    }
+    let decoded = spawn_blocking(move || encoding.decoded(body, limit)).await;
+    decoded.map_err(|_| Refusal::Internal)?
 }
 
 async fn collect<B: Body<Data = Bytes>>(
@@ -95,6 +101,7 @@ enum Encoding {
     Gzip,
     /// Which is zlib's format, whatever the name says.
     Deflate,
+    Zstd,
 }
 
 impl Encoding {
@@ -104,6 +111,7 @@ impl Encoding {
             "" | "identity" => Ok(Self::Identity),
             "gzip" | "x-gzip" => Ok(Self::Gzip),
             "deflate" => Ok(Self::Deflate),
+            "zstd" => Ok(Self::Zstd),
             _ => Err(Refusal::ContentEncoding),
         }
     }
@@ -114,16 +122,30 @@ impl Encoding {
             Self::Identity => Ok(body),
             Self::Gzip => inflated(MultiGzDecoder::new(&*body), limit),
             Self::Deflate => inflated(ZlibDecoder::new(&*body), limit),
+            Self::Zstd => inflated(unpacker(&body).map_err(|error| bad(&error))?, limit),
         }
+    }
+}
+
+/// The standard for HTTP has clients stay within this window, 8 MiB; unpacking takes as much memory.
+const ZSTD_WINDOW_LOG: u32 = 23;
+
+fn unpacker(body: &[u8]) -> io::Result<impl io::Read> {
+    let mut unpacker = zstd::Decoder::with_buffer(body)?;
+    unpacker.window_log_max(ZSTD_WINDOW_LOG)?;
+    Ok(unpacker)
+}
+
+fn bad(error: &io::Error) -> Refusal {
+    Refusal::BadEncoding {
+        reason: error.to_string(),
     }
 }
 
 fn inflated(reader: impl io::Read, limit: u64) -> Result<Bytes, Refusal> {
     let mut body = vec![];
     let read = reader.take(limit + 1).read_to_end(&mut body);
-    let length = read.map_err(|error| Refusal::BadEncoding {
-        reason: error.to_string(),
-    })?;
+    let length = read.map_err(|error| bad(&error))?;
     if length as u64 > limit {
         return Err(Refusal::BodyTooLarge { limit });
     }
@@ -274,8 +296,28 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn zstandard_is_read_within_its_limit_and_its_window() {
+        let ask = async |packed: Vec<u8>| {
+            let body = Full::new(Bytes::from(packed));
+            read(&encoded("zstd"), body, &settings(1000)).await
+        };
+        let packed = |content: &[u8]| zstd::encode_all(content, 3).unwrap();
+        assert_eq!(ask(packed(b"abc")).await.unwrap(), "abc");
+        let bomb = ask(packed(&vec![0; 1 << 20])).await;
+        assert!(matches!(bomb, Err(Refusal::BodyTooLarge { limit: 1000 })));
+        let mut cut = packed(b"abc");
+        cut.pop();
+        assert!(matches!(ask(cut).await, Err(Refusal::BadEncoding { .. })));
+        let mut writer = zstd::Encoder::new(vec![], 1).unwrap();
+        writer.window_log(ZSTD_WINDOW_LOG + 1).unwrap();
+        writer.write_all(b"abc").unwrap();
+        let wide = ask(writer.finish().unwrap()).await;
+        assert!(matches!(wide, Err(Refusal::BadEncoding { .. })));
+    }
+
+    #[tokio::test]
     async fn what_is_not_compressed_as_it_says_is_refused() {
-        for (name, body) in [("gzip", "no"), ("deflate", "{}")] {
+        for (name, body) in [("gzip", "no"), ("deflate", "{}"), ("zstd", "{}")] {
             let read = read(&encoded(name), Full::new(Bytes::from(body)), &settings(100)).await;
             assert!(matches!(read, Err(Refusal::BadEncoding { .. })), "{name}");
         }

@@ -3,6 +3,7 @@
 //! A column takes what its type can hold and nothing else: no text for a number, no `1.0` for an
 //! integer, no integer that a float would have to round.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -358,8 +359,14 @@ impl Column for Binaries {
     built!(0);
 
     fn text(&mut self, value: &str) -> Result<(), Misfit> {
+        // Python's `encodebytes`, which MLflow's client uses, breaks lines, and ends with a break.
+        let value: Cow<'_, str> = if value.contains('\n') {
+            value.replace(['\r', '\n'], "").into()
+        } else {
+            value.into()
+        };
         let bytes = BASE64_STANDARD
-            .decode(value)
+            .decode(&*value)
             .map_err(|_| Misfit::Form("it is not base64 with padding"))?;
         self.0.append_value(bytes);
         Ok(())

@@ -18,6 +18,7 @@ use crate::fault::{Fault, Faults};
 
 mod columns;
 mod csv;
+mod lines;
 pub(crate) mod literals;
 mod table;
 
@@ -27,8 +28,8 @@ pub(crate) struct Dialect {
     /// The keys that rows may be under; exactly one of them is there.
     pub(crate) keys: &'static [(&'static str, Layout)],
     /// Whether clients send more, and less, than the signature says: other keys and columns are
-    /// passed over, a row may be a list, a column that may be null may be missing, and floats may be
-    /// `NaN` and infinite.
+    /// passed over, a row may be a list, a column that may be null may be missing, floats may be `NaN`
+    /// and infinite, and `1.0` is an integer.
     pub(crate) lenient: bool,
 }
 
@@ -79,13 +80,10 @@ impl Decoder {
 
     /// Reads an object that has rows under a key, such as `{"data": [row, ...]}`.
     pub(crate) fn document(&self, body: &[u8], dialect: &Dialect) -> Result<RecordBatch, Refusal> {
-        let read = self.document_once(body, dialect);
-        match &read {
-            Err(Refusal::BadJson { .. }) if dialect.lenient => match literals::quoted(body) {
-                Some(quoted) => self.document_once(&quoted, dialect),
-                None => read,
-            },
-            _ => read,
+        if dialect.lenient {
+            literals::tolerant(body, |body| self.document_once(body, dialect))
+        } else {
+            self.document_once(body, dialect)
         }
     }
 
@@ -98,18 +96,6 @@ impl Decoder {
         }
         .deserialize(&mut json);
         self.finish(body, table, parsed.and_then(|()| json.end()))
-    }
-
-    /// Reads one row after the other, each a JSON value, mostly on a line of its own.
-    pub(crate) fn lines(&self, body: &[u8], lenient: bool) -> Result<RecordBatch, Refusal> {
-        let mut table = Table::new(self, lenient);
-        let mut json = serde_json::Deserializer::from_slice(body);
-        let mut parsed = Ok(());
-        while parsed.is_ok() && json.end().is_err() {
-            parsed = Row(&mut table).deserialize(&mut json);
-            table.row += 1;
-        }
-        self.finish(body, table, parsed)
     }
 
     /// Reads `[row, ...]`.
@@ -227,6 +213,19 @@ impl<'d> Table<'d> {
         }
         self.too_long = true;
         Err(E::custom("too many rows"))
+    }
+
+    /// A column that is named twice is a fault, and only its first place is read.
+    fn refuse_twice(&mut self, places: &mut [Option<usize>]) {
+        let mut named = vec![false; self.columns.len()];
+        for place in places {
+            let Some(index) = *place else { continue };
+            if std::mem::replace(&mut named[index], true) {
+                let name = &self.decoder.fields[index].name;
+                self.faults.push(Fault::new("duplicate_key").column(name));
+                *place = None;
+            }
+        }
     }
 
     fn cell(&mut self, index: usize) -> Cell<'_> {
@@ -608,6 +607,26 @@ fn is_float(data_type: &DataType) -> bool {
     )
 }
 
+fn is_integer(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64
+    )
+}
+
+/// The integer that `1.0` is: some clients have floats only. Greater floats may be a neighbour's.
+#[expect(clippy::cast_possible_truncation, reason = "whole and small enough")]
+pub(crate) fn whole(value: f64) -> Option<i128> {
+    (value.fract() == 0.0 && value.abs() < 9e15).then_some(value as i128)
+}
+
 /// The most items that one `null` may stand for: a short body must not fill the memory.
 const MOST_FILLED: u64 = 64;
 
@@ -656,6 +675,10 @@ impl Cell<'_> {
             }
             Got::Bool(value) => self.column.boolean(value),
             Got::Integer(value) => self.column.integer(value),
+            Got::Float(value) if self.lenient && is_integer(self.data_type) => match whole(value) {
+                Some(integer) => self.column.integer(integer),
+                None => self.column.float(value),
+            },
             Got::Float(value) => self.column.float(value),
             Got::Text(value) => self.column.text(value),
             Got::List | Got::Items(_) | Got::Object => Err(Misfit::Type),

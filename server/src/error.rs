@@ -170,7 +170,7 @@ pub(crate) enum Refusal {
     Overloaded { wait: Duration },
     #[error("a body of one of these media types is expected: {known}")]
     MediaType { known: &'static str },
-    #[error("the content encoding of the body is not one that is read: gzip, deflate")]
+    #[error("the content encoding of the body is not one that is read: gzip, deflate, zstd")]
     ContentEncoding,
     #[error("the body is longer than {limit} bytes")]
     BodyTooLarge { limit: u64 },

@@ -12,12 +12,15 @@ use std::time::Duration;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{
-    Array as _, ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray,
+    Array as _, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
+    RecordBatch, StringArray,
 };
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
 use async_trait::async_trait;
 use envelope_format::{DataType, Digest, Field, Manifest, Rows, Shape};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use runtime::{Error, Usage};
 use serde_json::{Value, json};
 use server::{Calls, Components, Settings};
@@ -303,7 +306,7 @@ fn arrow_rows() -> RecordBatch {
     let columns: [(&str, ArrayRef); 5] = [
         ("text", Arc::new(StringArray::from(vec![None, Some("b")]))),
         ("more", Arc::new(Int64Array::from(vec![1, 2]))),
-        ("n", Arc::new(arrow_array::Int32Array::from(vec![1, -2]))),
+        ("n", Arc::new(Int32Array::from(vec![1, -2]))),
         ("x", Arc::new(Float64Array::from(vec![f64::NAN, 2.5]))),
         ("flag", Arc::new(BooleanArray::from(vec![true, false]))),
     ];
@@ -554,6 +557,136 @@ fn a_server_of_tensors_tells_of_itself() {
     );
     let index = post_with(&service, "/v2/repository/index", &[], b"{}");
     assert_eq!(document(&index)[0]["state"], "READY");
+}
+
+#[test]
+fn a_text_that_is_missing_comes_in_json_where_bytes_were_asked_for() {
+    let text = Field::new("text", DataType::Utf8, true);
+    let number = Field::new("n", DataType::Int64, false);
+    let service = service(Shape::PandasDataFrame, vec![text, number]);
+    let body = json!({
+        "parameters": {"binary_data_output": true},
+        "inputs": [
+            {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["a", null], "parameters": null},
+            {"name": "n", "datatype": "INT64", "shape": [2], "data": [1, 2]},
+        ],
+    });
+    let body = body.to_string();
+    let answer = post_with(&service, "/v2/models/same/infer", &[], body.as_bytes());
+    let length = answer.header("inference-header-content-length").unwrap();
+    let (head, bytes) = answer.body.split_at(length.parse().unwrap());
+    let head: Value = serde_json::from_slice(head).unwrap();
+    assert_eq!(head["outputs"][0]["data"], json!(["a", null]));
+    assert_eq!(head["outputs"][1]["parameters"]["binary_data_size"], 16);
+    assert_eq!(bytes, [1_i64.to_le_bytes(), 2_i64.to_le_bytes()].concat());
+}
+
+#[test]
+fn an_input_that_is_there_twice_is_refused() {
+    let service = service(Shape::PandasDataFrame, vec![fields().remove(0)]);
+    let input = json!({"name": "n", "datatype": "INT64", "shape": [1], "data": [1]});
+    let (status, answer) = infer(&service, &json!({"inputs": [input, input]}));
+    assert_eq!(status, 400);
+    assert_eq!(
+        answer["error"]
+            .as_str()
+            .map(|error| error.contains("`n` is there twice")),
+        Some(true)
+    );
+}
+
+#[test]
+fn lists_are_tensors_with_a_dimension_more() {
+    let lists = DataType::List(Box::new(DataType::Float32));
+    let service = service(Shape::PandasDataFrame, vec![Field::new("v", lists, false)]);
+    let values = [1.5_f32, -0.0, 3.25, 4.0, 5.0, 6.0]
+        .map(f32::to_le_bytes)
+        .concat();
+    let document = json!({"inputs": [{
+        "name": "v", "datatype": "FP32", "shape": [2, 3], "parameters": {"binary_data_size": 24},
+    }], "outputs": [{"name": "v", "parameters": {"binary_data": true}}]});
+    let document = document.to_string();
+    let length = document.len().to_string();
+    let headers = [("inference-header-content-length", length.as_str())];
+    let body = [document.as_bytes(), &values].concat();
+    let answer = post_with(&service, "/v2/models/same/infer", &headers, &body);
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(answer.body.ends_with(&values));
+    let head = &answer.body[..answer.body.len() - values.len()];
+    let head: Value = serde_json::from_slice(head).unwrap();
+    assert_eq!(head["outputs"][0]["shape"], json!([2, 3]));
+    assert_eq!(head["outputs"][0]["datatype"], "FP32");
+}
+
+// === Parquet
+
+fn parquet(rows: &RecordBatch) -> Vec<u8> {
+    let mut body = vec![];
+    // Without a note that says which types of Arrow the columns had.
+    let options = ArrowWriterOptions::new().with_skip_arrow_metadata(true);
+    let writer = ArrowWriter::try_new_with_options(&mut body, rows.schema(), options);
+    let mut writer = writer.unwrap();
+    writer.write(rows).unwrap();
+    writer.close().unwrap();
+    body
+}
+
+const PARQUET: &str = "application/vnd.apache.parquet";
+
+#[test]
+fn parquet_is_read_and_written() {
+    let service = frames();
+    let headers = [
+        ("content-type", PARQUET),
+        ("accept", "application/jsonlines"),
+    ];
+    let body = parquet(&arrow_rows());
+    let answer = post_with(&service, "/invocations", &headers, &body);
+    let text = String::from_utf8(answer.body).unwrap();
+    let second = r#"{"n":-2,"x":2.5,"flag":false,"text":"b"}"#;
+    assert_eq!(text.lines().nth(1), Some(second));
+    let headers = [("content-type", PARQUET), ("accept", PARQUET)];
+    let answer = post_with(&service, "/predict", &headers, &body);
+    let again = post(&service, "/predict", PARQUET, &answer.body);
+    assert_eq!(document(&again)["predictions"][1]["n"], -2);
+}
+
+#[test]
+fn parquet_that_is_cut_or_changed_is_refused() {
+    let service = frames();
+    let good = parquet(&arrow_rows());
+    for length in [0, 4, 12, good.len() / 2, good.len() - 1] {
+        let answer = post(&service, "/predict", PARQUET, &good[..length]);
+        assert_eq!(answer.status, 400, "{length} bytes");
+    }
+    for place in (0..good.len()).step_by(5) {
+        let mut changed = good.clone();
+        changed[place] ^= 0x41;
+        let answer = post(&service, "/predict", PARQUET, &changed);
+        let is_told = [200, 400, 413, 422].contains(&answer.status);
+        assert!(is_told, "byte {place}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_small_file_that_says_a_long_text_often_is_refused() {
+    let service = service(
+        Shape::PandasDataFrame,
+        vec![Field::new("text", DataType::Utf8, false)],
+    );
+    let long = "x".repeat(100 << 10);
+    let keys = Int32Array::from(vec![0; 6000]);
+    let texts = Arc::new(StringArray::from(vec![long.as_str()]));
+    let texts: ArrayRef = Arc::new(DictionaryArray::new(keys, texts));
+    let body = parquet(&RecordBatch::try_from_iter([("text", texts)]).unwrap());
+    assert!(body.len() < 1 << 20, "{} bytes", body.len());
+    let answer = post(&service, "/predict", PARQUET, &body);
+    assert_eq!(answer.status, 400);
+    let told = document(&answer)["detail"].to_string();
+    assert!(told.contains("unpacks to more"), "{told}");
+    // Where the function does not take the column, it is not unpacked.
+    let answer = post(&frames(), "/predict", PARQUET, &body[..]);
+    assert_eq!(answer.status, 422);
 }
 
 // === compression

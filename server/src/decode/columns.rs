@@ -67,7 +67,9 @@ impl<'de> DeserializeSeed<'de> for Split<'_, '_> {
             let places = names
                 .iter()
                 .map(|name| table.decoder.by_name.get(&**name).copied());
-            places.collect::<Vec<_>>()
+            let mut places: Vec<_> = places.collect();
+            table.refuse_twice(&mut places);
+            places
         });
         let rows = Positions {
             table,
@@ -246,6 +248,11 @@ impl<'de> Visitor<'de> for Values<'_, '_> {
             }
             table.row += 1;
         }
+    }
+
+    fn visit_unit<E: serde::de::Error>(self) -> Result<usize, E> {
+        self.table.row = 0;
+        self.table.cell(self.index).visit_unit().map(|()| 1)
     }
 
     single_values! {

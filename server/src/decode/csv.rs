@@ -57,7 +57,7 @@ fn header(table: &mut Table<'_>, line: &ByteRecord) -> Option<Vec<Option<usize>>
         let name = std::str::from_utf8(name).ok()?;
         table.decoder.by_name.get(name).copied()
     };
-    let places: Vec<_> = line.iter().map(place).collect();
+    let mut places: Vec<_> = line.iter().map(place).collect();
     let known = places.iter().flatten().count();
     if known < places.len() && known < table.decoder.fields.len() {
         return None;
@@ -72,6 +72,7 @@ fn header(table: &mut Table<'_>, line: &ByteRecord) -> Option<Vec<Option<usize>>
             .faults
             .push(Fault::new("unknown_column").column(&name));
     }
+    table.refuse_twice(&mut places);
     Some(places)
 }
 

@@ -4,6 +4,8 @@
 //! A document in which they are is read again with each of them in quotes, behind a character that
 //! no text has: only floats take what looks like that.
 
+use crate::error::Refusal;
+
 /// Of Unicode's private use: the first character of what was no text.
 const MARK: &str = "\u{F8FF}\u{F8FE}";
 
@@ -13,8 +15,22 @@ const LITERALS: [(&str, f64); 3] = [
     ("NaN", f64::NAN),
 ];
 
+/// What `read` makes of a document. One that is no JSON is read again with its literals in quotes.
+pub(crate) fn tolerant<T>(
+    body: &[u8],
+    read: impl Fn(&[u8]) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    match read(body) {
+        Err(refusal @ Refusal::BadJson { .. }) => match quoted(body) {
+            Some(quoted) => read(&quoted),
+            None => Err(refusal),
+        },
+        read => read,
+    }
+}
+
 /// The document with its literals in quotes; `None` when it has none.
-pub(crate) fn quoted(body: &[u8]) -> Option<Vec<u8>> {
+fn quoted(body: &[u8]) -> Option<Vec<u8>> {
     let mut quoted = Vec::with_capacity(body.len() + body.len() / 4);
     let (mut rest, mut found, mut in_text) = (body, false, false);
     while let Some((&byte, after)) = rest.split_first() {

@@ -4,17 +4,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, RecordBatchReader as _};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType as ArrowType};
 use arrow_select::concat::concat_batches;
 use bytes::Bytes;
 use envelope_format::{DataType, Field};
+use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use runtime::read_arrow_stream;
 
 use super::{Decoder, Fault, Faults};
 use crate::error::Refusal;
+
+/// What a Parquet file may unpack to: in a few bytes it says a long text a million times.
+const MOST_BYTES: usize = 512 << 20;
 
 impl Decoder {
     /// Reads a stream of Arrow's interprocess format.
@@ -27,9 +31,13 @@ impl Decoder {
     pub(crate) fn parquet(&self, body: &Bytes) -> Result<RecordBatch, Refusal> {
         self.table(&unharmed("a Parquet file", || {
             let builder = ParquetRecordBatchReaderBuilder::try_new(body.clone())?;
-            let schema = builder.schema().clone();
-            let batches = self.up_to_limit(builder.build()?)?;
-            concat_batches(&schema, &batches)
+            let fields = builder.schema().fields().iter().enumerate();
+            let known = fields.filter(|(_, field)| self.by_name.contains_key(field.name()));
+            let known = known.map(|(index, _)| index);
+            let known = ProjectionMask::roots(builder.parquet_schema(), known);
+            let reader = builder.with_projection(known).build()?;
+            let schema = reader.schema();
+            concat_batches(&schema, &self.up_to_limit(reader)?)
         })?)
     }
 
@@ -38,10 +46,15 @@ impl Decoder {
         &self,
         reader: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
     ) -> Result<Vec<RecordBatch>, ArrowError> {
-        let (mut batches, mut rows) = (vec![], 0);
+        let (mut batches, mut rows, mut bytes) = (vec![], 0, 0);
         for batch in reader {
             let batch = batch?;
             rows += batch.num_rows();
+            bytes += batch.get_array_memory_size();
+            if bytes > MOST_BYTES {
+                let reason = format!("it unpacks to more than {MOST_BYTES} bytes");
+                return Err(ArrowError::MemoryError(reason));
+            }
             batches.push(batch);
             if rows > self.max_rows {
                 break;

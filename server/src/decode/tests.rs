@@ -568,3 +568,155 @@ proptest! {
         let _ = decoder.document(&near, &NATIVE);
     }
 }
+
+const LENIENT: Dialect = Dialect {
+    keys: &[
+        ("split", Layout::Split),
+        ("columns", Layout::Columns),
+        ("rows", Layout::Rows),
+    ],
+    lenient: true,
+};
+
+fn read(rows: &Rows, body: &str) -> Result<RecordBatch, Refusal> {
+    Decoder::new(rows, 100).document(body.as_bytes(), &LENIENT)
+}
+
+#[track_caller]
+fn code(read: Result<RecordBatch, Refusal>) -> &'static str {
+    match read {
+        Err(Refusal::BadRows(faults)) => faults.code(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_column_that_is_named_twice_is_a_fault_in_every_form() {
+    let frame = frame(&[("a", "int64", false), ("b", "int64", false)]);
+    for body in [
+        r#"{"split": {"columns": ["a", "a", "b"], "data": [[1, 2, 3]]}}"#,
+        r#"{"columns": {"a": [1], "b": [2], "a": [3]}}"#,
+        r#"{"rows": [{"a": 1, "b": 2, "a": 3}]}"#,
+    ] {
+        assert_eq!(code(read(&frame, body)), "duplicate_key", "{body}");
+    }
+    for lenient in [false, true] {
+        let csv = Decoder::new(&frame, 100).csv(b"a,b,a\n1,2,3\n", lenient);
+        assert_eq!(code(csv), "duplicate_key");
+    }
+}
+
+#[test]
+fn columns_have_one_length_and_single_values_are_columns_of_one() {
+    let frame = frame(&[("a", "int64", false), ("b", "float64", true)]);
+    let count = |body: &str| read(&frame, body).unwrap().num_rows();
+    assert_eq!(count(r#"{"columns": {"a": [1, 2], "b": [null, 0.5]}}"#), 2);
+    assert_eq!(count(r#"{"columns": {"a": [1, 2]}}"#), 2);
+    assert_eq!(count(r#"{"columns": {"a": 1, "b": null}}"#), 1);
+    assert_eq!(count(r#"{"columns": {"a": [], "c": {}}}"#), 0);
+    let uneven = read(&frame, r#"{"columns": {"a": [1], "b": [1, 2]}}"#);
+    assert_eq!(code(uneven), "wrong_length");
+    let missing = read(&frame, r#"{"columns": {"b": [1]}}"#);
+    assert_eq!(code(missing), "missing_column");
+}
+
+#[test]
+fn exactly_one_layout_is_in_a_document() {
+    let frame = frame(&[("a", "int64", false)]);
+    let twice = read(&frame, r#"{"rows": [{"a": 1}], "columns": {"a": [1]}}"#);
+    assert_eq!(code(twice), "duplicate_key");
+    assert_eq!(code(read(&frame, r#"{"params": {}}"#)), "missing_key");
+}
+
+#[test]
+fn rows_by_position_have_all_columns_and_no_more() {
+    let frame = frame(&[("a", "int64", false), ("b", "int64", true)]);
+    for row in ["[]", "[1]", "[1, 2, 3]"] {
+        let body = format!(r#"{{"rows": [{row}]}}"#);
+        assert_eq!(code(read(&frame, &body)), "wrong_length", "{row}");
+    }
+    let split = r#"{"split": {"columns": ["b", "c"], "data": [[1, 2]]}}"#;
+    assert_eq!(code(read(&frame, split)), "missing_column");
+}
+
+fn lines(body: &str, lenient: bool) -> Result<RecordBatch, Refusal> {
+    let frame = frame(&[("a", "float64", false)]);
+    Decoder::new(&frame, 3).lines(body.as_bytes(), lenient)
+}
+
+#[test]
+fn each_line_is_a_row() {
+    let count = |body| lines(body, false).unwrap().num_rows();
+    assert_eq!(count(""), 0);
+    assert_eq!(count("\n \r\n{\"a\": 1}\r\n\n{\"a\": 2}"), 2);
+    for bad in ["{\"a\": 1}{\"a\": 2}", "{\"a\":\n1}", "{\"a\": 1},"] {
+        let read = lines(bad, true);
+        assert!(matches!(read, Err(Refusal::BadJson { .. })), "{bad}");
+    }
+    let many = lines("{\"a\": 1}\n".repeat(4).as_str(), false);
+    assert!(matches!(many, Err(Refusal::TooManyRows { limit: 3 })));
+}
+
+#[test]
+fn a_fault_in_a_line_is_told_with_its_place_in_the_body() {
+    let read = lines("{\"a\": 1}\n\n{\"a\": x}\n", false);
+    let Err(Refusal::BadJson {
+        line,
+        column,
+        offset,
+        ..
+    }) = read
+    else {
+        panic!("{read:?}")
+    };
+    assert_eq!((line, column, offset), (3, 7, 17));
+    let Err(Refusal::BadRows(faults)) = lines("{\"a\": 1}\n{\"a\": \"x\"}\n", false) else {
+        panic!("text is no float")
+    };
+    assert_eq!(faults.list()[0].row, Some(1));
+}
+
+#[test]
+fn lines_of_clients_that_write_nan_are_read() {
+    let body = "{\"a\": NaN}\n{\"a\": -Infinity}\n";
+    assert_eq!(lines(body, true).unwrap().num_rows(), 2);
+    assert!(matches!(lines(body, false), Err(Refusal::BadJson { .. })));
+}
+
+#[test]
+fn many_lines_are_read_in_one_pass() {
+    let frame = frame(&[("a", "float64", false)]);
+    let body = "{\"a\": 1}\n".repeat(1_000_000);
+    let begin = std::time::Instant::now();
+    let read = Decoder::new(&frame, 1_000_000).lines(body.as_bytes(), false);
+    assert_eq!(read.unwrap().num_rows(), 1_000_000);
+    // A pass for each line would take minutes.
+    assert!(begin.elapsed().as_secs() < 20);
+}
+
+#[test]
+fn whole_floats_are_integers_where_clients_have_floats_only() {
+    let frame = frame(&[("a", "int8", false)]);
+    assert_eq!(
+        read(&frame, r#"{"columns": {"a": [1.0, -2e0]}}"#)
+            .unwrap()
+            .num_rows(),
+        2
+    );
+    for (value, expected) in [
+        ("1.5", "wrong_type"),
+        ("128.0", "out_of_range"),
+        ("1e300", "wrong_type"),
+    ] {
+        let body = format!(r#"{{"columns": {{"a": [{value}]}}}}"#);
+        assert_eq!(code(read(&frame, &body)), expected, "{value}");
+    }
+    let strict = faults(&frame, r#"{"data": [{"a": 1.0}]}"#);
+    assert_eq!(strict[0].code, "wrong_type");
+}
+
+#[test]
+fn base64_may_have_breaks_between_its_lines() {
+    let rows = frame(&[("a", "binary", false)]);
+    gives(&rows, r#"[{"a":"AAEC\nAwQF\n"}]"#, r#"[{"a":"AAECAwQF"}]"#);
+}

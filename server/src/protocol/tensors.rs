@@ -7,18 +7,19 @@ mod flat;
 mod numbers;
 mod rest;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::{Float32Type, Float64Type};
-use arrow_array::{Array, ArrayRef, FixedSizeListArray, Float32Array, Float64Array, RecordBatch};
+use arrow_array::types::Int64Type;
+use arrow_array::{Array, ArrayRef, FixedSizeListArray, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema};
 use envelope_format::{DataType, Field, Rows, Shape};
 
 pub(crate) use numbers::Datatype;
 pub(crate) use rest::{VERSION, Wanted, media, metadata, read};
 
-use crate::column::column;
+use crate::column::{Misfit, column};
 use crate::error::Refusal;
 use crate::function::Function;
 
@@ -75,6 +76,7 @@ pub(crate) fn rows_of(function: &Function, tensors: Vec<Tensor>) -> Result<Recor
 }
 
 fn columns_by_name(takes: &Rows, tensors: Vec<Tensor>) -> Result<Vec<(String, ArrayRef)>, Refusal> {
+    let mut named = HashSet::new();
     let columns = tensors.into_iter().map(|tensor| {
         let field = takes.fields.iter().find(|field| field.name == tensor.name);
         let field = field.ok_or_else(|| {
@@ -89,6 +91,9 @@ fn columns_by_name(takes: &Rows, tensors: Vec<Tensor>) -> Result<Vec<(String, Ar
                 known.join("`, `")
             ))
         })?;
+        if !named.insert(&field.name) {
+            return Err(refuse(format!("the input `{}` is there twice", field.name)));
+        }
         Ok((field.name.clone(), column_of(field, &tensor)?))
     });
     columns.collect()
@@ -109,7 +114,7 @@ fn columns_of_matrix(takes: &Rows, tensor: &Tensor) -> Result<Vec<(String, Array
         let places = arrow_array::UInt64Array::from_iter(places);
         let values = arrow_select::take::take(&tensor.values, &places, None);
         let values = values.map_err(|error| refuse(error.to_string()))?;
-        Ok((field.name.clone(), with_nan(field, values)))
+        Ok((field.name.clone(), with_nan(field, tensor.datatype, values)))
     });
     columns.collect()
 }
@@ -122,7 +127,7 @@ fn column_of(field: &Field, tensor: &Tensor) -> Result<ArrayRef, Refusal> {
     let is_nested = matches!(field.data_type, DataType::List(_) | DataType::FixedList(..));
     match (dimensions, is_nested) {
         ([] | [1], false) => {
-            let values = with_nan(field, tensor.values.clone());
+            let values = with_nan(field, tensor.datatype, tensor.values.clone());
             parsed(field, tensor.datatype, values)
         }
         (dimensions, true) if !dimensions.is_empty() => nested(tensor.values.clone(), dimensions),
@@ -149,57 +154,47 @@ fn nested(values: ArrayRef, dimensions: &[usize]) -> Result<ArrayRef, Refusal> {
 }
 
 /// A missing float is `NaN` where the column has no missing values.
-fn with_nan(field: &Field, values: ArrayRef) -> ArrayRef {
-    if field.nullable || values.null_count() == 0 {
-        return values;
+fn with_nan(field: &Field, datatype: Datatype, values: ArrayRef) -> ArrayRef {
+    if field.nullable {
+        values
+    } else {
+        numbers::filled(datatype, &values)
     }
-    if let Some(floats) = values.as_primitive_opt::<Float64Type>() {
-        let filled = floats.iter().map(|value| value.unwrap_or(f64::NAN));
-        return Arc::new(Float64Array::from_iter_values(filled));
-    }
-    if let Some(floats) = values.as_primitive_opt::<Float32Type>() {
-        let filled = floats.iter().map(|value| value.unwrap_or(f32::NAN));
-        return Arc::new(Float32Array::from_iter_values(filled));
-    }
-    values
 }
 
-/// Tensors have no dates and no decimals: they come as text, by the rules of JSON.
+/// Tensors have no dates and no decimals: they come as text, and durations as integers, by the rules of
+/// JSON.
 fn parsed(field: &Field, datatype: Datatype, values: ArrayRef) -> Result<ArrayRef, Refusal> {
-    let is_bytes = matches!(field.data_type, DataType::Utf8 | DataType::Binary);
-    let Some(bytes) = values
-        .as_binary_opt::<i32>()
-        .filter(|_| datatype == Datatype::Bytes)
-    else {
-        return Ok(values);
-    };
-    if field.data_type == DataType::Binary {
-        return Ok(values);
-    }
     let mut parsed = column(field);
-    for (row, value) in bytes.iter().enumerate() {
-        let text = value.map(std::str::from_utf8).transpose();
-        let taken = match text {
-            Ok(None) => {
+    for row in 0..values.len() {
+        let taken = match (datatype, &field.data_type) {
+            _ if values.is_null(row) => {
                 parsed.null();
                 Ok(())
             }
-            Ok(Some(text)) => parsed.text(text).map_err(|_| ()),
-            Err(_) => Err(()),
+            (Datatype::Int64, DataType::Duration(_)) => {
+                let value = values.as_primitive::<Int64Type>().value(row);
+                parsed.integer(value.into())
+            }
+            (Datatype::Bytes, data_type) if *data_type != DataType::Binary => {
+                let text = std::str::from_utf8(values.as_binary::<i32>().value(row));
+                text.map_or(Err(Misfit::Type), |text| parsed.text(text))
+            }
+            _ => return Ok(values),
         };
-        if taken.is_err() {
-            let kind = if is_bytes {
-                "UTF-8 text or a category"
-            } else {
-                "text of its type"
-            };
-            return Err(refuse(format!(
-                "row {row}, `{}`: not {kind}, expected {}",
-                field.name, field.data_type
-            )));
-        }
+        taken.map_err(|_| not_parsed(field, datatype, row))?;
     }
     Ok(parsed.finish())
+}
+
+fn not_parsed(field: &Field, datatype: Datatype, row: usize) -> Refusal {
+    let (name, data_type) = (&field.name, &field.data_type);
+    refuse(match (datatype, data_type) {
+        (Datatype::Bytes, DataType::Utf8) => {
+            format!("row {row}, `{name}`: not UTF-8 text or a category, expected {data_type}")
+        }
+        _ => format!("row {row}, `{name}`: not a value of its type, expected {data_type}"),
+    })
 }
 
 // === out
@@ -235,14 +230,9 @@ pub(crate) fn tensors_of(function: &Function, rows: &RecordBatch) -> Result<Vec<
 
 fn tensor_of(name: &str, column: &ArrayRef) -> Result<Tensor, Refusal> {
     let (mut shape, mut values) = (vec![column.len()], column.clone());
-    while let Some(list) = values.as_fixed_size_list_opt() {
-        shape.push(usize::try_from(list.value_length()).unwrap_or(0));
-        let start = list.value_offset(0).max(0);
-        let items = list.len() * shape[shape.len() - 1];
-        let inner = list
-            .values()
-            .slice(usize::try_from(start).unwrap_or(0), items);
-        values = inner;
+    while let Some((length, items)) = items(&values) {
+        shape.push(length);
+        values = items;
     }
     let (datatype, values) = numbers::given(name, &values)?;
     Ok(Tensor {
@@ -252,3 +242,28 @@ fn tensor_of(name: &str, column: &ArrayRef) -> Result<Tensor, Refusal> {
         values,
     })
 }
+
+/// The length that all lists of a column have, and their items one after the other. Lists that are
+/// missing or of different lengths are no dimension of a tensor.
+fn items(column: &ArrayRef) -> Option<(usize, ArrayRef)> {
+    if column.null_count() > 0 {
+        return None;
+    }
+    if let Some(lists) = column.as_fixed_size_list_opt() {
+        let length = usize::try_from(lists.value_length()).ok()?;
+        return Some((length, lists.values().slice(0, lists.len() * length)));
+    }
+    let lists = column.as_list_opt::<i32>()?;
+    let offsets = lists.value_offsets();
+    let mut lengths = offsets.windows(2).map(|pair| pair[1] - pair[0]);
+    let length = lengths.next().unwrap_or(0);
+    if lengths.any(|other| other != length) {
+        return None;
+    }
+    let (start, length) = (offsets[0], usize::try_from(length).ok()?);
+    let items = { lists.values() }.slice(usize::try_from(start).ok()?, lists.len() * length);
+    Some((length, items))
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, SeqAccess, Visitor};
 
 use super::Datatype;
 use crate::column::Column;
-use crate::decode::literals;
+use crate::decode::{literals, whole};
 
 /// Where the values go.
 pub(super) struct Values<'c> {
@@ -73,14 +73,10 @@ impl<'de> Visitor<'de> for Values<'_> {
         self.taken(taken, value)
     }
 
-    /// `1.0` is an integer: some clients have floats only.
-    #[expect(clippy::cast_possible_truncation, reason = "whole and small enough")]
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<(), E> {
-        let is_whole = value.fract() == 0.0 && value.abs() < 9e15;
-        let taken = if is_whole && !self.is_float() {
-            self.column.integer(value as i128)
-        } else {
-            self.column.float(value)
+        let taken = match whole(value) {
+            Some(integer) if !self.is_float() => self.column.integer(integer),
+            _ => self.column.float(value),
         };
         self.taken(taken, value)
     }

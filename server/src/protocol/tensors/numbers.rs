@@ -9,11 +9,9 @@ use arrow_array::types::{
     ArrowPrimitiveType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
     Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, BooleanArray, Float32Array, PrimitiveArray, StringArray,
-};
+use arrow_array::{Array, ArrayRef, BinaryArray, BooleanArray, PrimitiveArray, StringArray};
 use arrow_buffer::ToByteSlice as _;
-use arrow_schema::DataType as ArrowType;
+use arrow_schema::{ArrowError, DataType as ArrowType};
 use envelope_format::DataType;
 use serde::{Deserialize, Serialize};
 
@@ -223,8 +221,13 @@ pub(super) fn given(name: &str, values: &ArrayRef) -> Result<(Datatype, ArrayRef
         let bytes = texts.iter().map(|text| text.as_deref().map(str::as_bytes));
         return Ok((Datatype::Bytes, Arc::new(BinaryArray::from_iter(bytes))));
     };
-    let texts = values.as_string_opt::<i32>().map(bytes_of);
-    let values = texts.unwrap_or_else(|| values.clone());
+    let values = if matches!(values.data_type(), ArrowType::Duration(_)) {
+        let integers = arrow_cast::cast(values, &ArrowType::Int64);
+        integers.map_err(|error| unwritable(&error))?
+    } else {
+        let texts = values.as_string_opt::<i32>().map(bytes_of);
+        texts.unwrap_or_else(|| values.clone())
+    };
     let is_float = matches!(datatype, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64);
     if values.null_count() > 0 && !is_float && datatype != Datatype::Bytes {
         return Err(Refusal::Unwritable {
@@ -232,6 +235,12 @@ pub(super) fn given(name: &str, values: &ArrayRef) -> Result<(Datatype, ArrayRef
         });
     }
     Ok((datatype, values))
+}
+
+fn unwritable(error: &ArrowError) -> Refusal {
+    Refusal::Unwritable {
+        reason: error.to_string(),
+    }
 }
 
 fn bytes_of(texts: &StringArray) -> ArrayRef {
@@ -252,7 +261,7 @@ fn datatype_of(data_type: &ArrowType) -> Option<Datatype> {
         ArrowType::Int8 => Datatype::Int8,
         ArrowType::Int16 => Datatype::Int16,
         ArrowType::Int32 => Datatype::Int32,
-        ArrowType::Int64 => Datatype::Int64,
+        ArrowType::Int64 | ArrowType::Duration(_) => Datatype::Int64,
         ArrowType::Float16 => Datatype::Fp16,
         ArrowType::Float32 => Datatype::Fp32,
         ArrowType::Float64 => Datatype::Fp64,
@@ -261,19 +270,15 @@ fn datatype_of(data_type: &ArrowType) -> Option<Datatype> {
     })
 }
 
-/// Missing floats as `NaN`, for forms that have no word for what is missing.
+/// Missing floats as `NaN`, for forms that have no word for what is missing. What else is missing stays
+/// so.
 pub(super) fn filled(datatype: Datatype, values: &ArrayRef) -> ArrayRef {
     if values.null_count() == 0 {
         return values.clone();
     }
     match datatype {
         Datatype::Fp64 => fill::<Float64Type>(values, f64::NAN),
-        Datatype::Fp32 => Arc::new(Float32Array::from_iter_values(
-            values
-                .as_primitive::<Float32Type>()
-                .iter()
-                .map(|value| value.unwrap_or(f32::NAN)),
-        )),
+        Datatype::Fp32 | Datatype::Bf16 => fill::<Float32Type>(values, f32::NAN),
         Datatype::Fp16 => fill::<Float16Type>(
             values,
             <Float16Type as ArrowPrimitiveType>::Native::from_f32(f32::NAN),

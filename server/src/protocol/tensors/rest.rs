@@ -45,7 +45,7 @@ struct Document<'a> {
     #[serde(borrow, default)]
     id: Option<Cow<'a, str>>,
     #[serde(default)]
-    parameters: Parameters,
+    parameters: Option<Parameters>,
     #[serde(borrow)]
     inputs: Vec<Input<'a>>,
     #[serde(default)]
@@ -58,7 +58,7 @@ struct Input<'a> {
     shape: Vec<usize>,
     datatype: Datatype,
     #[serde(default)]
-    parameters: Parameters,
+    parameters: Option<Parameters>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
 }
@@ -67,10 +67,10 @@ struct Input<'a> {
 struct Output {
     name: String,
     #[serde(default)]
-    parameters: Parameters,
+    parameters: Option<Parameters>,
 }
 
-/// What is not known here is passed over.
+/// What is not known here is passed over. Some clients write `null` for none.
 #[derive(Debug, Default, Deserialize)]
 struct Parameters {
     #[serde(default)]
@@ -88,13 +88,7 @@ pub(crate) fn read(
     body: &Bytes,
 ) -> Result<Asked, Refusal> {
     let (document, tensors) = split(headers, body)?;
-    match parse(function, document, tensors) {
-        Err(refusal @ Refusal::BadJson { .. }) => match literals::quoted(document) {
-            Some(quoted) => parse(function, &quoted, tensors),
-            None => Err(refusal),
-        },
-        read => read,
-    }
+    literals::tolerant(document, |document| parse(function, document, tensors))
 }
 
 /// The document, and the bytes of tensors behind it.
@@ -131,11 +125,12 @@ fn parse(function: &Function, document: &[u8], mut bytes: &[u8]) -> Result<Asked
         )));
     }
     let rows = rows_of(function, tensors)?;
-    let all_binary = document.parameters.binary_data_output.unwrap_or(false);
+    let parameters = document.parameters.unwrap_or_default();
+    let all_binary = parameters.binary_data_output.unwrap_or(false);
     let outputs = document.outputs.map(|outputs| {
         let outputs = outputs.into_iter().map(|output| {
-            let is_binary = output.parameters.binary_data.unwrap_or(all_binary);
-            (output.name, is_binary)
+            let parameters = output.parameters.unwrap_or_default();
+            (output.name, parameters.binary_data.unwrap_or(all_binary))
         });
         outputs.collect::<Vec<_>>()
     });
@@ -160,7 +155,7 @@ fn tensor(input: Input<'_>, bytes: &mut &[u8]) -> Result<Tensor, Refusal> {
     } = input;
     let wrong = |reason: String| refuse(format!("`{name}`: {reason}"));
     let expected = count(&shape).ok_or_else(|| wrong("its shape is too large".into()))?;
-    let values = match (data, parameters.binary_data_size) {
+    let values = match (data, parameters.unwrap_or_default().binary_data_size) {
         (Some(data), None) => from_json(datatype, data).map_err(wrong)?,
         (None, Some(size)) => {
             let (own, rest) = bytes
@@ -276,13 +271,14 @@ impl Wanted {
         for (tensor, is_binary) in chosen {
             outputs.push(given(tensor, is_binary, &mut bytes)?);
         }
+        let has_bytes = outputs.iter().any(|given| given.parameters.is_some());
         let answer = Answer {
             model_name: &function.name,
             id: self.id.as_deref(),
             outputs,
         };
         let mut body = serde_json::to_vec(&answer).map_err(|_| Refusal::Internal)?;
-        if bytes.is_empty() && !self.has_bytes() {
+        if !has_bytes {
             return Ok(response("application/json", body));
         }
         let length = HeaderValue::from(body.len());
@@ -290,13 +286,6 @@ impl Wanted {
         let mut response = response("application/octet-stream", body);
         response.headers_mut().insert(HEADER_LENGTH, length);
         Ok(response)
-    }
-
-    fn has_bytes(&self) -> bool {
-        let outputs = self.outputs.as_ref();
-        outputs.map_or(self.all_binary, |outputs| {
-            outputs.iter().any(|(_, is_binary)| *is_binary)
-        })
     }
 }
 
@@ -318,8 +307,10 @@ fn given<'t>(
         data: None,
         parameters: None,
     };
-    if is_binary {
-        let own = datatype.write(&numbers::filled(*datatype, values));
+    let filled = numbers::filled(*datatype, values);
+    // Bytes cannot say that something is missing; JSON can, and clients read both.
+    if is_binary && filled.null_count() == 0 {
+        let own = datatype.write(&filled);
         given.parameters = Some(json!({"binary_data_size": own.len()}));
         bytes.extend(own);
         return Ok(given);

@@ -1,0 +1,60 @@
+//! JSON lines: a row on each line. Empty lines are passed over.
+
+use arrow_array::RecordBatch;
+use serde::de::DeserializeSeed as _;
+
+use super::{Decoder, Row, Table, literals};
+use crate::error::Refusal;
+
+impl Decoder {
+    /// Reads a body of `application/jsonlines`.
+    pub(crate) fn lines(&self, body: &[u8], lenient: bool) -> Result<RecordBatch, Refusal> {
+        if lenient {
+            literals::tolerant(body, |body| self.lines_once(body, lenient))
+        } else {
+            self.lines_once(body, lenient)
+        }
+    }
+
+    /// Each line is a document of its own: a reader of the whole body would count all lines before a
+    /// row to find out whether there is another one.
+    fn lines_once(&self, body: &[u8], lenient: bool) -> Result<RecordBatch, Refusal> {
+        let (mut table, mut begin) = (Table::new(self, lenient), 0);
+        for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
+            let offset = begin;
+            begin += line.len() + 1;
+            if line.trim_ascii().is_empty() {
+                continue;
+            }
+            let mut json = serde_json::Deserializer::from_slice(line);
+            let parsed = Row(&mut table).deserialize(&mut json);
+            let parsed = parsed.and_then(|()| json.end());
+            if parsed.is_err() {
+                let finished = self.finish(line, table, parsed);
+                return finished.map_err(|refusal| behind(refusal, number, offset));
+            }
+            table.row += 1;
+        }
+        self.finish(body, table, Ok(()))
+    }
+}
+
+/// A refusal of what has lines and bytes before it.
+fn behind(refusal: Refusal, lines: usize, bytes: usize) -> Refusal {
+    match refusal {
+        Refusal::BadJson {
+            reason,
+            line,
+            column,
+            offset,
+            hint,
+        } => Refusal::BadJson {
+            reason,
+            line: line + lines,
+            column,
+            offset: offset + bytes,
+            hint,
+        },
+        other => other,
+    }
+}
