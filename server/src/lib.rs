@@ -35,6 +35,7 @@ mod encode;
 mod error;
 mod executable;
 mod fault;
+mod front;
 mod function;
 pub mod json;
 mod moment;

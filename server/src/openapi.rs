@@ -1,7 +1,10 @@
 //! The description of the service in `OpenAPI` 3.1, from the signatures and samples of the envelope.
 
 use envelope_format::{DataType, Digest, Field, Function, Manifest, Rows};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
+
+mod others;
 
 /// The document that `GET /openapi.json` gives. `examples` has one body for each function, if there
 /// is a sample.
@@ -15,17 +18,14 @@ pub(crate) fn document(manifest: &Manifest, digest: Digest, examples: &[Option<V
             );
         }
         let operation = format!("predict_{}", function.name);
-        let name = percent_encoding::utf8_percent_encode(
-            &function.name,
-            percent_encoding::NON_ALPHANUMERIC,
-        );
-        let name = name.to_string().replace("%5F", "_");
+        let name = in_path(&function.name);
         paths.insert(
             format!("/predict/{name}"),
             path(function, &operation, example.as_ref()),
         );
     }
-    for (page, summary, media_type) in PAGES {
+    paths.extend(others::paths(manifest, examples));
+    for (page, summary, media_type) in PAGES.into_iter().chain(others::PAGES) {
         paths.insert(page.into(), page_path(page, summary, media_type));
     }
     json!({
@@ -40,6 +40,12 @@ pub(crate) fn document(manifest: &Manifest, digest: Digest, examples: &[Option<V
         "paths": paths,
         "components": { "schemas": { "Problem": problem() } },
     })
+}
+
+/// A name within a path.
+fn in_path(name: &str) -> String {
+    let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+    encoded.replace("%5F", "_")
 }
 
 const PAGES: [(&str, &str, &str); 4] = [
@@ -64,10 +70,10 @@ const PAGES: [(&str, &str, &str); 4] = [
 fn page_path(page: &str, summary: &str, media_type: &str) -> Value {
     let answer = json!({ "description": summary, "content": { media_type: {} } });
     let mut responses = json!({ "200": answer });
-    if page == "/readyz" {
+    if page == "/readyz" || others::TELLS_READINESS.contains(&page) {
         responses["503"] = json!({ "description": "Not now", "content": { media_type: {} } });
     }
-    let operation = page.trim_start_matches('/');
+    let operation = page.trim_start_matches('/').replace(['/', '-'], "_");
     json!({ "get": { "operationId": operation, "summary": summary, "responses": responses } })
 }
 
@@ -85,7 +91,7 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
     let mut responses = json!({
         "200": {
             "description": "One prediction for each row, or one for all rows where the function gives one",
-            "content": { "application/json": { "schema": response(&function.signature.output) } },
+            "content": with_tables(json!({ "schema": response(&function.signature.output) })),
         },
     });
     for (status, description) in REFUSALS {
@@ -110,7 +116,7 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
                 "description": "Seconds after which the caller no longer waits",
                 "schema": { "type": "number", "exclusiveMinimum": 0 },
             }],
-            "requestBody": { "required": true, "content": { "application/json": body } },
+            "requestBody": { "required": true, "content": with_tables(body) },
             "responses": responses,
         }
     });
@@ -122,13 +128,32 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
     operation
 }
 
+/// What rows are as JSON, and that they may be in other forms, which a schema of JSON cannot describe.
+fn with_tables(json: Value) -> Value {
+    let mut content = json!({ "application/json": json });
+    for media_type in TABLES {
+        content[media_type] = json!({});
+    }
+    content
+}
+
+const TABLES: [&str; 4] = [
+    "application/jsonlines",
+    "application/vnd.apache.arrow.stream",
+    "application/vnd.apache.parquet",
+    "text/csv",
+];
+
 const REFUSALS: [(&str, &str); 10] = [
-    ("400", "The body is not JSON, or a header is wrong"),
+    (
+        "400",
+        "The body is not what its media type says, or a header is wrong",
+    ),
     ("404", "There is no such function"),
     ("405", "Only POST is answered here"),
     ("408", "The body did not arrive in time"),
     ("413", "The body is too long, or has too many rows"),
-    ("415", "The body is not `application/json`"),
+    ("415", "The body is in a form that is not read"),
     (
         "422",
         "The rows are not what the function takes; `errors` says which and why",

@@ -11,9 +11,10 @@ use crate::batcher::{Batcher, Line, may_gather};
 use crate::components::Components;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
+use crate::front::Front;
 use crate::function::Function;
 use crate::openapi;
-use crate::pages::{Pages, Readiness, envelope, front_page};
+use crate::pages::{Pages, Readiness, envelope};
 use crate::route::Routes;
 use crate::settings::Settings;
 use crate::telemetry::Telemetry;
@@ -66,7 +67,7 @@ impl Stages {
         let routes = Routes(functions.collect());
         let examples = examples(components);
         let pages = Pages {
-            front: front_page(manifest, *digest, &examples),
+            front: Front::new(manifest, *digest, &examples),
             openapi: openapi::document(manifest, *digest, &parsed(samples, &examples))
                 .to_string()
                 .into(),
