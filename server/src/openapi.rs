@@ -57,7 +57,7 @@ const PAGES: [(&str, &str, &str); 4] = [
     ),
     (
         "/metrics",
-        "Metrics in the OpenMetrics format",
+        "Metrics in the OpenMetrics format, or in the one of Prometheus",
         "application/openmetrics-text",
     ),
     (
@@ -70,6 +70,9 @@ const PAGES: [(&str, &str, &str); 4] = [
 fn page_path(page: &str, summary: &str, media_type: &str) -> Value {
     let answer = json!({ "description": summary, "content": { media_type: {} } });
     let mut responses = json!({ "200": answer });
+    if page == "/metrics" {
+        responses["200"]["content"]["text/plain"] = json!({});
+    }
     if page == "/readyz" || others::TELLS_READINESS.contains(&page) {
         responses["503"] = json!({ "description": "Not now", "content": { media_type: {} } });
     }
@@ -91,7 +94,7 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
     let mut responses = json!({
         "200": {
             "description": "One prediction for each row, or one for all rows where the function gives one",
-            "content": with_tables(json!({ "schema": response(&function.signature.output) })),
+            "content": with_tables(&json!({ "schema": response(&function.signature.output) })),
         },
     });
     for (status, description) in REFUSALS {
@@ -113,10 +116,10 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
             "parameters": [{
                 "name": "x-request-timeout",
                 "in": "header",
-                "description": "Seconds after which the caller no longer waits",
-                "schema": { "type": "number", "exclusiveMinimum": 0 },
+                "description": "Seconds after which the caller no longer waits, like `2.5`",
+                "schema": { "type": "string", "pattern": SECONDS },
             }],
-            "requestBody": { "required": true, "content": with_tables(body) },
+            "requestBody": { "required": true, "content": with_tables(&body) },
             "responses": responses,
         }
     });
@@ -128,8 +131,11 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
     operation
 }
 
+/// Above 0, and not as short as what `0.0001` says.
+const SECONDS: &str = r"^([1-9]\d{0,4}(\.\d{1,3})?|0\.\d{0,2}[1-9])$";
+
 /// What rows are as JSON, and that they may be in other forms, which a schema of JSON cannot describe.
-fn with_tables(json: Value) -> Value {
+fn with_tables(json: &Value) -> Value {
     let mut content = json!({ "application/json": json });
     for media_type in TABLES {
         content[media_type] = json!({});
@@ -262,7 +268,7 @@ fn value(data_type: &DataType) -> Value {
         DataType::Timestamp(_, None) => json!({
             "type": "string",
             "description": "RFC 3339 without a time zone",
-            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?$",
+            "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?$",
         }),
         DataType::Duration(unit) => {
             json!({ "type": "integer", "description": format!("a time in {unit}") })
@@ -270,7 +276,7 @@ fn value(data_type: &DataType) -> Value {
         DataType::Time(_) => json!({
             "type": "string",
             "description": "a time of day without a time zone",
-            "pattern": r"^\d{2}:\d{2}:\d{2}(\.\d+)?$",
+            "pattern": r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?$",
         }),
         DataType::Decimal { precision, scale } => json!({
             "type": "string",

@@ -157,7 +157,7 @@ def test_what_is_wrong_is_told(client):
     refused(lambda: infer("columns", uneven), 400)
     text = [tensor("BOOL", array("BYTES", (2,)), False, "BYTES"), *good[1:]]
     refused(lambda: infer("columns", text), 400, "BOOL")
-    refused(lambda: infer("nobody", good), 404, "nobody")
+    refused(lambda: infer("nobody", good), 404, "columns")
     refused(lambda: infer("columns", good, model_version="77"), 404)
 
 

@@ -71,7 +71,7 @@ fn invocations(function: &Function, rows: Option<&Value>) -> Value {
     if let Some(rows) = rows {
         body["example"] = json!({ "dataframe_records": rows });
     }
-    call(Call {
+    call(&Call {
         operation: "invocations".into(),
         summary: "A call as MLflow's and SageMaker's clients make it",
         body,
@@ -93,7 +93,7 @@ fn instances(function: &Function, rows: Option<&Value>) -> Value {
     if let Some(rows) = rows {
         body["example"] = json!({ "instances": rows });
     }
-    call(Call {
+    call(&Call {
         operation: format!("v1_predict_{}", function.name),
         summary: "A call as KServe's first protocol and Vertex AI have it",
         body,
@@ -140,7 +140,7 @@ fn infer(function: &Function) -> Value {
         },
         "required": ["model_name", "outputs"],
     });
-    call(Call {
+    call(&Call {
         operation: format!("v2_infer_{}", function.name),
         summary: "A call in the Open Inference Protocol; which tensors, its description says",
         body,
@@ -169,7 +169,7 @@ struct Call {
     problem: &'static [&'static str],
 }
 
-fn call(call: Call) -> Value {
+fn call(call: &Call) -> Value {
     let keys: Map<_, _> = call
         .problem
         .iter()
