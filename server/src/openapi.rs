@@ -268,7 +268,7 @@ fn value(data_type: &DataType) -> Value {
         DataType::Timestamp(_, None) => json!({
             "type": "string",
             "description": "RFC 3339 without a time zone",
-            "pattern": r"^\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?$",
+            "pattern": r"^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?$",
         }),
         DataType::Duration(unit) => {
             json!({ "type": "integer", "description": format!("a time in {unit}") })
