@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos overload swaps soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients lint format docs bench chaos overload swaps soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ models: build package $(VENV)/.models-tools ## Twelve kinds of models, online an
 $(VENV)/.models-tools: requirements/models.txt $(VENV)/.test-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/models.txt
 	touch $@
+
+clients: build package $(VENV)/.demo-tools ## The real clients of every protocol, unmodified, each in its own environment
+	$(VENV)/python tests/clients/run.py
 
 lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
 	cargo fmt --all --check

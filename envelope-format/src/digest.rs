@@ -39,6 +39,12 @@ impl Digest {
         Self(hasher.finalize().into())
     }
 
+    /// The digest as it is computed.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hex digits without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {

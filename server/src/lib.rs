@@ -44,6 +44,7 @@ mod executable;
 mod exposition;
 mod fault;
 mod follow;
+mod front;
 mod function;
 mod health;
 pub mod json;

@@ -1,7 +1,10 @@
 //! The description of the service in `OpenAPI` 3.1, from the signatures and samples of the envelope.
 
 use envelope_format::{DataType, Digest, Field, Function, Manifest, Rows};
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Map, Value, json};
+
+mod others;
 
 /// The document that `GET /openapi.json` gives. `examples` has one body for each function, if there
 /// is a sample.
@@ -15,17 +18,14 @@ pub(crate) fn document(manifest: &Manifest, digest: Digest, examples: &[Option<V
             );
         }
         let operation = format!("predict_{}", function.name);
-        let name = percent_encoding::utf8_percent_encode(
-            &function.name,
-            percent_encoding::NON_ALPHANUMERIC,
-        );
-        let name = name.to_string().replace("%5F", "_");
+        let name = in_path(&function.name);
         paths.insert(
             format!("/predict/{name}"),
             path(function, &operation, example.as_ref()),
         );
     }
-    for (page, summary, media_type) in PAGES {
+    paths.extend(others::paths(manifest, examples));
+    for (page, summary, media_type) in PAGES.into_iter().chain(others::PAGES) {
         paths.insert(page.into(), page_path(page, summary, media_type));
     }
     json!({
@@ -42,6 +42,12 @@ pub(crate) fn document(manifest: &Manifest, digest: Digest, examples: &[Option<V
     })
 }
 
+/// A name within a path.
+fn in_path(name: &str) -> String {
+    let encoded = utf8_percent_encode(name, NON_ALPHANUMERIC).to_string();
+    encoded.replace("%5F", "_")
+}
+
 const PAGES: [(&str, &str, &str); 4] = [
     ("/healthz", "The process lives", "application/json"),
     (
@@ -51,7 +57,7 @@ const PAGES: [(&str, &str, &str); 4] = [
     ),
     (
         "/metrics",
-        "Metrics in the OpenMetrics format",
+        "Metrics in the OpenMetrics format, or in the one of Prometheus",
         "application/openmetrics-text",
     ),
     (
@@ -64,10 +70,13 @@ const PAGES: [(&str, &str, &str); 4] = [
 fn page_path(page: &str, summary: &str, media_type: &str) -> Value {
     let answer = json!({ "description": summary, "content": { media_type: {} } });
     let mut responses = json!({ "200": answer });
-    if page == "/readyz" {
+    if page == "/metrics" {
+        responses["200"]["content"]["text/plain"] = json!({});
+    }
+    if page == "/readyz" || others::TELLS_READINESS.contains(&page) {
         responses["503"] = json!({ "description": "Not now", "content": { media_type: {} } });
     }
-    let operation = page.trim_start_matches('/');
+    let operation = page.trim_start_matches('/').replace(['/', '-'], "_");
     json!({ "get": { "operationId": operation, "summary": summary, "responses": responses } })
 }
 
@@ -85,7 +94,7 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
     let mut responses = json!({
         "200": {
             "description": "One prediction for each row, or one for all rows where the function gives one",
-            "content": { "application/json": { "schema": response(&function.signature.output) } },
+            "content": with_tables(&json!({ "schema": response(&function.signature.output) })),
         },
     });
     for (status, description) in REFUSALS {
@@ -107,10 +116,10 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
             "parameters": [{
                 "name": "x-request-timeout",
                 "in": "header",
-                "description": "Seconds after which the caller no longer waits",
-                "schema": { "type": "number", "exclusiveMinimum": 0 },
+                "description": "Seconds after which the caller no longer waits, like `2.5`",
+                "schema": { "type": "string", "pattern": SECONDS },
             }],
-            "requestBody": { "required": true, "content": { "application/json": body } },
+            "requestBody": { "required": true, "content": with_tables(&body) },
             "responses": responses,
         }
     });
@@ -122,13 +131,35 @@ fn path(function: &Function, operation: &str, example: Option<&Value>) -> Value 
     operation
 }
 
+/// Above 0, and not as short as what `0.0001` says.
+const SECONDS: &str = r"^([1-9]\d{0,4}(\.\d{1,3})?|0\.\d{0,2}[1-9])$";
+
+/// What rows are as JSON, and that they may be in other forms, which a schema of JSON cannot describe.
+fn with_tables(json: &Value) -> Value {
+    let mut content = json!({ "application/json": json });
+    for media_type in TABLES {
+        content[media_type] = json!({});
+    }
+    content
+}
+
+const TABLES: [&str; 4] = [
+    "application/jsonlines",
+    "application/vnd.apache.arrow.stream",
+    "application/vnd.apache.parquet",
+    "text/csv",
+];
+
 const REFUSALS: [(&str, &str); 10] = [
-    ("400", "The body is not JSON, or a header is wrong"),
+    (
+        "400",
+        "The body is not what its media type says, or a header is wrong",
+    ),
     ("404", "There is no such function"),
     ("405", "Only POST is answered here"),
     ("408", "The body did not arrive in time"),
     ("413", "The body is too long, or has too many rows"),
-    ("415", "The body is not `application/json`"),
+    ("415", "The body is in a form that is not read"),
     (
         "422",
         "The rows are not what the function takes; `errors` says which and why",
@@ -237,7 +268,7 @@ fn value(data_type: &DataType) -> Value {
         DataType::Timestamp(_, None) => json!({
             "type": "string",
             "description": "RFC 3339 without a time zone",
-            "pattern": r"^\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?$",
+            "pattern": r"^(?!0000)\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?$",
         }),
         DataType::Duration(unit) => {
             json!({ "type": "integer", "description": format!("a time in {unit}") })
@@ -245,7 +276,7 @@ fn value(data_type: &DataType) -> Value {
         DataType::Time(_) => json!({
             "type": "string",
             "description": "a time of day without a time zone",
-            "pattern": r"^\d{2}:\d{2}:\d{2}(\.\d+)?$",
+            "pattern": r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d{1,9})?$",
         }),
         DataType::Decimal { precision, scale } => json!({
             "type": "string",

@@ -1,4 +1,4 @@
-//! What is read with `GET`: the front page, health, metrics, the description of the API.
+//! What is read with `GET`: health, metrics, the description of the API.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use bytes::Bytes;
 use envelope_format::{Digest, Manifest};
 use http_body_util::Full;
-use hyper::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, VARY,
-};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::{Response, StatusCode};
 use serde_json::json;
 
 use crate::exposition::Format;
+use crate::front::Front;
 use crate::function::Function;
 use crate::health::Health;
 use crate::models::Models;
@@ -23,7 +22,7 @@ use crate::telemetry::Telemetry;
 /// The pages; all but health and metrics are made once.
 #[derive(Debug)]
 pub(crate) struct Pages {
-    pub(crate) front: Bytes,
+    pub(crate) front: Front,
     pub(crate) openapi: Bytes,
     pub(crate) envelope: Bytes,
     pub(crate) telemetry: Arc<Telemetry>,
@@ -75,7 +74,7 @@ impl Readiness {
 impl Pages {
     pub(crate) fn show(&self, page: Page, headers: &HeaderMap) -> Response<Full<Bytes>> {
         match page {
-            Page::Front => front(self.front.clone()),
+            Page::Front => self.front.show(),
             Page::OpenApi => shown("application/json", self.openapi.clone()),
             Page::Envelope => shown("application/json", self.envelope.clone()),
             Page::Metrics => self.metrics(Format::of(headers)),
@@ -160,17 +159,6 @@ fn fresh(media_type: &'static str, body: Bytes) -> Response<Full<Bytes>> {
     response
 }
 
-fn front(body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = shown("text/html; charset=utf-8", body);
-    // The page holds texts from the manifest; they are escaped, and could load or run nothing if they were not.
-    let policy =
-        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'";
-    response
-        .headers_mut()
-        .insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    response
-}
-
 /// `GET /envelope`: what is served here.
 pub(crate) fn envelope(manifest: &Manifest, digest: Digest) -> Bytes {
     let functions: Vec<_> = manifest
@@ -197,60 +185,4 @@ pub(crate) fn envelope(manifest: &Manifest, digest: Digest) -> Bytes {
         },
     });
     envelope.to_string().into()
-}
-
-/// `GET /`: what is served here, for people.
-pub(crate) fn front_page(manifest: &Manifest, digest: Digest, examples: &[String]) -> Bytes {
-    let tags: String = manifest
-        .tags
-        .iter()
-        .map(|(key, value)| format!("<span>{}={}</span> ", escape(key), escape(value)))
-        .collect();
-    let functions: String = manifest
-        .functions
-        .iter()
-        .zip(examples)
-        .map(|(function, example)| section(function, example))
-        .collect();
-    include_str!("front.html")
-        .replace("{{digest}}", &digest.to_string())
-        .replace("{{name}}", &escape(&manifest.name))
-        .replace("{{python}}", &escape(&manifest.environment.python.version))
-        .replace("{{functions}}", &functions)
-        .replace("{{tags}}", &tags)
-        .replace("{{description}}", &escape(&manifest.description))
-        .into()
-}
-
-fn section(function: &envelope_format::Function, example: &str) -> String {
-    let columns: String = function
-        .signature
-        .input
-        .fields
-        .iter()
-        .map(|field| {
-            let optional = if field.nullable { "may be null" } else { "" };
-            format!(
-                "<tr><td>{}<td>{}<td>{optional}",
-                escape(&field.name),
-                escape(&field.data_type.to_string())
-            )
-        })
-        .collect();
-    let name = escape(&function.name);
-    // In single quotes a shell takes everything but a single quote as it is.
-    let body = escape(&example.replace('\'', r"'\''"));
-    format!(
-        "<h2>{name}</h2><p class=doc>{doc}</p><table><tr><th>column<th>type<th>{columns}</table>\
-         <pre>curl -s \"$URL/predict/{name}\" -H 'content-type: application/json' -d '{body}'</pre>",
-        doc = escape(&function.doc),
-    )
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
-        .replace('"', "&quot;")
-        .replace('{', "&#123;")
 }

@@ -13,11 +13,12 @@ use crate::calls::Calls;
 use crate::components::Components;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
+use crate::front::Front;
 use crate::function::Function;
 use crate::health::Health;
 use crate::models::Models;
 use crate::openapi;
-use crate::pages::{Pages, Readiness, envelope, front_page};
+use crate::pages::{Pages, Readiness, envelope};
 use crate::route::Routes;
 use crate::sampler::Gathering;
 use crate::settings::Settings;
@@ -158,7 +159,7 @@ fn pages(
     } = components;
     let examples = examples(components);
     Pages {
-        front: front_page(manifest, *digest, &examples),
+        front: Front::new(manifest, *digest, &examples),
         openapi: openapi::document(manifest, *digest, &parsed(samples, &examples))
             .to_string()
             .into(),

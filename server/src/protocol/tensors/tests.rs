@@ -52,7 +52,7 @@ fn values_are_the_same_when_they_come_back_from_bytes() {
         ),
     ];
     for (datatype, values) in columns {
-        let bytes = datatype.to_bytes(&values);
+        let bytes = datatype.write(&values);
         assert_eq!(&datatype.read(&bytes, 2).unwrap(), &values, "{datatype}");
     }
 }
@@ -79,9 +79,7 @@ fn bytes_that_are_no_values_are_refused() {
 
 #[test]
 fn half_of_a_float_is_a_float() {
-    let read = Datatype::Bf16
-        .from_bytes(&[0x80, 0x3F, 0x20, 0xC0], 2)
-        .unwrap();
+    let read = Datatype::Bf16.read(&[0x80, 0x3F, 0x20, 0xC0], 2).unwrap();
     assert_eq!(read.as_primitive::<Float32Type>().values(), &[1.0, -2.5]);
 }
 

@@ -1,0 +1,88 @@
+"""Saves what the clients are tried on, into the store that `ENVELOPE_URL` names: `python envelopes.py`."""
+
+import datetime
+
+import model_envelope as me
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+# The datatypes of the Open Inference Protocol that Arrow has a type for.
+DATATYPES = {
+    "BOOL": pa.bool_(),
+    "UINT8": pa.uint8(),
+    "UINT16": pa.uint16(),
+    "UINT32": pa.uint32(),
+    "UINT64": pa.uint64(),
+    "INT8": pa.int8(),
+    "INT16": pa.int16(),
+    "INT32": pa.int32(),
+    "INT64": pa.int64(),
+    "FP16": pa.float16(),
+    "FP32": pa.float32(),
+    "FP64": pa.float64(),
+    "BYTES": pa.string(),
+}
+
+
+def values(datatype, count):
+    if datatype == "BOOL":
+        return [index % 2 == 0 for index in range(count)]
+    if datatype == "BYTES":
+        return [f"é{index}" for index in range(count)]
+    if datatype == "FP16":
+        return list(np.arange(count).astype("float16"))
+    return [float(index) if datatype.startswith("FP") else index for index in range(count)]
+
+
+def column(datatype, count):
+    return pa.array(values(datatype, count), DATATYPES[datatype])
+
+
+def identity():
+    """Two functions that give what they take: columns of every datatype, and lists of three of them."""
+
+    def columns(table):
+        return table
+
+    def matrices(table):
+        return table
+
+    flat = pa.table({datatype: column(datatype, 8) for datatype in DATATYPES})
+    nested = {datatype: pa.FixedSizeListArray.from_arrays(column(datatype, 24), 3) for datatype in DATATYPES}
+    envelope = me.save_model(query_function=columns, name="identity", api_input=flat)
+    envelope.add_query_function(matrices, api_input=pa.table(nested))
+
+
+def records():
+    """Gives the frame that it takes: a number that may be `NaN`, an integer, a text, a moment."""
+
+    def records(frame):
+        return frame
+
+    start = datetime.datetime(2026, 1, 1)
+    sample = pd.DataFrame(
+        {
+            "x": [1.5, float("nan"), 3.0, 4.25],
+            "count": [1, 2, 3, 4],
+            "label": ["a", "b", "ü", ""],
+            "moment": pd.to_datetime([start + datetime.timedelta(hours=hour) for hour in range(4)]),
+        }
+    )
+    me.save_model(query_function=records, name="records", api_input=sample)
+
+
+def score():
+    """A number for each row of two numbers: what is given back is a series."""
+
+    def score(frame):
+        return frame["a"] * 2 + frame["b"]
+
+    sample = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0], "b": [0.5, 0.25, 0.0, 1.0]})
+    me.save_model(query_function=score, name="score", api_input=sample)
+
+
+if __name__ == "__main__":
+    identity()
+    records()
+    score()
