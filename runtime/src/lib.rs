@@ -17,6 +17,7 @@
 //! disk; a [`Runtime`] lends workers to calls, and tests whether rows depend on each other ([`Trials`]).
 
 mod bisect;
+mod carried;
 mod certify;
 mod envelope_file;
 mod environment;
@@ -41,6 +42,9 @@ mod wire;
 mod zygote;
 
 pub use bisect::Mapped;
+pub use carried::{
+    Carried, CarriedError, CarriedFile, GlibcVersion, MissingLibrary, pack, temporary_place,
+};
 pub use certify::{Certified, Trials, difference};
 pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};
