@@ -140,6 +140,20 @@ pub enum CarriedError {
 }
 
 impl CarriedError {
+    /// A stable name for the case.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::MissingLibrary { .. } => "missing_library",
+            Self::OlderGlibc { .. } => "older_glibc",
+            Self::Architecture { .. } => "another_architecture",
+            Self::Damaged { .. } => "damaged_executable",
+            Self::NotPrivate { .. } => "folder_of_another_user",
+            Self::Place { .. } => "no_place_to_unpack",
+            Self::Uncarried { .. } => "not_carried",
+        }
+    }
+
     /// What the user may do.
     #[must_use]
     pub fn hint(&self) -> String {

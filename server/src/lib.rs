@@ -52,7 +52,7 @@ mod telemetry;
 pub use calls::Calls;
 pub use components::Components;
 pub use error::Error;
-pub use executable::{Hints, Payload, build, payload};
+pub use executable::{Built, Hints, Needs, Payload, Surroundings, build, payload};
 pub use options::{Options, SandboxOptions};
 pub use run::run;
 pub use service::serve;

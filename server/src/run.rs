@@ -1,9 +1,10 @@
 //! From an envelope to a service that answers: realise, start, prove, serve.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use runtime::{EnvelopeFile, Environments, Runtime};
+use runtime::{EnvelopeFile, Environment, Runtime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::components::Components;
@@ -13,24 +14,22 @@ use crate::settings::Settings;
 
 /// Serves an envelope until the process is told to stop by `SIGTERM` or `SIGINT`.
 ///
-/// The port is taken first: that it is in use should be known before minutes are spent on an
-/// environment. A second signal drops the calls in flight. `progress` is told about steps that
-/// take long.
+/// The port is taken first: that it is in use should be known before minutes are spent on
+/// `environment`, which is awaited afterwards. A second signal drops the calls in flight.
 ///
 /// # Errors
 /// [`Error::AddrInUse`], [`Error::Listen`], [`Error::Runtime`], [`Error::SelfTest`],
 /// [`Error::Interrupted`].
 pub async fn run(
     envelope: Arc<EnvelopeFile>,
-    environments: &Environments,
+    environment: impl Future<Output = Result<Environment, runtime::Error>>,
     settings: Settings,
-    progress: &(dyn Fn(&str) + Sync),
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let listener = Listener::bind(settings.listen).await?;
     let starting = async {
-        let environment = environments.realise(&envelope, progress).await?;
+        let environment = environment.await?;
         Ok::<_, Error>(
             Runtime::builder(envelope, environment)
                 .workers(settings.workers.clone())

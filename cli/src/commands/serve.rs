@@ -22,10 +22,9 @@ pub(crate) async fn serve(wiring: &Wiring, args: &Serve) -> Result<(), Error> {
     let step = |step: &str| waiting.step(step);
     let envelope = Arc::clone(&found.envelope);
     Ok(server::run(
-        envelope,
-        &environments,
+        Arc::clone(&envelope),
+        environments.realise(&envelope, &step),
         args.options.settings(),
-        &step,
         on_ready,
     )
     .await?)

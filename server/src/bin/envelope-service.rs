@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use runtime::{EnvelopeFile, Environments};
-use server::{Error, Options, Payload, payload, run};
+use runtime::{EnvelopeFile, Environment, Environments, temporary_place};
+use server::{Error, Hints, Needs, Options, payload, run};
 use tracing_subscriber::EnvFilter;
 
 /// Serves the envelope that this executable carries over HTTP.
@@ -19,7 +19,7 @@ struct Command {
     #[command(flatten)]
     options: Options,
 
-    /// Folder of realised environments [default: the one of the machine that built this]
+    /// Folder of environments [default: the user's cache, or that of the machine that built this]
     #[arg(long, env = "ENVELOPE_CACHE_DIR", value_name = "FOLDER")]
     cache_dir: Option<PathBuf>,
 
@@ -60,33 +60,59 @@ fn serve(command: &Command) -> Result<(), Error> {
     };
     let path = std::env::current_exe()
         .map_err(|source| io("cannot find the program's own file", source))?;
-    let Some(Payload {
-        offset,
-        length,
-        hints,
-    }) = payload(&path)?
-    else {
+    let Some(payload) = payload(&path)? else {
         return Err(Error::NoPayload { path });
     };
-    let envelope = Arc::new(EnvelopeFile::open_section(path, offset, length)?);
+    let envelope = EnvelopeFile::open_section(&path, payload.offset, payload.length)?;
+    let envelope = Arc::new(envelope);
     let name = envelope.manifest().name.clone();
-    let environments = Environments {
-        cache: command.cache_dir.clone().unwrap_or(hints.cache_dir),
-        uv: hints.uv,
-        interpreters: hints.interpreters,
-        offline: command.offline,
-    };
     let on_ready = |address: SocketAddr| say(&format!("`{name}` answers at http://{address}"));
-    let service = run(
-        envelope,
-        &environments,
-        command.options.settings(),
-        &say,
-        on_ready,
-    );
+    let environment = async {
+        match &payload.needs {
+            Needs::Machine(hints) => command.realise(hints, &envelope).await,
+            Needs::Carried(carried) => {
+                let file = payload.environment(&path, carried);
+                file.realise(&envelope, command.places(), &say).await
+            }
+        }
+    };
+    let settings = command.options.settings();
+    let service = run(Arc::clone(&envelope), environment, settings, on_ready);
     let executor =
         tokio::runtime::Runtime::new().map_err(|source| io("cannot start threads", source))?;
     executor.block_on(service)
+}
+
+impl Command {
+    /// The environment of an executable that carries none.
+    async fn realise(
+        &self,
+        hints: &Hints,
+        envelope: &EnvelopeFile,
+    ) -> Result<Environment, runtime::Error> {
+        let hints = hints.clone();
+        let environments = Environments {
+            cache: self.cache_dir.clone().unwrap_or(hints.cache_dir),
+            uv: hints.uv,
+            interpreters: hints.interpreters,
+            offline: self.offline,
+        };
+        environments.realise(envelope, &say).await
+    }
+
+    /// Where an environment that is carried may be unpacked: what was asked for and nothing else, or
+    /// the user's cache, and a folder of this user's below the temporary one where that cannot be.
+    fn places(&self) -> Vec<PathBuf> {
+        if let Some(folder) = &self.cache_dir {
+            return vec![folder.clone()];
+        }
+        let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let named = named.filter(|folder| folder.is_absolute());
+        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        let cache = named.or_else(|| Some(home?.join(".cache")));
+        let cache = cache.map(|folder| folder.join("model-envelope"));
+        cache.into_iter().chain([temporary_place()]).collect()
+    }
 }
 
 /// The error, its causes and what to do about it, one on each line.
