@@ -1,0 +1,316 @@
+//! An executable that carries its environment, on machines that have less than this one.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs::{self, File, Permissions};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use serde_json::{Value, json};
+use server::{Built, Needs, Surroundings, build, payload};
+use tempfile::TempDir;
+
+const STUB: &str = env!("CARGO_BIN_EXE_envelope-service");
+
+/// Builds an executable that carries its environment.
+fn bundle(envelope: &str, out: &Path) -> Built {
+    let path = acceptance::envelope_path(envelope);
+    let environments = acceptance::environments();
+    let envelope = acceptance::envelope(envelope);
+    let executor = tokio::runtime::Runtime::new().unwrap();
+    let environment = executor.block_on(environments.realise(&envelope, &|_| ()));
+    let surroundings = Surroundings::Carried(&environment.unwrap());
+    build(Path::new(STUB), &path, surroundings, out).unwrap()
+}
+
+/// A small one, built once for the tests of this process.
+fn small() -> &'static [u8] {
+    static SMALL: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let folder = TempDir::new().unwrap();
+        let path = folder.path().join("service");
+        bundle("plain", &path);
+        fs::read(path).unwrap()
+    });
+    &SMALL
+}
+
+/// An executable in a folder of its own, which is its home.
+struct Machine {
+    folder: TempDir,
+}
+
+impl Machine {
+    fn new(executable: &[u8]) -> Self {
+        let machine = Self {
+            folder: TempDir::new().unwrap(),
+        };
+        for folder in ["home", "tmp"] {
+            fs::create_dir(machine.path(folder)).unwrap();
+        }
+        fs::write(machine.program(), executable).unwrap();
+        fs::set_permissions(machine.program(), Permissions::from_mode(0o755)).unwrap();
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn program(&self) -> PathBuf {
+        self.path("service")
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(self.program());
+        command.args(["--port", "0", "--workers", "1"]);
+        command.env_clear().env("HOME", self.path("home"));
+        command.env("TMPDIR", self.path("tmp"));
+        command
+    }
+
+    /// The unpacked environments below a cache.
+    fn unpacked(cache: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(cache.join("carried")).unwrap();
+        let folders = entries.map(|entry| entry.unwrap().path());
+        folders.filter(|path| path.is_dir()).collect()
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.path("home/.cache/model-envelope")
+    }
+
+    fn refuses(&self, changed: impl FnOnce(&mut Command)) -> (Option<i32>, String) {
+        let mut command = self.command();
+        changed(&mut command);
+        let Output { status, stderr, .. } = command.output().unwrap();
+        (status.code(), String::from_utf8(stderr).unwrap())
+    }
+}
+
+/// A service that is ready; ends with the test.
+struct Ready(Child);
+
+impl Ready {
+    fn new(command: &mut Command) -> Self {
+        Self::wait(command.stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn wait(mut process: Child) -> Self {
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let told: Vec<_> = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .take_while(|line| !line.contains(" answers at "))
+            .collect();
+        assert!(process.try_wait().unwrap().is_none(), "{told:?}");
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Self(process)
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The executable with something else written in what it says it needs, of the same length.
+fn saying(before: &str, after: &str) -> Vec<u8> {
+    assert_eq!(before.len(), after.len());
+    let mut bytes = small().to_vec();
+    let at = bytes
+        .windows(before.len())
+        .rposition(|window| window == before.as_bytes())
+        .expect("it says so");
+    bytes[at..at + after.len()].copy_from_slice(after.as_bytes());
+    bytes
+}
+
+#[test]
+fn without_python_and_network_the_answers_are_the_same() {
+    let machine = Machine::new(small());
+    let body = json!({"data": [{"a": 1, "s": "x"}, {"a": -2, "s": "four"}]}).to_string();
+    let output = Command::new(acceptance::root().join(".venv/bin/python"))
+        .arg(acceptance::root().join("tests/bare_root.py"))
+        .arg(machine.program())
+        .arg(body)
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert!(
+        told.contains("workers are confined: default: landlock"),
+        "{told}"
+    );
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer, json!({"predictions": [2, 2]}));
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let machine = Machine::new(small());
+    let again = machine.path("again");
+    let built = bundle("plain", &again);
+    assert!(fs::read(again).unwrap() == small());
+    let carried = built.carried.unwrap();
+    assert!(
+        carried
+            .libraries
+            .iter()
+            .any(|name| name.starts_with("libffi.so"))
+    );
+    assert!(carried.of_glibc.contains(&"libc.so.6".to_owned()));
+    let payload = payload(&machine.program()).unwrap().unwrap();
+    assert_eq!(payload.needs, Needs::Carried(Box::new(carried)));
+}
+
+#[test]
+fn a_later_start_uses_what_was_unpacked_and_repairs_it() {
+    let machine = Machine::new(small());
+    drop(Ready::new(&mut machine.command()));
+    let [folder] = Machine::unpacked(&machine.cache()).try_into().unwrap();
+    let made = folder.metadata().unwrap().created().unwrap();
+    drop(Ready::new(&mut machine.command()));
+    assert_eq!(folder.metadata().unwrap().created().unwrap(), made);
+    fs::remove_dir_all(folder.join("python/lib")).unwrap();
+    drop(Ready::new(&mut machine.command()));
+    assert_ne!(folder.metadata().unwrap().created().unwrap(), made);
+}
+
+#[test]
+fn two_that_start_at_once_unpack_once() {
+    let machine = Machine::new(small());
+    let start = || machine.command().stderr(Stdio::piped()).spawn().unwrap();
+    let (one, other) = (start(), start());
+    let _both = (Ready::wait(one), Ready::wait(other));
+    assert_eq!(Machine::unpacked(&machine.cache()).len(), 1);
+}
+
+#[test]
+fn without_any_environment_variable_it_starts() {
+    let machine = Machine::new(small());
+    let mut command = machine.command();
+    // The user's own home must stay as it is.
+    let output = command
+        .env_clear()
+        .arg("--cache-dir")
+        .arg(machine.path("home"));
+    drop(Ready::new(output));
+}
+
+#[test]
+fn where_the_home_cannot_be_written_a_private_folder_is_used() {
+    let machine = Machine::new(small());
+    let mut command = machine.command();
+    // A file, where a folder would have to be made: nobody can, not even the administrator.
+    fs::write(machine.path("home/.cache"), "").unwrap();
+    drop(Ready::new(&mut command));
+    let [place] = fs::read_dir(machine.path("tmp"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.to_string_lossy().contains("model-envelope-"))
+        .filter(|path| path.join("carried").is_dir())
+        .collect::<Vec<_>>()
+        .try_into()
+        .unwrap();
+    assert_eq!(
+        place.metadata().unwrap().permissions().mode() & 0o777,
+        0o700
+    );
+}
+
+#[test]
+fn without_a_place_it_says_what_to_set() {
+    let machine = Machine::new(small());
+    fs::write(machine.path("file"), "").unwrap();
+    let nowhere = machine.path("file");
+    let (status, told) = machine.refuses(|command| {
+        command.env("ENVELOPE_CACHE_DIR", &nowhere);
+    });
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("error[no_place_to_unpack]"), "{told}");
+    assert!(
+        told.contains("set ENVELOPE_CACHE_DIR to a folder with"),
+        "{told}"
+    );
+    let (status, told) = machine.refuses(|command| {
+        command.env("ENVELOPE_CACHE_DIR", "/proc/nowhere");
+    });
+    assert_eq!(status, Some(1), "{told}");
+}
+
+#[test]
+fn a_folder_that_everybody_can_write_to_is_not_used() {
+    let machine = Machine::new(small());
+    fs::set_permissions(machine.path("home"), Permissions::from_mode(0o777)).unwrap();
+    let (status, told) = machine.refuses(|command| {
+        command.env("ENVELOPE_CACHE_DIR", machine.path("home"));
+    });
+    assert_eq!(status, Some(4), "{told}");
+    assert!(told.contains("error[folder_of_another_user]"), "{told}");
+}
+
+#[test]
+fn a_damaged_environment_is_not_unpacked() {
+    let machine = Machine::new(small());
+    let payload = payload(&machine.program()).unwrap().unwrap();
+    let Needs::Carried(carried) = &payload.needs else {
+        panic!("it carries its environment");
+    };
+    let at = payload.offset + payload.length + carried.packed_bytes / 2;
+    let program = File::options()
+        .read(true)
+        .write(true)
+        .open(machine.program())
+        .unwrap();
+    let mut byte = [0];
+    program.read_exact_at(&mut byte, at).unwrap();
+    program.write_all_at(&[byte[0] ^ 1], at).unwrap();
+    (&program).flush().unwrap();
+    drop(program);
+    let (status, told) = machine.refuses(|_| ());
+    assert_eq!(status, Some(1), "{told}");
+    assert!(told.contains("error[damaged_executable]"), "{told}");
+    assert!(told.contains("build the executable again"), "{told}");
+    assert!(Machine::unpacked(&machine.cache()).is_empty());
+}
+
+#[test]
+fn what_the_machine_lacks_is_told_before_anything_is_unpacked() {
+    let glibc = small_glibc();
+    let newer = format!("\"glibc\":\"9{}\"", &glibc[1..]);
+    let cases = [
+        (format!("\"glibc\":\"{glibc}\""), newer, "older_glibc"),
+        (
+            "\"x86_64\"".into(),
+            "\"sparc9\"".into(),
+            "another_architecture",
+        ),
+        (
+            "\"libm.so.6\"".into(),
+            "\"libm.so.7\"".into(),
+            "missing_library",
+        ),
+    ];
+    for (before, after, code) in cases {
+        let machine = Machine::new(&saying(&before, &after));
+        let (status, told) = machine.refuses(|_| ());
+        assert_eq!(status, Some(1), "{told}");
+        assert!(told.contains(&format!("error[{code}]")), "{told}");
+        assert!(told.contains("hint: "), "{told}");
+        assert!(!machine.cache().exists());
+    }
+}
+
+fn small_glibc() -> String {
+    let machine = Machine::new(small());
+    let payload = payload(&machine.program()).unwrap().unwrap();
+    let Needs::Carried(carried) = payload.needs else {
+        panic!("it carries its environment");
+    };
+    carried.glibc.to_string()
+}
