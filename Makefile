@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models lint format docs bench chaos bundle-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -73,6 +73,9 @@ $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 chaos: package $(VENV)/.test-tools ## A million calls while 2,500 workers end in all ways; 500 kills of busy ones
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
 	CHAOS_CALLS=1000000 cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture mixed_deaths
+
+bundle-test: build package $(VENV)/.test-tools ## A real model in one executable, in a root without Python, shell and network
+	cargo test $(CARGO_FLAGS) -p server --test bundle -- --include-ignored --nocapture
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling
