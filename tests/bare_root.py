@@ -21,7 +21,7 @@ from pathlib import Path
 # An empty folder that every system has; what is mounted there is seen by this process alone.
 ROOT = Path("/mnt")
 PORT = 8081
-GLIBC = "libc.so.6 libm.so.6 libdl.so.2 librt.so.1 libpthread.so.0 libutil.so.1 libresolv.so.2 libgcc_s.so.1"
+GLIBC = "libc.so.6 libm.so.6 libdl.so.2 librt.so.1 libpthread.so.0 libutil.so.1 libresolv.so.2"
 LOADERS = "/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1"
 
 
