@@ -67,8 +67,8 @@ def set_loopback_up():
 
 
 def enter():
-    command = ["chroot", ROOT, "/svc", "--port", str(PORT), "--workers", "1"]
-    return subprocess.Popen(command, env={"PATH": os.environ["PATH"]})
+    command = [shutil.which("chroot"), ROOT, "/svc", "--port", str(PORT), "--workers", "1"]
+    return subprocess.Popen(command, env={})
 
 
 def wait_until_ready(service):
