@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients lint format docs bench chaos overload swaps soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients lint format docs bench chaos overload swaps bundle-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -82,6 +82,9 @@ overload: package $(VENV)/.test-tools ## From 10 % to 300 % of what a service ca
 
 swaps: ## A thousand envelopes, one after the other, under load
 	SWAPS=$(or $(SWAPS),1000) cargo test $(CARGO_FLAGS) -p server --test swap -- --nocapture no_call_fails
+
+bundle-test: build package $(VENV)/.test-tools ## A real model in one executable, in a root without Python, shell and network
+	cargo test $(CARGO_FLAGS) -p server --test bundle -- --include-ignored --nocapture
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling

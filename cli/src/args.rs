@@ -226,6 +226,10 @@ pub(crate) struct Build {
     /// The executable to write
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: PathBuf,
+
+    /// Carry the interpreter and the packages too: it runs without Python and without a network
+    #[arg(long)]
+    pub(crate) bundle: bool,
 }
 
 /// Map a function over a table
@@ -417,7 +421,8 @@ Examples:
 const BUILD_HELP: &str = "\
 Examples:
   envelope build client_ltv_model -o ltv-service
-  ./ltv-service --port 8081";
+  ./ltv-service --port 8081
+  envelope build client_ltv_model -o ltv-service --bundle     # for machines without Python";
 
 const BATCH_HELP: &str = "\
 Examples:

@@ -58,6 +58,13 @@ impl Digest {
     }
 }
 
+impl From<[u8; 32]> for Digest {
+    /// Of bytes that were digested elsewhere, piece by piece.
+    fn from(digest: [u8; 32]) -> Self {
+        Self(digest)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "sha256:{}", self.hex())

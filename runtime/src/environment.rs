@@ -57,6 +57,8 @@ pub struct Environment {
     pub(crate) base: PathBuf,
     /// The cache it is in.
     pub(crate) cache: PathBuf,
+    /// Shared libraries that came with it, if it was unpacked.
+    pub(crate) libraries: Option<PathBuf>,
 }
 
 /// Where realised environments are kept, and how new ones are made.
@@ -196,6 +198,7 @@ impl Environments {
             platform: probed.platform,
             base: probed.base,
             cache: whole(self.cache.clone()),
+            libraries: None,
         }
     }
 

@@ -36,6 +36,9 @@ pub enum Error {
         /// What the user may do.
         hint: String,
     },
+    /// The environment in an executable cannot be used here, or one cannot be carried.
+    #[error(transparent)]
+    Carried(#[from] crate::CarriedError),
     /// A worker did not come up.
     #[error("the worker did not start: {reason}")]
     Start {

@@ -18,6 +18,10 @@ use crate::{Confinement, EnvelopeFile, Environment, Error, Sandbox, SandboxLevel
 const CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libworker.so"));
 const LAUNCHER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envelope-launcher"));
 
+/// Both, by name: they ask for shared libraries like all programs.
+pub(crate) const PROGRAMS: [(&str, &[u8]); 2] =
+    [("the worker core", CORE), ("the launcher", LAUNCHER)];
+
 /// What workers inherit of this process's environment: how this machine's processor is to be used.
 /// All else (credentials above all) stays here.
 const INHERITED_PREFIXES: [&str; 4] = ["OPENBLAS_", "MKL_", "BLIS_", "NVIDIA_"];
@@ -197,6 +201,10 @@ impl Launch {
             ("TMPDIR".into(), home),
             ("LANG".into(), "C.UTF-8".into()),
         ];
+        let libraries = self.environment.libraries.as_ref();
+        variables.extend(
+            libraries.map(|folder| ("LD_LIBRARY_PATH".into(), folder.display().to_string())),
+        );
         let inherited = std::env::vars_os().filter_map(|(name, value)| {
             Some((name.into_string().ok()?, value.into_string().ok()?))
         });

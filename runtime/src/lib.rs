@@ -18,6 +18,7 @@
 
 mod arrow_stream;
 mod bisect;
+mod carried;
 mod certify;
 mod envelope_file;
 mod environment;
@@ -43,6 +44,9 @@ mod zygote;
 
 pub use arrow_stream::read_arrow_stream;
 pub use bisect::Mapped;
+pub use carried::{
+    Carried, CarriedError, CarriedFile, GlibcVersion, MissingLibrary, pack, temporary_place,
+};
 pub use certify::{Certified, Trials, difference};
 pub use envelope_file::EnvelopeFile;
 pub use environment::{Environment, Environments};

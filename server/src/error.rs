@@ -119,6 +119,7 @@ impl Error {
                 Some("ports below 1024 are for the administrator; choose a higher one with `--port`".into())
             }
             Self::Runtime(runtime::Error::Environment { hint, .. }) => Some(hint.into()),
+            Self::Runtime(runtime::Error::Carried(error)) => Some(error.hint().into()),
             Self::SelfTest { .. } => {
                 Some("the function worked when it was saved: look for files, services or hardware that it misses here".into())
             }
@@ -139,6 +140,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 4,
+            Self::Runtime(runtime::Error::Carried(error)) if error.is_forbidden() => 4,
             Self::AddrInUse { .. } | Self::NotAProgram { .. } => 5,
             Self::Interrupted => 130,
             Self::Listen { .. }
@@ -345,6 +347,7 @@ fn runtime_case(error: &runtime::Error) -> (StatusCode, &'static str) {
         runtime::Error::WrongInterpreter { .. } => {
             (StatusCode::INTERNAL_SERVER_ERROR, "wrong_interpreter")
         }
+        runtime::Error::Carried(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.code()),
         runtime::Error::Environment { .. } => {
             (StatusCode::INTERNAL_SERVER_ERROR, "environment_failed")
         }

@@ -1,21 +1,22 @@
-//! An envelope and a service program in one executable file.
+//! An envelope and a service program in one executable file; on request its environment, too.
 //!
 //! ```text
-//! ┌──────────────┬─────────┬──────────┬───────┬─────────┐
-//! │ program      │ padding │ envelope │ hints │ trailer │
-//! └──────────────┴─────────┴──────────┴───────┴─────────┘
+//! ┌──────────────┬─────────┬──────────┬──────────────┬───────┬─────────┐
+//! │ program      │ padding │ envelope │ environment? │ needs │ trailer │
+//! └──────────────┴─────────┴──────────┴──────────────┴───────┴─────────┘
 //!                          ▲ at a multiple of the page size, so that members stay mappable
 //! ```
 //!
 //! The trailer says where the envelope is; the loader of the operating system does not look behind
-//! the program. Neither a compiler nor a container is needed.
+//! the program. Neither a compiler nor a container is needed, and with the environment in it neither
+//! Python nor a network where it runs.
 
 use std::fs::{File, Permissions};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use runtime::EnvelopeFile;
+use runtime::{Carried, CarriedFile, EnvelopeFile, Environment};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
@@ -34,37 +35,86 @@ pub struct Hints {
     pub interpreters: Vec<PathBuf>,
 }
 
-/// The envelope in an executable.
+/// Where an executable that is to be built will find its environment.
+#[derive(Debug, Clone, Copy)]
+pub enum Surroundings<'a> {
+    /// On the machine that runs it, which is this one or very like it.
+    Machine(&'a Hints),
+    /// In itself: this one is packed into it.
+    Carried(&'a Environment),
+}
+
+/// What an executable says about its environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Needs {
+    /// It is to be found, or made, with what the builder knew.
+    Machine(Hints),
+    /// It is in the executable, behind the envelope.
+    Carried(Box<Carried>),
+}
+
+/// The envelope in an executable, and what else it runs with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Payload {
     /// First byte of the envelope in the file.
     pub offset: u64,
     /// Length of the envelope in bytes.
     pub length: u64,
-    /// What the builder knew.
-    pub hints: Hints,
+    /// Where the environment is.
+    pub needs: Needs,
+}
+
+impl Payload {
+    /// The environment `carried` in the executable `path`.
+    #[must_use]
+    pub fn environment(&self, path: &Path, carried: &Carried) -> CarriedFile {
+        CarriedFile {
+            path: path.to_owned(),
+            offset: self.offset + self.length,
+            carried: carried.clone(),
+        }
+    }
+}
+
+/// What was built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Built {
+    /// Length of the executable.
+    pub bytes: u64,
+    /// Of the program in it.
+    pub program_bytes: u64,
+    /// Of the envelope in it.
+    pub envelope_bytes: u64,
+    /// The environment in it, if it carries one.
+    pub carried: Option<Carried>,
 }
 
 /// Ends every executable of this kind; the last byte is the version of the layout.
-const MAGIC: [u8; 16] = *b"model-envelope\0\x01";
+const MAGIC: [u8; 16] = *b"model-envelope\0\x02";
 
-/// Offset of the envelope, its length, length of the hints, magic.
-const TRAILER_BYTES: u64 = 8 + 8 + 8 + 16;
+/// Offset of the envelope, its length, lengths of the environment and of the needs, magic.
+const TRAILER_BYTES: u64 = 4 * 8 + 16;
 
 /// The page size of the systems we run on.
 const PAGE_BYTES: u64 = 4096;
 
-/// Hints are a few paths.
-const MAX_HINTS_BYTES: u64 = 1 << 20;
+/// Needs are a few paths, or the names of a few libraries.
+const MAX_NEEDS_BYTES: u64 = 1 << 20;
 
 /// Writes an executable to `out` that serves `envelope`: the program `stub` with the envelope and
-/// `hints` behind it.
+/// what it needs behind it. The same input gives the same bytes.
 ///
 /// `out` appears complete or not at all. A program that is there is replaced, anything else is not.
 ///
 /// # Errors
 /// [`Error::Stub`], [`Error::NotAProgram`], [`Error::Runtime`] when the envelope is damaged, [`Error::Io`].
-pub fn build(stub: &Path, envelope: &Path, hints: &Hints, out: &Path) -> Result<(), Error> {
+pub fn build(
+    stub: &Path,
+    envelope: &Path,
+    surroundings: Surroundings<'_>,
+    out: &Path,
+) -> Result<Built, Error> {
     EnvelopeFile::open(envelope)?.verify()?;
     check_stub(stub)?;
     check_free(out)?;
@@ -73,13 +123,16 @@ pub fn build(stub: &Path, envelope: &Path, hints: &Hints, out: &Path) -> Result<
         _ => Path::new("."),
     };
     let file = NamedTempFile::new_in(folder).map_err(|source| writing(out, source))?;
-    assemble(file.as_file(), stub, envelope, hints).map_err(|source| writing(out, source))?;
+    let mut assembly = Assembly::begin(file.as_file(), out, stub)?;
+    assembly.add_envelope(envelope)?;
+    let built = assembly.finish(surroundings)?;
     file.persist(out)
         .map_err(|error| writing(out, error.error))?;
     // The name is on disk when the folder is.
     File::open(folder)
         .and_then(|folder| folder.sync_all())
-        .map_err(|source| writing(out, source))
+        .map_err(|source| writing(out, source))?;
+    Ok(built)
 }
 
 /// Building again replaces what was built before, and never somebody's notes.
@@ -117,19 +170,93 @@ fn check_stub(stub: &Path) -> Result<(), Error> {
     }
 }
 
-fn assemble(mut out: &File, stub: &Path, envelope: &Path, hints: &Hints) -> io::Result<()> {
-    let program = io::copy(&mut File::open(stub)?, &mut out)?;
-    let offset = program.next_multiple_of(PAGE_BYTES);
-    out.seek(SeekFrom::Start(offset))?;
-    let length = io::copy(&mut File::open(envelope)?, &mut out)?;
-    let hints = serde_json::to_vec(hints)?;
-    out.write_all(&hints)?;
-    for number in [offset, length, hints.len() as u64] {
-        out.write_all(&number.to_le_bytes())?;
+/// An executable that is being written, part after part.
+struct Assembly<'a> {
+    file: &'a File,
+    /// What it will be called.
+    out: &'a Path,
+    program_bytes: u64,
+    envelope_bytes: u64,
+}
+
+impl<'a> Assembly<'a> {
+    fn begin(mut file: &'a File, out: &'a Path, stub: &Path) -> Result<Self, Error> {
+        let program = File::open(stub).map_err(|source| reading(stub, source))?;
+        let copied = io::copy(&mut &program, &mut file);
+        Ok(Self {
+            file,
+            out,
+            program_bytes: copied.map_err(|source| writing(out, source))?,
+            envelope_bytes: 0,
+        })
     }
-    out.write_all(&MAGIC)?;
-    out.set_permissions(Permissions::from_mode(0o755))?;
-    out.sync_all()
+
+    /// Where the envelope begins.
+    fn offset(&self) -> u64 {
+        self.program_bytes.next_multiple_of(PAGE_BYTES)
+    }
+
+    fn add_envelope(&mut self, envelope: &Path) -> Result<(), Error> {
+        let content = File::open(envelope).map_err(|source| reading(envelope, source))?;
+        let mut file = self.file;
+        let copied = file
+            .seek(SeekFrom::Start(self.offset()))
+            .and_then(|_| io::copy(&mut &content, &mut file));
+        self.envelope_bytes = copied.map_err(|source| writing(self.out, source))?;
+        Ok(())
+    }
+
+    fn finish(&self, surroundings: Surroundings<'_>) -> Result<Built, Error> {
+        let needs = match surroundings {
+            Surroundings::Machine(hints) => Needs::Machine(hints.clone()),
+            Surroundings::Carried(environment) => {
+                // It fails when the last bytes cannot be written, which would be lost in silence.
+                let mut out = BufWriter::new(self.file);
+                let carried = runtime::pack(environment, &mut out)?;
+                out.flush().map_err(|source| writing(self.out, source))?;
+                Needs::Carried(Box::new(carried))
+            }
+        };
+        let ended = self.end(&needs);
+        Ok(Built {
+            bytes: ended.map_err(|source| writing(self.out, source))?,
+            program_bytes: self.program_bytes,
+            envelope_bytes: self.envelope_bytes,
+            carried: needs.into_carried(),
+        })
+    }
+
+    /// Writes what is read first. Gives the length of the whole.
+    fn end(&self, needs: &Needs) -> io::Result<u64> {
+        let mut file = self.file;
+        let text = serde_json::to_vec(needs)?;
+        file.write_all(&text)?;
+        let lengths = [self.envelope_bytes, needs.packed_bytes(), text.len() as u64];
+        for number in [self.offset()].into_iter().chain(lengths) {
+            file.write_all(&number.to_le_bytes())?;
+        }
+        file.write_all(&MAGIC)?;
+        file.set_permissions(Permissions::from_mode(0o755))?;
+        file.sync_all()?;
+        Ok(file.metadata()?.len())
+    }
+}
+
+impl Needs {
+    /// Length of the environment in the executable.
+    fn packed_bytes(&self) -> u64 {
+        match self {
+            Self::Machine(_) => 0,
+            Self::Carried(carried) => carried.packed_bytes,
+        }
+    }
+
+    fn into_carried(self) -> Option<Carried> {
+        match self {
+            Self::Machine(_) => None,
+            Self::Carried(carried) => Some(*carried),
+        }
+    }
 }
 
 /// The envelope in the executable `path`; `None` when it is a program without one.
@@ -165,7 +292,7 @@ fn read_payload(file: &File) -> Result<Option<Payload>, Broken> {
     };
     let mut trailer = [0; TRAILER_BYTES as usize];
     file.read_exact_at(&mut trailer, trailer_offset)?;
-    let (numbers, magic) = trailer.split_at(24);
+    let (numbers, magic) = trailer.split_at(32);
     if magic[..15] != MAGIC[..15] {
         return Ok(None);
     }
@@ -177,25 +304,33 @@ fn read_payload(file: &File) -> Result<Option<Payload>, Broken> {
             .first_chunk::<8>()
             .map_or(0, |bytes| u64::from_le_bytes(*bytes))
     };
-    let (offset, length, hints_length) = (number(0), number(1), number(2));
+    let (offset, length, packed, described) = (number(0), number(1), number(2), number(3));
     if offset == 0 || !offset.is_multiple_of(PAGE_BYTES) {
         return Err(Broken::Layout("it does not begin on a page"));
     }
-    let hints_offset = offset.checked_add(length).filter(|_| length > 0);
-    if hints_offset.and_then(|offset| offset.checked_add(hints_length)) != Some(trailer_offset) {
+    let needs_offset = offset
+        .checked_add(length)
+        .filter(|_| length > 0)
+        .and_then(|end| end.checked_add(packed));
+    if needs_offset.and_then(|offset| offset.checked_add(described)) != Some(trailer_offset) {
         return Err(Broken::Layout("its parts do not fill the file"));
     }
-    if hints_length > MAX_HINTS_BYTES {
-        return Err(Broken::Layout("its hints are too long"));
+    if described > MAX_NEEDS_BYTES {
+        return Err(Broken::Layout("what it needs takes too long to say"));
     }
-    let mut hints = vec![0; usize::try_from(hints_length).unwrap_or(0)];
-    file.read_exact_at(&mut hints, offset + length)?;
-    let hints =
-        serde_json::from_slice(&hints).map_err(|_| Broken::Layout("its hints are not JSON"))?;
+    let mut text = vec![0; usize::try_from(described).unwrap_or(0)];
+    file.read_exact_at(&mut text, trailer_offset - described)?;
+    let needs: Needs = serde_json::from_slice(&text)
+        .map_err(|_| Broken::Layout("what it needs cannot be read"))?;
+    if needs.packed_bytes() != packed {
+        return Err(Broken::Layout(
+            "its environment has another length than it says",
+        ));
+    }
     Ok(Some(Payload {
         offset,
         length,
-        hints,
+        needs,
     }))
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use envelope_format::Digest;
-use runtime::{EnvelopeFile, Environments, Runtime};
+use runtime::{EnvelopeFile, Environment, Environments, Runtime};
 use tokio::signal::unix::Signal;
 use tokio::time::sleep;
 
@@ -42,17 +42,26 @@ impl Wanted {
         progress: &(dyn Fn(&str) + Sync),
     ) -> Result<Components, Error> {
         let environment = self.environments.realise(&self.envelope, progress).await?;
-        let mut builder = Runtime::builder(self.envelope, environment)
-            .workers(settings.workers.clone())
-            .sandbox(settings.sandbox.clone());
-        if let Some(calls) = settings.recycle_calls {
-            builder = builder.recycle_after_calls(calls);
-        }
-        if let Some(bytes) = settings.recycle_growth_bytes {
-            builder = builder.recycle_after_growth(bytes);
-        }
-        Components::new(builder.start().await?)
+        start(self.envelope, environment, settings).await
     }
+}
+
+/// The workers of an envelope, in its environment.
+pub(crate) async fn start(
+    envelope: Arc<EnvelopeFile>,
+    environment: Environment,
+    settings: &Settings,
+) -> Result<Components, Error> {
+    let mut builder = Runtime::builder(envelope, environment)
+        .workers(settings.workers.clone())
+        .sandbox(settings.sandbox.clone());
+    if let Some(calls) = settings.recycle_calls {
+        builder = builder.recycle_after_calls(calls);
+    }
+    if let Some(bytes) = settings.recycle_growth_bytes {
+        builder = builder.recycle_after_growth(bytes);
+    }
+    Components::new(builder.start().await?)
 }
 
 /// Serves what `origin` says, whenever it is asked. Never ends by itself.

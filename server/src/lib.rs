@@ -74,7 +74,7 @@ mod trace;
 pub use calls::Calls;
 pub use components::Components;
 pub use error::Error;
-pub use executable::{Hints, Payload, build, payload};
+pub use executable::{Built, Hints, Needs, Payload, Surroundings, build, payload};
 pub use follow::{Cause, Origin, Wanted};
 pub use options::{Options, SandboxOptions};
 pub use run::{Envelopes, run};

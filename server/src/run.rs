@@ -1,13 +1,14 @@
 //! From an envelope to a service that answers: realise, start, prove, serve, follow.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use runtime::{EnvelopeFile, Environments};
+use runtime::{EnvelopeFile, Environment};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error;
-use crate::follow::{Origin, Wanted, follow};
+use crate::follow::{Origin, follow, start};
 use crate::service::{Listener, serve_on};
 use crate::settings::Settings;
 use crate::swap::Swap;
@@ -49,20 +50,18 @@ impl<'o> Envelopes<'o> {
 
 /// Serves an envelope until the process is told to stop by `SIGTERM` or `SIGINT`.
 ///
-/// The port is taken first: that it is in use should be known before minutes are spent on an
-/// environment. A second signal drops the calls in flight. On `SIGHUP` the origin of the envelope, if
+/// The port is taken first: that it is in use should be known before minutes are spent on the first
+/// envelope's `environment`, which is awaited afterwards. A second signal drops the calls in flight. On `SIGHUP` the origin of the envelope, if
 /// there is one, is asked for what should be served now: a new envelope takes the place of the old
-/// one with no failed call, and one that cannot be served leaves it. `progress` is told about steps
-/// that take long.
+/// one with no failed call, and one that cannot be served leaves it.
 ///
 /// # Errors
 /// [`Error::AddrInUse`], [`Error::Listen`], [`Error::Runtime`], [`Error::SelfTest`],
 /// [`Error::Interrupted`].
 pub async fn run(
     envelopes: impl Into<Envelopes<'_>>,
-    environments: &Environments,
+    environment: impl Future<Output = Result<Environment, runtime::Error>>,
     settings: Settings,
-    progress: &(dyn Fn(&str) + Sync),
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
     let Envelopes { first, origin } = envelopes.into();
@@ -70,12 +69,9 @@ pub async fn run(
     // From now on: unheard, it would end the process.
     let hangup = listen(SignalKind::hangup())?;
     let listener = Listener::bind(settings.listen).await?;
-    let wanted = Wanted {
-        envelope: first,
-        environments: environments.clone(),
-    };
+    let starting = async { start(first, environment.await?, &settings).await };
     let components = tokio::select! {
-        components = wanted.start(&settings, progress) => components?,
+        components = starting => components?,
         () = signals.next() => return Ok(()),
     };
     let swap = Swap::new(settings, components);

@@ -9,7 +9,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use server::{Hints, build};
+use server::{Hints, Surroundings, build};
 use tempfile::TempDir;
 
 /// Builds an executable for an envelope of the acceptance tests, in a folder of its own.
@@ -23,7 +23,8 @@ fn build_service(envelope: &str) -> (TempDir, PathBuf) {
     };
     let stub = Path::new(env!("CARGO_BIN_EXE_envelope-service"));
     let built = folder.path().join("built");
-    build(stub, &acceptance::envelope_path(envelope), &hints, &built).unwrap();
+    let path = acceptance::envelope_path(envelope);
+    build(stub, &path, Surroundings::Machine(&hints), &built).unwrap();
     // It works wherever it is.
     let moved = folder.path().join("service");
     std::fs::rename(built, &moved).unwrap();

@@ -45,9 +45,8 @@ pub(crate) async fn serve(wiring: &Wiring, args: &Serve) -> Result<(), Error> {
     };
     Ok(server::run(
         Envelopes::followed(Arc::clone(&found.envelope), &origin),
-        &environments,
+        environments.realise(&found.envelope, &step),
         args.options.settings(),
-        &step,
         on_ready,
     )
     .await?)

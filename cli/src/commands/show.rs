@@ -317,7 +317,7 @@ fn indent(lines: impl IntoIterator<Item = String>) -> Vec<String> {
         .collect()
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
     let mut size = bytes as f64;

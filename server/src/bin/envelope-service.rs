@@ -4,14 +4,16 @@
 use std::error::Error as _;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use clap::{Parser, ValueEnum};
-use runtime::{EnvelopeFile, Environments};
-use server::{Cause, Envelopes, Error, Hints, Options, Origin, Payload, Wanted, payload, run};
+use runtime::{EnvelopeFile, Environment, Environments, temporary_place};
+use server::{
+    Cause, Envelopes, Error, Hints, Needs, Options, Origin, Payload, Wanted, payload, run,
+};
 use tracing_subscriber::EnvFilter;
 
 /// Serves the envelope that this executable carries over HTTP, or another one.
@@ -29,7 +31,7 @@ struct Command {
     #[arg(long, env = "ENVELOPE_FILE", value_name = "FILE")]
     envelope: Option<PathBuf>,
 
-    /// Folder of realised environments [default: the one of the machine that built this]
+    /// Folder of environments [default: the user's cache, or that of the machine that built this]
     #[arg(long, env = "ENVELOPE_CACHE_DIR", value_name = "FOLDER")]
     cache_dir: Option<PathBuf>,
 
@@ -89,30 +91,77 @@ fn serve(command: &Command) -> Result<(), Error> {
     let path = std::env::current_exe()
         .map_err(|source| io("cannot find the program's own file", source))?;
     let carried = payload(&path)?;
-    let environments = environments(command, carried.as_ref().map(|payload| &payload.hints));
+    let hints = carried.as_ref().and_then(|payload| match &payload.needs {
+        Needs::Machine(hints) => Some(hints),
+        Needs::Carried(_) => None,
+    });
+    let environments = environments(command, hints);
     let origin = command.envelope.clone().map(|path| FromFile {
         path,
         environments: environments.clone(),
     });
-    let envelope = match (&origin, carried) {
+    let envelope = match (&origin, &carried) {
         (Some(origin), _) => EnvelopeFile::open(&origin.path)?,
         (None, Some(Payload { offset, length, .. })) => {
-            EnvelopeFile::open_section(path, offset, length)?
+            EnvelopeFile::open_section(&path, *offset, *length)?
         }
         (None, None) => return Err(Error::NoPayload { path }),
     };
     let name = envelope.manifest().name.clone();
     let envelope = Arc::new(envelope);
+    let environment = async {
+        match carried.as_ref().filter(|_| origin.is_none()) {
+            Some(payload) => {
+                command
+                    .environment(&path, payload, &environments, &envelope)
+                    .await
+            }
+            None => environments.realise(&envelope, &say).await,
+        }
+    };
     let envelopes = match &origin {
-        Some(origin) => Envelopes::followed(envelope, origin),
-        None => Envelopes::from(envelope),
+        Some(origin) => Envelopes::followed(Arc::clone(&envelope), origin),
+        None => Envelopes::from(Arc::clone(&envelope)),
     };
     let on_ready = |address: SocketAddr| say(&format!("`{name}` answers at http://{address}"));
     let settings = command.options.settings();
-    let service = run(envelopes, &environments, settings, &say, on_ready);
+    let service = run(envelopes, environment, settings, on_ready);
     let executor =
         tokio::runtime::Runtime::new().map_err(|source| io("cannot start threads", source))?;
     executor.block_on(service)
+}
+
+impl Command {
+    /// The environment of the envelope that this executable carries: carried as well, or the machine's.
+    async fn environment(
+        &self,
+        program: &Path,
+        payload: &Payload,
+        environments: &Environments,
+        envelope: &EnvelopeFile,
+    ) -> Result<Environment, runtime::Error> {
+        match &payload.needs {
+            Needs::Machine(_) => environments.realise(envelope, &say).await,
+            Needs::Carried(carried) => {
+                let file = payload.environment(program, carried);
+                file.realise(envelope, self.places(), &say).await
+            }
+        }
+    }
+
+    /// Where an environment that is carried may be unpacked: what was asked for and nothing else, or
+    /// the user's cache, and a folder of this user's below the temporary one where that cannot be.
+    fn places(&self) -> Vec<PathBuf> {
+        if let Some(folder) = &self.cache_dir {
+            return vec![folder.clone()];
+        }
+        let named = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let named = named.filter(|folder| folder.is_absolute());
+        let home = std::env::home_dir().filter(|home| home.is_absolute());
+        let cache = named.or_else(|| Some(home?.join(".cache")));
+        let cache = cache.map(|folder| folder.join("model-envelope"));
+        cache.into_iter().chain([temporary_place()]).collect()
+    }
 }
 
 fn start_log(command: &Command) {

@@ -32,7 +32,7 @@ impl Bench {
         self.folder.path().join(name)
     }
 
-    fn build(&self, stub: &str) -> Result<(), Error> {
+    fn build(&self, stub: &str) -> Result<Built, Error> {
         let hints = Hints {
             cache_dir: "/cache".into(),
             uv: None,
@@ -41,7 +41,7 @@ impl Bench {
         build(
             &self.path(stub),
             &self.path("envelope"),
-            &hints,
+            Surroundings::Machine(&hints),
             &self.path("service"),
         )
     }
@@ -53,10 +53,10 @@ fn the_envelope_comes_out_as_it_went_in() {
     bench.build("stub").unwrap();
     let service = bench.path("service");
     let payload = payload(&service).unwrap().unwrap();
-    assert_eq!(
-        payload.hints.interpreters,
-        [PathBuf::from("/usr/bin/python3")]
-    );
+    let Needs::Machine(hints) = payload.needs else {
+        panic!("it carries no environment");
+    };
+    assert_eq!(hints.interpreters, [PathBuf::from("/usr/bin/python3")]);
     let carried = EnvelopeFile::open_section(&service, payload.offset, payload.length).unwrap();
     assert_eq!(
         carried.digest(),
@@ -97,7 +97,7 @@ fn a_damaged_trailer_is_refused() {
     bench.build("stub").unwrap();
     let good = fs::read(bench.path("service")).unwrap();
     let trailer = good.len() - usize::try_from(TRAILER_BYTES).unwrap();
-    for at in (trailer..trailer + 24).chain([good.len() - 1]) {
+    for at in (trailer..trailer + 32).chain([good.len() - 1]) {
         for change in [1, 0x80] {
             let mut bytes = good.clone();
             bytes[at] ^= change;
