@@ -69,7 +69,7 @@ impl Sharing {
         let mut modules = known.clone();
         modules.extend(imported.into_iter().filter(|name| !known.contains(name)));
         let is_more = modules.len() > known.len();
-        is_more.then(|| match self {
+        is_more.then_some(match self {
             Self::Loaded { .. } => Self::Loaded { modules },
             Self::Imported { .. } | Self::Nothing => Self::Imported { modules },
         })

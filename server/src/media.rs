@@ -76,13 +76,11 @@ impl Media {
 
     /// The name that answers have.
     pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Lines => "application/jsonlines",
-            other => NAMES
-                .iter()
-                .find(|(_, media)| *media == other)
-                .map_or("application/json", |(name, _)| name),
+        if self == Self::Lines {
+            return "application/jsonlines";
         }
+        let found = NAMES.iter().find(|(_, media)| *media == self);
+        found.map_or("application/json", |(name, _)| name)
     }
 }
 

@@ -84,9 +84,8 @@ fn row(table: &mut Table<'_>, places: &[Option<usize>], line: &ByteRecord) -> Re
         table.fault::<Stop>(fault.got(&line.len().to_string()))?;
     }
     for (place, value) in places.iter().zip(line) {
-        match place {
-            Some(index) => cell(table.cell(*index), value)?,
-            None => {}
+        if let Some(index) = place {
+            cell(table.cell(*index), value)?;
         }
     }
     table.end_row::<Stop>()?;
@@ -112,9 +111,20 @@ fn cell(cell: Cell<'_>, value: &[u8]) -> Result<(), Stop> {
         | DataType::Date
         | DataType::Timestamp(..)
         | DataType::Time(_)
+        | DataType::Decimal { .. }
         | DataType::Null => Got::Text(text),
-        DataType::Decimal { .. } => Got::Text(text),
-        _ => number(text),
+        DataType::Int8
+        | DataType::Int16
+        | DataType::Int32
+        | DataType::Int64
+        | DataType::UInt8
+        | DataType::UInt16
+        | DataType::UInt32
+        | DataType::UInt64
+        | DataType::Float16
+        | DataType::Float32
+        | DataType::Float64
+        | DataType::Duration(_) => number(text),
     };
     cell.take(got)
 }

@@ -24,12 +24,12 @@ impl Decoder {
     /// Reads a stream of Arrow's interprocess format.
     pub(crate) fn arrow_stream(&self, body: &Bytes) -> Result<RecordBatch, Refusal> {
         let rows = read_arrow_stream(body.clone(), self.max_rows);
-        self.table(rows.map_err(|error| bad("an Arrow stream", &error))?)
+        self.table(&rows.map_err(|error| bad("an Arrow stream", &error))?)
     }
 
     /// Reads a Parquet file.
     pub(crate) fn parquet(&self, body: &Bytes) -> Result<RecordBatch, Refusal> {
-        self.table(unharmed("a Parquet file", || {
+        self.table(&unharmed("a Parquet file", || {
             let builder = ParquetRecordBatchReaderBuilder::try_new(body.clone())?;
             let fields = builder.schema().fields().iter().enumerate();
             let known = fields.filter(|(_, field)| self.by_name.contains_key(field.name()));
@@ -64,7 +64,7 @@ impl Decoder {
     }
 
     /// Picks the columns that the function takes; others are passed over.
-    pub(crate) fn table(&self, rows: RecordBatch) -> Result<RecordBatch, Refusal> {
+    pub(crate) fn table(&self, rows: &RecordBatch) -> Result<RecordBatch, Refusal> {
         if rows.num_rows() > self.max_rows {
             return Err(Refusal::TooManyRows {
                 limit: self.max_rows,

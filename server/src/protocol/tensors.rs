@@ -64,7 +64,7 @@ pub(crate) fn rows_of(function: &Function, tensors: Vec<Tensor>) -> Result<Recor
     if columns.is_empty() {
         return function
             .decoder
-            .table(RecordBatch::new_empty(Schema::empty().into()));
+            .table(&RecordBatch::new_empty(Schema::empty().into()));
     }
     let rows = RecordBatch::try_from_iter_with_nullable(
         columns
@@ -72,7 +72,7 @@ pub(crate) fn rows_of(function: &Function, tensors: Vec<Tensor>) -> Result<Recor
             .map(|(name, column)| (name, column, true)),
     );
     let rows = rows.map_err(|_| refuse("the tensors have different first dimensions".into()))?;
-    function.decoder.table(rows)
+    function.decoder.table(&rows)
 }
 
 fn columns_by_name(takes: &Rows, tensors: Vec<Tensor>) -> Result<Vec<(String, ArrayRef)>, Refusal> {

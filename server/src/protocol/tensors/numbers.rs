@@ -93,7 +93,7 @@ impl Datatype {
     }
 
     /// Reads so many values.
-    pub(crate) fn from_bytes(self, bytes: &[u8], count: usize) -> Result<ArrayRef, Refusal> {
+    pub(crate) fn read(self, bytes: &[u8], count: usize) -> Result<ArrayRef, Refusal> {
         match self {
             Self::Bool => booleans(bytes, count),
             Self::Uint8 => primitives::<UInt8Type, 1>(bytes, count, u8::from_le_bytes),
@@ -120,7 +120,7 @@ impl Datatype {
     }
 
     /// The bytes of values without missing ones.
-    pub(crate) fn to_bytes(self, values: &ArrayRef) -> Vec<u8> {
+    pub(crate) fn write(self, values: &ArrayRef) -> Vec<u8> {
         match self {
             Self::Bool => values.as_boolean().values().iter().map(u8::from).collect(),
             Self::Uint8 => native::<UInt8Type>(values),
@@ -221,6 +221,7 @@ pub(super) fn given(name: &str, values: &ArrayRef) -> Result<(Datatype, ArrayRef
         let bytes = texts.iter().map(|text| text.as_deref().map(str::as_bytes));
         return Ok((Datatype::Bytes, Arc::new(BinaryArray::from_iter(bytes))));
     };
+<<<<<<< HEAD
     let values = match values.data_type() {
         ArrowType::Utf8 => bytes_of(values.as_string()),
         ArrowType::Duration(_) => {
@@ -229,6 +230,10 @@ pub(super) fn given(name: &str, values: &ArrayRef) -> Result<(Datatype, ArrayRef
         }
         _ => values.clone(),
     };
+=======
+    let texts = values.as_string_opt::<i32>().map(bytes_of);
+    let values = texts.unwrap_or_else(|| values.clone());
+>>>>>>> main
     let is_float = matches!(datatype, Datatype::Fp16 | Datatype::Fp32 | Datatype::Fp64);
     if values.null_count() > 0 && !is_float && datatype != Datatype::Bytes {
         return Err(Refusal::Unwritable {
@@ -284,7 +289,17 @@ pub(super) fn filled(datatype: Datatype, values: &ArrayRef) -> ArrayRef {
             values,
             <Float16Type as ArrowPrimitiveType>::Native::from_f32(f32::NAN),
         ),
-        _ => values.clone(),
+        Datatype::Bool
+        | Datatype::Uint8
+        | Datatype::Uint16
+        | Datatype::Uint32
+        | Datatype::Uint64
+        | Datatype::Int8
+        | Datatype::Int16
+        | Datatype::Int32
+        | Datatype::Int64
+        | Datatype::Bf16
+        | Datatype::Bytes => values.clone(),
     }
 }
 

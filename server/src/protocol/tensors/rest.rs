@@ -162,7 +162,7 @@ fn tensor(input: Input<'_>, bytes: &mut &[u8]) -> Result<Tensor, Refusal> {
                 .split_at_checked(size)
                 .ok_or_else(|| wrong(format!("the body ends before its {size} bytes")))?;
             *bytes = rest;
-            datatype.from_bytes(own, expected)?
+            datatype.read(own, expected)?
         }
         (None, None) => return Err(wrong("it has no data".into())),
         (Some(_), Some(_)) => return Err(wrong("it has data twice, in JSON and as bytes".into())),
@@ -307,10 +307,15 @@ fn given<'t>(
         data: None,
         parameters: None,
     };
+<<<<<<< HEAD
     let filled = numbers::filled(*datatype, values);
     // Bytes cannot say that something is missing; JSON can, and clients read both.
     if is_binary && filled.null_count() == 0 {
         let own = datatype.to_bytes(&filled);
+=======
+    if is_binary {
+        let own = datatype.write(&numbers::filled(*datatype, values));
+>>>>>>> main
         given.parameters = Some(json!({"binary_data_size": own.len()}));
         bytes.extend(own);
         return Ok(given);
@@ -370,6 +375,10 @@ fn described(rows: &Rows, matrix: &str) -> Vec<Value> {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "the others are single values"
+)]
 fn dimensions(data_type: &envelope_format::DataType) -> Vec<i64> {
     use envelope_format::DataType;
     match data_type {
