@@ -17,7 +17,7 @@ use crate::{EnvelopeFile, Environment, Error};
 /// Written last into an unpacked environment.
 const MARKER: &str = "carried.json";
 
-/// An environment in a file, as [`pack`](super::pack) wrote it.
+/// An environment in a file, as [`pack`](super::pack()) wrote it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CarriedFile {
     /// The file.
