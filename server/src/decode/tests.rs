@@ -669,7 +669,7 @@ fn a_fault_in_a_line_is_told_with_its_place_in_the_body() {
     else {
         panic!("{read:?}")
     };
-    assert_eq!((line, column, offset), (3, 7, 17));
+    assert_eq!((line, column, offset), (3, 7, 16));
     let Err(Refusal::BadRows(faults)) = lines("{\"a\": 1}\n{\"a\": \"x\"}\n", false) else {
         panic!("text is no float")
     };
