@@ -147,12 +147,15 @@ pub enum Error {
         expected: String,
     },
     /// The function, or what runs it, failed on rows of the table.
-    #[error("the function `{function}` failed on rows of the table `{table}`")]
+    #[error("the function `{function}` failed on {} of the table `{table}`", on(.row.as_deref()))]
     Function {
         /// The function.
         function: String,
         /// The table.
         table: String,
+        /// The first row that it fails on alone, as text: columns that are kept, then those that it
+        /// takes. None where no single row is to blame.
+        row: Option<String>,
         /// Why; a Python exception with its traceback, if the function raised one.
         source: runtime::Error,
     },
@@ -203,6 +206,10 @@ pub enum Error {
         /// Why.
         source: DataFusionError,
     },
+}
+
+fn on(row: Option<&str>) -> String {
+    row.map_or_else(|| "rows".to_owned(), |row| format!("the row {row}"))
 }
 
 impl Error {

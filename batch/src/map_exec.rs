@@ -10,8 +10,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_cast::cast::{CastOptions, cast_with_options};
+use arrow_cast::display::array_value_to_string;
 use arrow_schema::SchemaRef;
 use arrow_select::coalesce::BatchCoalescer;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -286,9 +287,13 @@ impl Caller {
         let asked = runtime::padded(rows.taken, self.spec.tile);
         let asked = asked.map_err(|source| self.unreadable(source))?;
         let wanted = asked.num_rows();
-        let output = {
+        let answer = {
             let _timer = self.time.timer();
-            self.answer(asked).await?
+            self.answer(asked.clone()).await
+        };
+        let output = match answer {
+            Ok(output) => output,
+            Err(error) => return Err(self.blamed(error, &rows.kept, &asked.slice(0, count)).await),
         };
         if output.num_rows() != wanted {
             return Err(self.wrong_output(format!("{} rows for {wanted}", output.num_rows())));
@@ -302,17 +307,56 @@ impl Caller {
     /// the kernel may have ended it for memory that another process took. Rows that kill their worker
     /// kill two.
     async fn answer(&self, asked: RecordBatch) -> Result<RecordBatch, Error> {
-        let MapSpec {
-            function,
-            call_deadline,
-            ..
-        } = &*self.spec;
-        let rows = &self.callable.rows;
-        let mut answer = rows.map(function, asked.clone(), *call_deadline).await;
+        let mut answer = self.ask(asked.clone()).await;
         if let Err(runtime::Error::Crashed { .. }) = &answer {
-            answer = rows.map(function, asked, *call_deadline).await;
+            answer = self.ask(asked).await;
         }
         answer.map_err(|source| self.failed(source))
+    }
+
+    /// Finds the first row that the function fails on alone: half of the rows, and half of those, as
+    /// rows do not depend on each other. Where none does, the error is what it was.
+    async fn blamed(&self, error: Error, kept: &[ArrayRef], taken: &RecordBatch) -> Error {
+        let mut blamed = match error {
+            Error::Function { source, .. } if is_of_rows(&source) => source,
+            other => return other,
+        };
+        let (mut first, mut rows) = (0, taken.num_rows());
+        while rows > 1 {
+            let half = rows / 2;
+            let mut guilty = None;
+            for (start, length) in [(first, half), (first + half, rows - half)] {
+                let part = self.ask(taken.slice(start, length)).await;
+                if let Err(source) = part {
+                    guilty = Some((start, length, source));
+                    break;
+                }
+            }
+            match guilty {
+                Some((start, length, source)) if is_of_rows(&source) => {
+                    (first, rows, blamed) = (start, length, source);
+                }
+                Some(_) | None => return self.failed(blamed),
+            }
+        }
+        let columns = self.spec.keep.iter().map(String::as_str).zip(kept);
+        let names = self
+            .taken
+            .fields()
+            .iter()
+            .map(|field| field.name().as_str());
+        let row = told(columns.chain(names.zip(taken.columns())), first);
+        Error::Function {
+            function: self.spec.function.clone(),
+            table: self.spec.table.clone(),
+            row: Some(row),
+            source: blamed,
+        }
+    }
+
+    async fn ask(&self, rows: RecordBatch) -> Result<RecordBatch, runtime::Error> {
+        let (function, deadline) = (&self.spec.function, self.spec.call_deadline);
+        self.callable.rows.map(function, rows, deadline).await
     }
 
     /// Kept columns and output columns, as the signature has them.
@@ -332,6 +376,7 @@ impl Caller {
         Error::Function {
             function: self.spec.function.clone(),
             table: self.spec.table.clone(),
+            row: None,
             source,
         }
     }
@@ -350,4 +395,37 @@ impl Caller {
             source: Box::new(source),
         }
     }
+}
+
+/// Whether some row may be to blame.
+fn is_of_rows(error: &runtime::Error) -> bool {
+    matches!(
+        error,
+        runtime::Error::Function { .. } | runtime::Error::Crashed { .. }
+    )
+}
+
+/// How many columns of a row are told, and how much of each value, in characters.
+const TOLD: (usize, usize) = (12, 60);
+
+/// A row as text: `id=7, price=1.5`.
+fn told<'c>(columns: impl Iterator<Item = (&'c str, &'c ArrayRef)>, row: usize) -> String {
+    let (most, length) = TOLD;
+    let mut parts = vec![];
+    for (name, column) in columns {
+        if parts.len() == most {
+            parts.push("…".to_owned());
+            break;
+        }
+        let value = array_value_to_string(column, row).unwrap_or_default();
+        let value = if column.is_null(row) {
+            "null".into()
+        } else {
+            value
+        };
+        let cut: String = value.chars().take(length).collect();
+        let more = if cut.len() < value.len() { "…" } else { "" };
+        parts.push(format!("{name}={cut}{more}"));
+    }
+    parts.join(", ")
 }

@@ -13,7 +13,7 @@ use crate::{Error, InvalidReference, TagQuery};
 /// A text is tried in this order; the forms cannot be mistaken for each other:
 /// `sha256:…` is a digest; what begins with `/`, `./` or `../`, or ends with `.envelope`, is a file;
 /// what holds one of `=`, `!`, `,`, `(` or a space is a tag query; what holds a `/` is a file;
-/// the rest is `name` or `name:version`.
+/// the rest is `name` or `name:version`, or, where no model has that name, the beginning of a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reference {
     /// A file, which need not be in the registry.
@@ -72,15 +72,18 @@ fn digest(text: &str, digits: &str) -> Result<Reference, InvalidReference> {
     if let Ok(digest) = text.parse() {
         return Ok(Reference::Digest(digest));
     }
-    let is_hex = digits
-        .bytes()
-        .all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    if !is_hex || !(MIN_DIGITS..64).contains(&digits.len()) {
+    if !is_digits(digits) {
         return Err(InvalidReference::Digest {
             text: text.to_owned(),
         });
     }
     Ok(Reference::DigestPrefix(digits.to_owned()))
+}
+
+/// Whether a text may be the beginning of a digest.
+pub(crate) fn is_digits(text: &str) -> bool {
+    let is_digit = |digit: u8| matches!(digit, b'0'..=b'9' | b'a'..=b'f');
+    (MIN_DIGITS..64).contains(&text.len()) && text.bytes().all(is_digit)
 }
 
 fn named(text: &str) -> Result<Reference, InvalidReference> {

@@ -10,6 +10,7 @@ use sqlx::SqlitePool;
 use crate::durable::create_folder;
 use crate::envelopes::{Envelopes, VerifiedFile};
 use crate::error::database;
+use crate::reference::is_digits;
 use crate::{Error, Reference, TagQuery, Version, not_found, tags, versions};
 
 /// How many digests an ambiguous reference lists.
@@ -115,7 +116,11 @@ impl Registry {
             Reference::Path(path) => versions::by_digest(&self.rows, &digest(path)?).await?,
             Reference::Digest(digest) => versions::by_digest(&self.rows, digest).await?,
             Reference::DigestPrefix(digits) => self.by_prefix(digits, reference).await?,
-            Reference::Latest(name) => self.find(&TagQuery::named(name), 1).await?.pop(),
+            Reference::Latest(name) => match self.find(&TagQuery::named(name), 1).await?.pop() {
+                // `ls` shows the beginnings of digests.
+                None if is_digits(name) => self.by_prefix(name, reference).await?,
+                found => found,
+            },
             Reference::Numbered { name, version } => {
                 versions::numbered(&self.rows, name, *version).await?
             }

@@ -126,7 +126,13 @@ impl Faults {
 
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self.code() {
-            "missing_column" => Some("send every column in every row, `null` for what is unknown"),
+            "missing_column" => {
+                Some("send every column in every row; `null` where a value may be missing")
+            }
+            "not_nullable" => Some(
+                "send a value; the function takes none that is missing there, because none was missing \
+                 in the sample that it was saved with",
+            ),
             "unknown_column" | "wrong_type" => {
                 Some("`GET /openapi.json` shows what the function takes")
             }
