@@ -241,6 +241,8 @@ fn what_is_wrong_is_said_as_each_protocol_says_it() {
     assert!(document(&none)["error"].is_string());
     let pickled = post(&service, "/invocations", "application/x-pickle", b"");
     assert_eq!(pickled.status, 415);
+    let media = pickled.header("content-type");
+    assert_eq!(media, Some("text/plain; charset=utf-8"));
 }
 
 #[test]
