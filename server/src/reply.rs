@@ -118,7 +118,7 @@ impl Reply<'_> {
         let own = || serde_json::to_vec(&problem).unwrap_or_default();
         let (media, body) = match self.protocol.problem(refusal) {
             None => ("application/problem+json", own()),
-            Some(document) => ("application/json", document.to_string().into_bytes()),
+            Some((media, told)) => (media, told.into_bytes()),
         };
         let mut response = Response::new(Full::new(body.into()));
         *response.status_mut() = status;

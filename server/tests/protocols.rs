@@ -241,6 +241,8 @@ fn what_is_wrong_is_said_as_each_protocol_says_it() {
     assert!(document(&none)["error"].is_string());
     let pickled = post(&service, "/invocations", "application/x-pickle", b"");
     assert_eq!(pickled.status, 415);
+    let media = pickled.header("content-type");
+    assert_eq!(media, Some("text/plain; charset=utf-8"));
 }
 
 #[test]
@@ -402,6 +404,21 @@ fn tensors_become_columns_and_columns_tensors() {
             {"name": "text", "datatype": "BYTES", "shape": [2], "data": ["é", null]},
         ])
     );
+}
+
+#[test]
+fn lists_of_text_are_tensors_and_a_document_may_say_that_it_is_bytes() {
+    let words = DataType::FixedList(Box::new(DataType::Utf8), 2);
+    let service = service(Shape::PyarrowTable, vec![Field::new("words", words, false)]);
+    let data = json!([["a", "é"], ["", "b"]]);
+    let tensor = json!({"name": "words", "datatype": "BYTES", "shape": [2, 2], "data": data});
+    let body = serde_json::to_vec(&json!({ "inputs": [tensor] })).unwrap();
+    let path = "/v2/models/same/infer";
+    let answer = post(&service, path, "application/octet-stream", &body);
+    assert_eq!(answer.status, 200);
+    let given = &document(&answer)["outputs"][0];
+    assert_eq!(given["shape"], json!([2, 2]));
+    assert_eq!(given["data"], json!(["a", "é", "", "b"]));
 }
 
 #[test]

@@ -106,13 +106,18 @@ impl Protocol {
         }
     }
 
-    /// The body of a refusal, except in our protocol, which has more to say.
-    pub(crate) fn problem(self, refusal: &Refusal) -> Option<serde_json::Value> {
-        match self {
-            Self::Native => None,
-            Self::Invocations => Some(invocations::problem(refusal)),
-            Self::Kserve | Self::Tensors => Some(serde_json::json!({"error": told(refusal)})),
-        }
+    /// The media type and body of a refusal, except in our protocol, which has more to say.
+    pub(crate) fn problem(self, refusal: &Refusal) -> Option<(&'static str, String)> {
+        let document = match self {
+            Self::Native => return None,
+            // As `MLflow` tells of a body that it does not read at all.
+            Self::Invocations if refusal.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE => {
+                return Some(("text/plain; charset=utf-8", told(refusal)));
+            }
+            Self::Invocations => invocations::problem(refusal),
+            Self::Kserve | Self::Tensors => serde_json::json!({"error": told(refusal)}),
+        };
+        Some(("application/json", document.to_string()))
     }
 }
 

@@ -130,11 +130,23 @@ fn column_of(field: &Field, tensor: &Tensor) -> Result<ArrayRef, Refusal> {
             let values = with_nan(field, tensor.datatype, tensor.values.clone());
             parsed(field, tensor.datatype, values)
         }
-        (dimensions, true) if !dimensions.is_empty() => nested(tensor.values.clone(), dimensions),
+        (dimensions, true) if !dimensions.is_empty() => {
+            let innermost = Field::new(&field.name, innermost(&field.data_type).clone(), true);
+            let values = parsed(&innermost, tensor.datatype, tensor.values.clone())?;
+            nested(values, dimensions)
+        }
         _ => Err(refuse(format!(
             "`{}` has the shape {:?}, which is not one of {} for each row",
             tensor.name, tensor.shape, field.data_type
         ))),
+    }
+}
+
+/// The type of what is in lists of lists.
+fn innermost(data_type: &DataType) -> &DataType {
+    match data_type {
+        DataType::List(item) | DataType::FixedList(item, _) => innermost(item),
+        _ => data_type,
     }
 }
 

@@ -94,7 +94,9 @@ pub(crate) fn read(
 /// The document, and the bytes of tensors behind it.
 fn split<'b>(headers: &HeaderMap, body: &'b Bytes) -> Result<(&'b [u8], &'b [u8]), Refusal> {
     if !headers.contains_key(HEADER_LENGTH) {
-        if text(headers, &CONTENT_TYPE).starts_with("application/octet-stream") {
+        // Triton's asynchronous client says so of a document too.
+        let is_bytes = text(headers, &CONTENT_TYPE).starts_with("application/octet-stream");
+        if is_bytes && !body.starts_with(b"{") {
             return Err(refuse(format!(
                 "tensors as bytes need the header `{HEADER_LENGTH}`"
             )));
