@@ -292,7 +292,6 @@ pub(super) fn filled(datatype: Datatype, values: &ArrayRef) -> ArrayRef {
         | Datatype::Int16
         | Datatype::Int32
         | Datatype::Int64
-        | Datatype::Bf16
         | Datatype::Bytes => values.clone(),
     }
 }
