@@ -687,22 +687,20 @@ fn parquet_that_is_cut_or_changed_is_refused() {
 
 #[test]
 fn a_small_file_that_says_a_long_text_often_is_refused() {
-    let service = service(
-        Shape::PandasDataFrame,
-        vec![Field::new("text", DataType::Utf8, false)],
-    );
+    let taking = |field| service(Shape::PandasDataFrame, vec![field]);
+    let text = Field::new("text", DataType::Utf8, false);
     let long = "x".repeat(100 << 10);
     let keys = Int32Array::from(vec![0; 6000]);
     let texts = Arc::new(StringArray::from(vec![long.as_str()]));
     let texts: ArrayRef = Arc::new(DictionaryArray::new(keys, texts));
     let body = parquet(&RecordBatch::try_from_iter([("text", texts)]).unwrap());
     assert!(body.len() < 1 << 20, "{} bytes", body.len());
-    let answer = post(&service, "/predict", PARQUET, &body);
+    let answer = post(&taking(text), "/predict", PARQUET, &body);
     assert_eq!(answer.status, 400);
     let told = document(&answer)["detail"].to_string();
     assert!(told.contains("unpacks to more"), "{told}");
     // Where the function does not take the column, it is not unpacked.
-    let answer = post(&frames(), "/predict", PARQUET, &body[..]);
+    let answer = post(&taking(fields().remove(0)), "/predict", PARQUET, &body);
     assert_eq!(answer.status, 422);
 }
 

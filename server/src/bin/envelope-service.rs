@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 #[derive(Debug, Parser)]
 #[command(name = "envelope-service", version, max_term_width = 100)]
 struct Command {
-    /// What SageMaker starts a container with; a service is all that this program is anyway
+    /// What some hosts start a container with; a service is all that this program is anyway
     #[arg(value_parser = ["serve"], hide = true)]
     _word: Option<String>,
 

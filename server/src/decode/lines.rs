@@ -40,21 +40,10 @@ impl Decoder {
 }
 
 /// A refusal of what has lines and bytes before it.
-fn behind(refusal: Refusal, lines: usize, bytes: usize) -> Refusal {
-    match refusal {
-        Refusal::BadJson {
-            reason,
-            line,
-            column,
-            offset,
-            hint,
-        } => Refusal::BadJson {
-            reason,
-            line: line + lines,
-            column,
-            offset: offset + bytes,
-            hint,
-        },
-        other => other,
+fn behind(mut refusal: Refusal, lines: usize, bytes: usize) -> Refusal {
+    if let Refusal::BadJson { line, offset, .. } = &mut refusal {
+        *line += lines;
+        *offset += bytes;
     }
+    refusal
 }
