@@ -29,6 +29,10 @@ MIN_BUFFER_BYTES = 64 * 2**10
 FILES = (io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.TextIOWrapper)
 
 
+_NO_FILE = "<dynamic-code>"
+"""What cloudpickle writes in place of a file."""
+
+
 @dataclass
 class Pickled:
     """A function as bytes."""
@@ -130,8 +134,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def _reduce_code(self, code: types.CodeType) -> Any:
         """Tracebacks say `model.py:7` wherever that file was."""
         constants = tuple(self._ordered(constant) for constant in code.co_consts)
-        neutral = code.replace(co_filename=os.path.basename(code.co_filename), co_consts=constants)
-        return self.dispatch_table[types.CodeType](neutral)
+        file = "".join(os.path.basename(code.co_filename))  # a text that nothing else refers to
+        make, arguments = self.dispatch_table[types.CodeType](
+            code.replace(co_filename=file, co_consts=constants)
+        )
+        # From version 3.1.3 on, cloudpickle leaves the file out.
+        is_file = [type(argument) is str and argument == _NO_FILE for argument in arguments]
+        named = (file if is_it else argument for is_it, argument in zip(is_file, arguments, strict=True))
+        return make, tuple(named)
 
     def _reduce_cell(self, cell: types.CellType) -> Any:
         make, arguments = self.dispatch_table[types.CellType](cell)

@@ -21,8 +21,8 @@ use server::{Calls, Components, Settings, Swap, serve_with};
 use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
-/// Multiplies its column by a factor. Below zero it misbehaves: -1 raises, -3 is slow, -7 gives a
-/// million rows, -8 gives something else when it is not alone.
+/// Multiplies its column by a factor. Below zero it misbehaves: -1 raises, -3 is slow, -7 gives more
+/// rows than the buffers of a connection hold, -8 gives something else when it is not alone.
 #[derive(Debug)]
 pub(crate) struct Model {
     pub(crate) factor: f64,
@@ -64,7 +64,7 @@ impl Calls for Model {
             });
         }
         if values[0] == -7.0 {
-            return Ok(batch(vec![self.factor; 1_000_000]));
+            return Ok(batch(vec![self.factor; 4_000_000]));
         }
         let crowded = if values.len() > 1 { 1.0 } else { 0.0 };
         Ok(batch(values.into_iter().map(|value| {
