@@ -293,7 +293,11 @@ impl Caller {
         };
         let output = match answer {
             Ok(output) => output,
-            Err(error) => return Err(self.blamed(error, &rows.kept, &asked.slice(0, count)).await),
+            Err(source) if is_of_rows(&source) => {
+                let taken = asked.slice(0, count);
+                return Err(self.blamed(source, &rows.kept, &taken).await);
+            }
+            Err(source) => return Err(self.failed(source)),
         };
         if output.num_rows() != wanted {
             return Err(self.wrong_output(format!("{} rows for {wanted}", output.num_rows())));
@@ -306,38 +310,28 @@ impl Caller {
     /// Calls the function; once more when the worker died, which may have been the worker's bad luck:
     /// the kernel may have ended it for memory that another process took. Rows that kill their worker
     /// kill two.
-    async fn answer(&self, asked: RecordBatch) -> Result<RecordBatch, Error> {
+    async fn answer(&self, asked: RecordBatch) -> Result<RecordBatch, runtime::Error> {
         let mut answer = self.ask(asked.clone()).await;
         if let Err(runtime::Error::Crashed { .. }) = &answer {
             answer = self.ask(asked).await;
         }
-        answer.map_err(|source| self.failed(source))
+        answer
     }
 
     /// Finds the first row that the function fails on alone: half of the rows, and half of those, as
     /// rows do not depend on each other. Where none does, the error is what it was.
-    async fn blamed(&self, error: Error, kept: &[ArrayRef], taken: &RecordBatch) -> Error {
-        let mut blamed = match error {
-            Error::Function { source, .. } if is_of_rows(&source) => source,
-            other => return other,
-        };
+    async fn blamed(
+        &self,
+        mut source: runtime::Error,
+        kept: &[ArrayRef],
+        taken: &RecordBatch,
+    ) -> Error {
         let (mut first, mut rows) = (0, taken.num_rows());
         while rows > 1 {
-            let half = rows / 2;
-            let mut guilty = None;
-            for (start, length) in [(first, half), (first + half, rows - half)] {
-                let part = self.ask(taken.slice(start, length)).await;
-                if let Err(source) = part {
-                    guilty = Some((start, length, source));
-                    break;
-                }
-            }
-            match guilty {
-                Some((start, length, source)) if is_of_rows(&source) => {
-                    (first, rows, blamed) = (start, length, source);
-                }
-                Some(_) | None => return self.failed(blamed),
-            }
+            let Some((start, length, error)) = self.guilty(&taken.slice(first, rows)).await else {
+                return self.failed(source);
+            };
+            (first, rows, source) = (first + start, length, error);
         }
         let columns = self.spec.keep.iter().map(String::as_str).zip(kept);
         let names = self
@@ -350,8 +344,20 @@ impl Caller {
             function: self.spec.function.clone(),
             table: self.spec.table.clone(),
             row: Some(row),
-            source: blamed,
+            source,
         }
+    }
+
+    /// Where the half of some rows begins that the function fails on, how long it is, and the failure.
+    async fn guilty(&self, rows: &RecordBatch) -> Option<(usize, usize, runtime::Error)> {
+        let half = rows.num_rows() / 2;
+        for (start, length) in [(0, half), (half, rows.num_rows() - half)] {
+            match self.ask(rows.slice(start, length)).await {
+                Err(error) if is_of_rows(&error) => return Some((start, length, error)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        None
     }
 
     async fn ask(&self, rows: RecordBatch) -> Result<RecordBatch, runtime::Error> {

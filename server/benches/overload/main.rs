@@ -118,7 +118,8 @@ impl Service {
         };
         let stub = env!("CARGO_BIN_EXE_envelope-service").as_ref();
         let envelope = acceptance::envelope_path(scenario.envelope);
-        server::build(stub, &envelope, &hints, &program).unwrap();
+        let surroundings = server::Surroundings::Machine(&hints);
+        server::build(stub, &envelope, surroundings, &program).unwrap();
         let mut process = Command::new(program)
             .args(["--port", "0", "--log", "error"])
             .args(scenario.arguments)

@@ -143,6 +143,7 @@ fn column_of(field: &Field, tensor: &Tensor) -> Result<ArrayRef, Refusal> {
 }
 
 /// The type of what is in lists of lists.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the others are no lists")]
 fn innermost(data_type: &DataType) -> &DataType {
     match data_type {
         DataType::List(item) | DataType::FixedList(item, _) => innermost(item),
