@@ -176,7 +176,10 @@ impl Zygote {
             return Ok(standing);
         }
         let trial = self.find_out(&mut standing).await?;
-        self.remember(&trial);
+        // An envelope that is being proved is another one when it is done.
+        if !self.launch.is_observed() {
+            self.remember(&trial);
+        }
         Ok(standing)
     }
 
@@ -190,7 +193,9 @@ impl Zygote {
             }
         };
         let trial = Trial { reason, ..trial };
-        let Some(more) = trial.sharing.with(imported) else {
+        let more = trial.sharing.with(imported);
+        // Who is there for a proof alone does not live long enough for it to pay.
+        let Some(more) = more.filter(|_| !self.launch.is_observed()) else {
             return Ok(trial);
         };
         match self.attempt(standing, more).await? {
