@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
@@ -157,15 +155,14 @@ async fn reply(
 ) -> Response<Delivery> {
     let version = request.version();
     let serving = swap.current();
-    let response: Response<Full<Bytes>> = respond(&serving, request).await;
-    let (head, body) = response.into_parts();
     let time = serving.stages.settings.write_timeout;
-    let body = if version < Version::HTTP_2 {
-        Delivery::whole(body).await
-    } else {
-        Delivery::watched(body, time, overdue).await
-    };
-    Response::from_parts(head, body)
+    respond(&serving, request).await.map(|content| {
+        if version < Version::HTTP_2 {
+            Delivery::whole(content)
+        } else {
+            Delivery::watched(content, time, overdue)
+        }
+    })
 }
 
 fn protocol(settings: &Settings) -> Builder<TokioExecutor> {

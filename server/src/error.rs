@@ -198,6 +198,12 @@ pub(crate) enum Refusal {
     BadEncoding { reason: String },
     #[error("{reason}")]
     BadTensors { reason: String },
+    #[error("the compression of the message is not one that is read: gzip, deflate")]
+    MessageEncoding,
+    #[error("the body is not one message of the method: {reason}")]
+    BadMessage { reason: String },
+    #[error("the message would take more than {limit} bytes of memory")]
+    MessageTooLarge { limit: u64 },
     #[error("{0}")]
     BadRows(Faults),
     #[error("the call did not end within {} s", after.as_secs_f64())]
@@ -218,14 +224,19 @@ impl Refusal {
             Self::Full { .. } | Self::TooMuchInFlight { .. } | Self::Overloaded { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::MediaType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::MediaType { .. } | Self::ContentEncoding | Self::MessageEncoding => {
+                StatusCode::UNSUPPORTED_MEDIA_TYPE
+            }
+            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::TooManyRows { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody
             | Self::Timeout
             | Self::BadJson { .. }
             | Self::BadTable { .. }
             | Self::BadEncoding { .. }
+            | Self::BadMessage { .. }
             | Self::BadTensors { .. } => StatusCode::BAD_REQUEST,
             Self::BadRows(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Deadline { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -254,6 +265,9 @@ impl Refusal {
             Self::BadTable { .. } => "bad_table",
             Self::BadEncoding { .. } => "bad_encoding",
             Self::BadTensors { .. } => "bad_tensors",
+            Self::MessageEncoding => "unsupported_encoding",
+            Self::BadMessage { .. } => "bad_message",
+            Self::MessageTooLarge { .. } => "message_too_large",
             Self::BadRows(faults) => faults.code(),
             Self::Deadline { .. } => "deadline",
             Self::Call(error) => runtime_case(error).1,
@@ -275,7 +289,7 @@ impl Refusal {
             Self::ContentEncoding => {
                 Some("send the body as it is, or with `content-encoding: gzip`")
             }
-            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => {
+            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::TooManyRows { .. } => {
                 Some("send the rows in several calls")
             }
             Self::Timeout => Some("send a decimal number like `2.5`, or no such header"),
@@ -283,6 +297,12 @@ impl Refusal {
             Self::BadTensors { .. } => {
                 Some("`GET /v2/models/{name}` lists inputs and outputs with their types")
             }
+            Self::MessageEncoding => {
+                Some("send messages as they are, or with `grpc-encoding: gzip`")
+            }
+            Self::BadMessage { .. } => Some(
+                "`server/proto/inference.proto` and the reflection service describe the messages",
+            ),
             Self::BadTable { .. } | Self::BadEncoding { .. } => None,
             Self::BadRows(faults) => faults.hint(),
             Self::Call(error) if matches!(**error, runtime::Error::Function { .. }) => {

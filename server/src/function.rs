@@ -1,11 +1,16 @@
 //! A query function as the service sees it: read, called, written.
 
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use envelope_format::Signature;
+use tokio::time::Instant;
 
 use crate::batcher::Batcher;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
+use crate::error::Refusal;
 use crate::telemetry::FunctionMetrics;
 
 /// Everything that a call of one function needs, prepared once.
@@ -21,4 +26,19 @@ pub(crate) struct Function {
     /// Writes a row of a series as an object, too, as `MLflow` does.
     pub(crate) records: Encoder,
     pub(crate) metrics: FunctionMetrics,
+}
+
+impl Function {
+    /// The output for `rows`, within `patience`. None need no worker.
+    pub(crate) async fn call(
+        &self,
+        rows: RecordBatch,
+        patience: Duration,
+    ) -> Result<RecordBatch, Refusal> {
+        if rows.num_rows() == 0 {
+            return Ok(RecordBatch::new_empty(self.gives.clone()));
+        }
+        let deadline = Instant::now() + patience;
+        self.batcher.call(rows, deadline).await
+    }
 }

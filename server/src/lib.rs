@@ -26,6 +26,7 @@
 
 mod admit;
 mod answer;
+mod apart;
 mod backlog;
 mod batcher;
 mod body;

@@ -9,8 +9,8 @@ use crate::protocol::tensors;
 /// The functions of the envelope, each of which is a model to others.
 #[derive(Debug)]
 pub(crate) struct Models {
-    name: String,
-    functions: Vec<String>,
+    pub(crate) name: String,
+    pub(crate) functions: Vec<String>,
     calls_at_once: usize,
     max_body_bytes: u64,
 }
@@ -34,7 +34,7 @@ impl Models {
     /// `POST /v2/repository/index`, which is Triton's.
     pub(crate) fn index(&self, is_ready: bool) -> Bytes {
         let state = if is_ready { "READY" } else { "UNAVAILABLE" };
-        let indexed = |name: &String| json!({"name": name, "version": tensors::VERSION, "state": state, "reason": ""});
+        let indexed = |name: &String| json!({"name": name, "version": tensors::model::VERSION, "state": state, "reason": ""});
         let index: Value = self.functions.iter().map(indexed).collect();
         index.to_string().into()
     }
@@ -44,7 +44,7 @@ impl Models {
         let server = json!({
             "name": self.name,
             "version": env!("CARGO_PKG_VERSION"),
-            "extensions": ["binary_tensor_data"],
+            "extensions": tensors::model::EXTENSIONS,
         });
         server.to_string().into()
     }

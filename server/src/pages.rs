@@ -1,7 +1,6 @@
 //! What is read with `GET`: health, metrics, the description of the API.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 
 use bytes::Bytes;
 use envelope_format::{Digest, Manifest};
@@ -9,6 +8,7 @@ use http_body_util::Full;
 use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, VARY};
 use hyper::{Response, StatusCode};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::exposition::Format;
 use crate::front::Front;
@@ -32,38 +32,57 @@ pub(crate) struct Pages {
 }
 
 /// Whether calls should be sent here.
-#[derive(Debug, Default)]
-pub(crate) struct Readiness(AtomicU8);
+#[derive(Debug)]
+pub(crate) struct Readiness(watch::Sender<State>);
 
-const STARTING: u8 = 0;
-const READY: u8 = 1;
-const DRAINING: u8 = 2;
+/// Where a service is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum State {
+    Starting,
+    Ready,
+    Draining,
+}
+
+impl Default for Readiness {
+    fn default() -> Self {
+        Self(watch::Sender::new(State::Starting))
+    }
+}
 
 impl Readiness {
     /// Every function has answered its sample.
     pub(crate) fn ready(&self) {
-        let _ = self
-            .0
-            .compare_exchange(STARTING, READY, Ordering::AcqRel, Ordering::Acquire);
+        self.0.send_if_modified(|state| {
+            let is_new = *state == State::Starting;
+            if is_new {
+                *state = State::Ready;
+            }
+            is_new
+        });
     }
 
     /// The service was told to stop. There is no way back.
     pub(crate) fn draining(&self) {
-        self.0.store(DRAINING, Ordering::Release);
+        self.0.send_replace(State::Draining);
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.state().0 == StatusCode::OK
+        *self.0.borrow() == State::Ready
     }
 
-    fn state(&self) -> (StatusCode, &'static [u8]) {
-        match self.0.load(Ordering::Acquire) {
-            STARTING => (
+    /// The state, and all that will come after it.
+    pub(crate) fn watch(&self) -> watch::Receiver<State> {
+        self.0.subscribe()
+    }
+
+    fn told(&self) -> (StatusCode, &'static [u8]) {
+        match *self.0.borrow() {
+            State::Starting => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 br#"{"ready":false,"state":"starting"}"#,
             ),
-            READY => (StatusCode::OK, br#"{"ready":true,"state":"ready"}"#),
-            _ => (
+            State::Ready => (StatusCode::OK, br#"{"ready":true,"state":"ready"}"#),
+            State::Draining => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 br#"{"ready":false,"state":"draining"}"#,
             ),
@@ -80,7 +99,7 @@ impl Pages {
             Page::Metrics => self.metrics(Format::of(headers)),
             Page::Health => fresh("application/json", self.health.document().into()),
             Page::Ready => {
-                let (status, body) = self.readiness.state();
+                let (status, body) = self.readiness.told();
                 with_status(status, Bytes::from_static(body))
             }
             Page::Live(_) => fresh("application/json", Bytes::from_static(br#"{"live":true}"#)),
@@ -116,11 +135,11 @@ impl Pages {
 
     /// Clients of some protocols look at the status alone, others at one of two keys.
     fn ready_for(&self, protocol: Protocol) -> Response<Full<Bytes>> {
-        let (status, _) = self.readiness.state();
+        let (status, _) = self.readiness.told();
         let is_ready = self.readiness.is_ready();
         let body = match protocol {
             Protocol::Invocations => "\n".into(),
-            Protocol::Native | Protocol::Kserve | Protocol::Tensors => {
+            Protocol::Native | Protocol::Kserve | Protocol::Tensors | Protocol::Grpc => {
                 json!({"ready": is_ready, "live": is_ready}).to_string()
             }
         };

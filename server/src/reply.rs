@@ -4,17 +4,15 @@ use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use bytes::Bytes;
 use envelope_format::Digest;
-use http_body_util::Full;
-use hyper::body::Body as _;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Method, Request, Response, StatusCode, Version};
 use serde::Serialize;
 
+use crate::delivery::Content;
 use crate::error::Refusal;
 use crate::fault::Fault;
-use crate::protocol::Protocol;
+use crate::protocol::{Protocol, grpc};
 use crate::trace::Trace;
 
 const REQUEST_ID: &str = "x-request-id";
@@ -62,7 +60,7 @@ impl Replies {
             trace: Trace::of(request.headers()),
             method: request.method().clone(),
             version: request.version(),
-            protocol: Protocol::of(request.uri().path()),
+            protocol: Protocol::of(request),
         }
     }
 
@@ -80,20 +78,33 @@ fn is_clean(id: &HeaderValue) -> bool {
 }
 
 impl Reply<'_> {
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
+    /// The status of an answer, as metrics count it: gRPC's own is behind the answer.
+    pub(crate) fn status<B>(&self, answered: &Result<Response<B>, Refusal>) -> StatusCode {
+        match answered {
+            Ok(response) => response.status(),
+            Err(refusal) => self.protocol.status(refusal),
+        }
+    }
+
     /// The response to `answered`, the outcome of a call of `function` if it was one.
     pub(crate) fn finish(
         self,
-        answered: Result<Response<Full<Bytes>>, Refusal>,
+        answered: Result<Response<Content>, Refusal>,
         function: Option<&str>,
-    ) -> Response<Full<Bytes>> {
+    ) -> Response<Content> {
         let mut response = answered.unwrap_or_else(|refusal| {
             self.log(&refusal, function);
             self.problem(&refusal)
         });
-        if self.method == Method::HEAD {
-            let length = response.body().size_hint().exact().unwrap_or(0);
+        if self.method == Method::HEAD
+            && let Content::Whole(bytes, _) = response.body_mut()
+        {
+            let length = std::mem::take(bytes).len();
             response.headers_mut().insert(CONTENT_LENGTH, length.into());
-            *response.body_mut() = Full::default();
         }
         let headers = response.headers_mut();
         headers.insert(DIGEST, self.replies.digest.clone());
@@ -101,7 +112,10 @@ impl Reply<'_> {
         response
     }
 
-    fn problem(&self, refusal: &Refusal) -> Response<Full<Bytes>> {
+    fn problem(&self, refusal: &Refusal) -> Response<Content> {
+        if self.protocol == Protocol::Grpc {
+            return grpc::refused(refusal);
+        }
         let status = self.protocol.status(refusal);
         let problem = Problem {
             r#type: "about:blank",
@@ -120,7 +134,7 @@ impl Reply<'_> {
             None => ("application/problem+json", own()),
             Some((media, told)) => (media, told.into_bytes()),
         };
-        let mut response = Response::new(Full::new(body.into()));
+        let mut response = Response::new(Content::Whole(body.into(), None));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));

@@ -1,6 +1,7 @@
 //! Method and path → what is asked for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use hyper::Method;
 use percent_encoding::percent_decode_str;
@@ -87,11 +88,11 @@ impl Routes {
         if let Some(page) = page(method, path)? {
             return Ok(Target::Page(page));
         }
-        let protocol = Protocol::of(path);
+        let protocol = Protocol::at(path);
         let function = match protocol {
             Protocol::Native => self.function(native(path)?),
             Protocol::Invocations => self.endpoint(path),
-            Protocol::Kserve | Protocol::Tensors => match model(path, protocol)? {
+            Protocol::Kserve | Protocol::Tensors | Protocol::Grpc => match model(path, protocol)? {
                 Named::Called(name) => self.function(Some(name)),
                 Named::Told(name) => {
                     let function = self.function(Some(name))?;
@@ -129,19 +130,42 @@ impl Routes {
                 let name = percent_decode_str(encoded)
                     .decode_utf8()
                     .map_err(|_| Refusal::NoSuchPath)?;
-                let named = self.functions.iter().find(|function| function.name == name);
-                named.or_else(|| self.functions.first().filter(|_| name == self.model))
+                self.named(&name)
             }
         };
-        found.ok_or_else(|| {
-            let known = self.functions.iter();
-            let known: Vec<_> = known
-                .map(|function| format!("`{}`", function.name))
-                .collect();
-            Refusal::NoSuchFunction {
-                known: known.join(", "),
+        found.ok_or_else(|| self.unknown())
+    }
+
+    /// The model of a name that is written as it is.
+    pub(crate) fn model(&self, name: &str) -> Result<&Arc<Function>, Refusal> {
+        self.named(name).ok_or_else(|| self.unknown())
+    }
+
+    /// Whether any function answers within `patience`.
+    pub(crate) fn have_time(&self, patience: Duration) -> Result<(), Refusal> {
+        let mut had = Ok(());
+        for function in &self.functions {
+            had = function.batcher.has_time(patience);
+            if had.is_ok() {
+                break;
             }
-        })
+        }
+        had
+    }
+
+    fn named(&self, name: &str) -> Option<&Arc<Function>> {
+        let named = self.functions.iter().find(|function| function.name == name);
+        named.or_else(|| self.functions.first().filter(|_| name == self.model))
+    }
+
+    fn unknown(&self) -> Refusal {
+        let known = self.functions.iter();
+        let known: Vec<_> = known
+            .map(|function| format!("`{}`", function.name))
+            .collect();
+        Refusal::NoSuchFunction {
+            known: known.join(", "),
+        }
     }
 }
 
@@ -169,11 +193,7 @@ fn model(path: &str, protocol: Protocol) -> Result<Named<'_>, Refusal> {
     let mut parts: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
     let name = parts.remove(0);
     if let ["versions", version, ..] = *parts {
-        if version != tensors::VERSION {
-            return Err(Refusal::NoSuchFunction {
-                known: format!("version `{}`", tensors::VERSION),
-            });
-        }
+        tensors::model::check_version(version)?;
         parts.drain(..2);
     }
     match *parts {

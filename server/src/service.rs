@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::FutureExt as _;
-use http_body_util::Full;
 use hyper::body::Body;
 use hyper::{Request, Response};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,12 +19,15 @@ use tokio_util::task::TaskTracker;
 use crate::answer::answer;
 use crate::components::Components;
 use crate::conversation::Conversation;
+use crate::delivery::Content;
 use crate::descriptors;
 use crate::doors::Doors;
 use crate::error::{Error, Refusal};
 use crate::metered::Meter;
+use crate::protocol::{Protocol, grpc};
 use crate::serving::Serving;
 use crate::settings::Settings;
+use crate::stages::Stages;
 use crate::swap::Swap;
 use crate::telemetry::Timer;
 
@@ -199,9 +201,10 @@ impl Service {
 }
 
 /// Makes a response of whatever becomes of a request; counts and logs it once.
-pub(crate) async fn respond<B>(serving: &Serving, request: Request<B>) -> Response<Full<Bytes>>
+pub(crate) async fn respond<B>(serving: &Serving, request: Request<B>) -> Response<Content>
 where
     B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
 {
     let Serving {
         stages, replies, ..
@@ -210,14 +213,32 @@ where
     let reply = replies.begin(&request);
     let meter = Meter::new(&stages.admission.bytes);
     let request = request.map(|body| meter.meter(body));
-    let answered = AssertUnwindSafe(answer(stages, request, &mut timer))
+    let answered = AssertUnwindSafe(answer_in(reply.protocol(), stages, request, &mut timer))
         .catch_unwind()
         .await;
     let mut answered = answered.unwrap_or(Err(Refusal::Internal));
     if answered.is_err() && meter.is_over() {
         answered = Err(Refusal::TooMuchInFlight { what: "bytes" });
     }
+    let status = reply.status(&answered);
     let response = reply.finish(answered, timer.function());
-    timer.finish(response.status());
+    timer.finish(status);
     response
+}
+
+async fn answer_in<B>(
+    protocol: Protocol,
+    stages: &Stages,
+    request: Request<B>,
+    timer: &mut Timer,
+) -> Result<Response<Content>, Refusal>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: std::error::Error + Send + Sync + 'static,
+{
+    if protocol == Protocol::Grpc {
+        return grpc::answer(stages, request, timer).await;
+    }
+    let answered = answer(stages, request, timer).await;
+    answered.map(|response| response.map(Content::from))
 }

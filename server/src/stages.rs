@@ -13,12 +13,15 @@ use crate::calls::Calls;
 use crate::components::Components;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
+use crate::error::Refusal;
 use crate::front::Front;
 use crate::function::Function;
 use crate::health::Health;
 use crate::models::Models;
 use crate::openapi;
 use crate::pages::{Pages, Readiness, envelope};
+use crate::protocol::grpc;
+use crate::protocol::tensors::model;
 use crate::route::Routes;
 use crate::sampler::Gathering;
 use crate::settings::Settings;
@@ -52,6 +55,7 @@ pub(crate) struct Stages {
     pub(crate) settings: Settings,
     pub(crate) routes: Routes,
     pub(crate) pages: Pages,
+    pub(crate) services: grpc::Services,
     pub(crate) admission: Arc<Admission>,
     pub(crate) backlog: Arc<Backlog>,
 }
@@ -83,11 +87,20 @@ impl Stages {
             .map(|described| Arc::new(function(described, &shared, &telemetry, &settings)));
         Self {
             routes: Routes::new(&components.manifest.name, functions.collect()),
+            services: grpc::Services::new(&readiness),
             pages: pages(components, telemetry, readiness, &settings),
             settings,
             admission,
             backlog,
         }
+    }
+
+    /// The model of a name, and of a version where one is asked for.
+    pub(crate) fn model(&self, name: &str, version: &str) -> Result<Arc<Function>, Refusal> {
+        if !version.is_empty() {
+            model::check_version(version)?;
+        }
+        self.routes.model(name).cloned()
     }
 
     /// What metrics tell of the envelope while it is served.

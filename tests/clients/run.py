@@ -19,7 +19,7 @@ ROOT = HERE.parent.parent
 VENV = ROOT / ".venv" / "bin"
 KEPT = ROOT / "target" / "clients"
 REQUIREMENTS = ROOT / "requirements" / "clients"
-CLIENTS = ["arrow", "triton", "kserve", "mlflow", "sagemaker", "openapi"]
+CLIENTS = ["arrow", "triton", "triton_grpc", "grpc", "kserve", "mlflow", "sagemaker", "openapi"]
 ENVELOPES = ["identity", "records", "score"]
 
 

@@ -6,7 +6,7 @@ import os
 import httpx
 import numpy as np
 import pytest
-from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
+from kserve import InferenceGRPCClient, InferenceRESTClient, InferInput, InferRequest, RESTConfig
 
 URL = os.environ["SCORE_URL"]
 
@@ -83,3 +83,27 @@ def test_the_models_there_are():
     assert "score" in httpx.get(f"{URL}/v1/models").json()["models"]
     told = httpx.get(f"{URL}/v1/models/score").json()
     assert (told["name"], told["ready"]) == ("score", True)
+
+
+def ask_grpc(call):
+    async def run():
+        async with InferenceGRPCClient(URL.removeprefix("http://")) as client:
+            return await call(client)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_tensors_over_grpc(binary):
+    request = InferRequest("score", inputs(binary), request_id="7")
+    given = ask_grpc(lambda client: client.infer(request))
+    assert given.id == "7"
+    values = given.outputs[0].as_numpy()
+    assert values[0] == 2.5
+    assert np.isnan(values[1])
+
+
+def test_health_over_grpc():
+    assert ask_grpc(lambda client: client.is_server_live()) is True
+    assert ask_grpc(lambda client: client.is_server_ready()) is True
+    assert ask_grpc(lambda client: client.is_model_ready("score")) is True

@@ -3,6 +3,7 @@
 //! The core knows rows as Arrow; everything that differs between protocols is here. The path of a
 //! request says which one it is in.
 
+pub(crate) mod grpc;
 mod invocations;
 mod kserve;
 mod native;
@@ -12,7 +13,7 @@ use arrow_array::RecordBatch;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{HeaderMap, Response, StatusCode};
+use hyper::{HeaderMap, Request, Response, StatusCode};
 
 use crate::decode::Dialect;
 use crate::error::Refusal;
@@ -30,6 +31,8 @@ pub(crate) enum Protocol {
     Kserve,
     /// The Open Inference Protocol, `KServe`'s second: `/v2/models/…/infer`.
     Tensors,
+    /// The same in messages: [`grpc::answer`].
+    Grpc,
 }
 
 /// What a call asks for.
@@ -49,8 +52,17 @@ pub(crate) enum Form {
 }
 
 impl Protocol {
+    /// The protocol of a request.
+    pub(crate) fn of<B>(request: &Request<B>) -> Self {
+        if grpc::is_spoken(request) {
+            Self::Grpc
+        } else {
+            Self::at(request.uri().path())
+        }
+    }
+
     /// The protocol that a path belongs to.
-    pub(crate) fn of(path: &str) -> Self {
+    pub(crate) fn at(path: &str) -> Self {
         let first = path.split('/').nth(1).unwrap_or_default();
         match first {
             "v2" => Self::Tensors,
@@ -67,7 +79,7 @@ impl Protocol {
             Self::Native => native::media(&said),
             Self::Invocations => invocations::media(&said),
             Self::Kserve => kserve::media(&said),
-            Self::Tensors => Ok(tensors::media(headers)),
+            Self::Tensors | Self::Grpc => Ok(tensors::media(headers)),
         }
     }
 
@@ -84,7 +96,7 @@ impl Protocol {
             Self::Native => &crate::decode::NATIVE,
             Self::Invocations => &invocations::DIALECT,
             Self::Kserve => &kserve::DIALECT,
-            Self::Tensors => return tensors::read(function, headers, body),
+            Self::Tensors | Self::Grpc => return tensors::read(function, headers, body),
         };
         let Dialect { lenient, .. } = dialect;
         let rows = match media {
@@ -115,7 +127,9 @@ impl Protocol {
                 return Some(("text/plain; charset=utf-8", told(refusal)));
             }
             Self::Invocations => invocations::problem(refusal),
-            Self::Kserve | Self::Tensors => serde_json::json!({"error": told(refusal)}),
+            Self::Kserve | Self::Tensors | Self::Grpc => {
+                serde_json::json!({"error": told(refusal)})
+            }
         };
         Some(("application/json", document.to_string()))
     }
@@ -151,7 +165,9 @@ impl Form {
         };
         let encoder = match protocol {
             Protocol::Invocations => &function.records,
-            Protocol::Native | Protocol::Kserve | Protocol::Tensors => &function.encoder,
+            Protocol::Native | Protocol::Kserve | Protocol::Tensors | Protocol::Grpc => {
+                &function.encoder
+            }
         };
         let body = match media {
             Media::Json | Media::Tensors => encoder.predictions(rows),

@@ -1,9 +1,11 @@
 //! The Open Inference Protocol (`KServe` V2): a call is named tensors, and so is its answer.
 //!
 //! A tensor becomes a column of the signature, or all columns when the function takes a matrix. `rest`
-//! is the protocol over JSON, with tensors as bytes behind it where the client likes.
+//! is the protocol over JSON, with tensors as bytes behind it where the client likes; over gRPC it is
+//! [`grpc`](super::grpc).
 
 mod flat;
+pub(crate) mod model;
 mod numbers;
 mod rest;
 
@@ -16,8 +18,8 @@ use arrow_array::{Array, ArrayRef, FixedSizeListArray, RecordBatch};
 use arrow_schema::{Field as ArrowField, Schema};
 use envelope_format::{DataType, Field, Rows, Shape};
 
-pub(crate) use numbers::Datatype;
-pub(crate) use rest::{VERSION, Wanted, media, metadata, read};
+pub(crate) use numbers::{Datatype, filled};
+pub(crate) use rest::{Wanted, media, metadata, read};
 
 use crate::column::{Misfit, column};
 use crate::error::Refusal;
@@ -36,7 +38,7 @@ pub(crate) struct Tensor {
     pub(crate) values: ArrayRef,
 }
 
-fn refuse(reason: String) -> Refusal {
+pub(crate) fn refuse(reason: String) -> Refusal {
     Refusal::BadTensors { reason }
 }
 
@@ -171,7 +173,7 @@ fn with_nan(field: &Field, datatype: Datatype, values: ArrayRef) -> ArrayRef {
     if field.nullable {
         values
     } else {
-        numbers::filled(datatype, &values)
+        filled(datatype, &values)
     }
 }
 

@@ -272,7 +272,7 @@ fn datatype_of(data_type: &ArrowType) -> Option<Datatype> {
 
 /// Missing floats as `NaN`, for forms that have no word for what is missing. What else is missing stays
 /// so.
-pub(super) fn filled(datatype: Datatype, values: &ArrayRef) -> ArrayRef {
+pub(crate) fn filled(datatype: Datatype, values: &ArrayRef) -> ArrayRef {
     if values.null_count() == 0 {
         return values.clone();
     }

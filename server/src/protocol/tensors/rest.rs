@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array, ArrayRef, BinaryArray, RecordBatch};
 use bytes::Bytes;
-use envelope_format::{Rows, Signature};
+use envelope_format::Signature;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::flat::Values;
-use super::{Datatype, MATRIX, Tensor, count, is_matrix, numbers, refuse, rows_of, tensors_of};
+use super::{Datatype, Tensor, count, model, numbers, refuse, rows_of, tensors_of};
 use crate::column::column_of;
 use crate::decode::{bad_json, literals};
 use crate::encode;
@@ -136,9 +136,8 @@ fn parse(function: &Function, document: &[u8], mut bytes: &[u8]) -> Result<Asked
         });
         outputs.collect::<Vec<_>>()
     });
-    if let Some(outputs) = &outputs {
-        check_names(&function.signature.output, outputs)?;
-    }
+    let names = outputs.iter().flatten().map(|(name, _)| name.as_str());
+    model::check_outputs(&function.signature, names)?;
     let form = Form::Tensors(Wanted {
         id: document.id.map(Cow::into_owned),
         outputs,
@@ -200,24 +199,6 @@ fn from_json(datatype: Datatype, data: &RawValue) -> Result<ArrayRef, String> {
         Some(texts) => Arc::new(BinaryArray::from(texts.clone())),
         None => values,
     })
-}
-
-fn check_names(gives: &Rows, outputs: &[(String, bool)]) -> Result<(), Refusal> {
-    let known = names(gives, MATRIX[1]);
-    match outputs.iter().find(|(name, _)| !known.contains(name)) {
-        Some((unknown, _)) => Err(refuse(format!(
-            "there is no output `{unknown}`, there are `{}`",
-            known.join("`, `")
-        ))),
-        None => Ok(()),
-    }
-}
-
-fn names(rows: &Rows, matrix: &str) -> Vec<String> {
-    if is_matrix(rows) {
-        return vec![matrix.to_owned()];
-    }
-    rows.fields.iter().map(|field| field.name.clone()).collect()
 }
 
 // === out
@@ -342,45 +323,9 @@ fn texts(name: &str, elements: &BinaryArray) -> Result<Vec<u8>, Refusal> {
 pub(crate) fn metadata(name: &str, signature: &Signature) -> Value {
     json!({
         "name": name,
-        "versions": [VERSION],
-        "platform": "model-envelope",
-        "inputs": described(&signature.input, MATRIX[0]),
-        "outputs": described(&signature.output, MATRIX[1]),
+        "versions": [model::VERSION],
+        "platform": model::PLATFORM,
+        "inputs": model::inputs(signature),
+        "outputs": model::outputs(signature),
     })
-}
-
-/// A service has one envelope, and it is the only version there is.
-pub(crate) const VERSION: &str = "1";
-
-fn described(rows: &Rows, matrix: &str) -> Vec<Value> {
-    let described = |name: &str, field: &envelope_format::Field, more: &[i64]| {
-        let mut shape = vec![-1];
-        shape.extend(more);
-        shape.extend(dimensions(&field.data_type));
-        json!({"name": name, "datatype": Datatype::of(&field.data_type), "shape": shape})
-    };
-    match rows.fields.first() {
-        Some(first) if is_matrix(rows) => {
-            let width = i64::try_from(rows.fields.len()).unwrap_or(-1);
-            vec![described(matrix, first, &[width])]
-        }
-        _ => rows
-            .fields
-            .iter()
-            .map(|field| described(&field.name, field, &[]))
-            .collect(),
-    }
-}
-
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the others are single values"
-)]
-fn dimensions(data_type: &envelope_format::DataType) -> Vec<i64> {
-    use envelope_format::DataType;
-    match data_type {
-        DataType::List(item) => [vec![-1], dimensions(item)].concat(),
-        DataType::FixedList(item, length) => [vec![i64::from(*length)], dimensions(item)].concat(),
-        _ => vec![],
-    }
 }
