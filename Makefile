@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients lint format docs bench chaos overload swaps bundle-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients lint format docs bench chaos overload swaps bundle-test cluster-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -85,6 +85,11 @@ swaps: ## A thousand envelopes, one after the other, under load
 
 bundle-test: build package $(VENV)/.test-tools ## A real model in one executable, in a root without Python, shell and network
 	cargo test $(CARGO_FLAGS) -p server --test bundle -- --include-ignored --nocapture
+
+cluster-test: package $(VENV)/.test-tools ## Jobs on clusters of processes; one is killed, one cancelled. Compiles the clusters first
+	cargo build $(CARGO_FLAGS) -p cli --features cluster
+	PYO3_NO_PYTHON=1 cargo test $(CARGO_FLAGS) -p batch --features cluster --lib cluster
+	$(VENV)/pytest -q tests/cluster
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling

@@ -191,6 +191,37 @@ pub enum Error {
         /// How.
         source: Option<DeltaTableError>,
     },
+    /// The work that was reported back is not the whole table, once.
+    #[error("the results are not complete: {reason}")]
+    Incomplete {
+        /// What is missing, or there twice.
+        reason: String,
+    },
+    /// The cluster cannot do the job, or is not there any more.
+    #[error("the cluster at `{address}` {reason}")]
+    Cluster {
+        /// Its scheduler.
+        address: String,
+        /// What is the matter, with a verb.
+        reason: String,
+    },
+    /// Something failed on an executor of the cluster that is not one of the other cases.
+    #[error("an executor of the cluster failed: {message}")]
+    Executor {
+        /// What it said.
+        message: String,
+        /// Whether the same job may succeed when it is run again.
+        transient: bool,
+    },
+    /// This program was built without clusters.
+    #[error("this program cannot use clusters")]
+    NoClusters,
+    /// A part of a cluster would be reachable from other machines.
+    #[error("`{address}` can be reached from other machines")]
+    Exposed {
+        /// Where it would listen.
+        address: String,
+    },
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
@@ -241,7 +272,14 @@ impl Error {
             Self::Unsupported { feature, .. } if feature.contains("deletion vectors") => {
                 Some("rewrite it without them first (Spark: `REORG TABLE … APPLY (PURGE)`)".into())
             }
-            Self::Conflict { .. } => Some("run the job again".into()),
+            Self::Conflict { .. } | Self::Incomplete { .. } => Some("run the job again".into()),
+            Self::Cluster { .. } => {
+                Some("`envelope scheduler` and `envelope executor` make a cluster".into())
+            }
+            Self::NoClusters => Some("build it with them: `cargo build --release -p cli --features cluster`".into()),
+            Self::Exposed { .. } => Some(
+                "whoever reaches a cluster can run code on it, and connections are not encrypted yet: listen on 127.0.0.1 or [::1]".into(),
+            ),
             _ => None,
         }
     }
@@ -251,9 +289,13 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Function { source, .. } => source.is_transient(),
-            Self::Conflict { .. } | Self::Cancelled | Self::Write { .. } | Self::Commit { .. } => {
-                true
-            }
+            Self::Executor { transient, .. } => *transient,
+            Self::Conflict { .. }
+            | Self::Cancelled
+            | Self::Cluster { .. }
+            | Self::Commit { .. }
+            | Self::Incomplete { .. }
+            | Self::Write { .. } => true,
             Self::NoSuchFunction(_)
             | Self::NotRowWise { .. }
             | Self::Location { .. }
@@ -269,6 +311,8 @@ impl Error {
             | Self::TableExists { .. }
             | Self::NotThatTable { .. }
             | Self::SchemaMismatch { .. }
+            | Self::NoClusters
+            | Self::Exposed { .. }
             | Self::Value { .. }
             | Self::Panicked { .. }
             | Self::Engine { .. } => false,

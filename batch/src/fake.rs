@@ -129,3 +129,11 @@ pub(crate) fn schema_of(fields: &[(&str, arrow_schema::DataType, bool)]) -> Sche
     };
     Arc::new(Schema::new(fields.iter().map(field).collect::<Vec<_>>()))
 }
+
+/// Rows that the function takes.
+#[cfg(feature = "cluster")]
+pub(crate) fn rows_of(x: &[f64]) -> RecordBatch {
+    let schema = schema_of(&[("x", arrow_schema::DataType::Float64, false)]);
+    let x: ArrayRef = Arc::new(Float64Array::from(x.to_vec()));
+    RecordBatch::try_new(schema, vec![x]).unwrap()
+}

@@ -81,8 +81,7 @@ pub(crate) fn rows_of_a_call(wanted: NonZeroUsize, tile: Option<u32>) -> usize {
 
 /// What the plan's nodes find in their session: the digest in a node is looked up here.
 pub(crate) struct Callable {
-    /// Runs the functions.
-    pub(crate) rows: Arc<dyn MapRows>,
+    rows: Rows,
     /// One permit for each batch between scan and sink: bounds memory, whatever the number of
     /// partitions that have rows at the moment.
     pub(crate) in_flight: Arc<Semaphore>,
@@ -90,9 +89,26 @@ pub(crate) struct Callable {
     pub(crate) most_in_flight: usize,
 }
 
+/// What runs the functions of an envelope.
+enum Rows {
+    Here(Arc<dyn MapRows>),
+    #[cfg(feature = "cluster")]
+    Fetched(crate::cluster::Fetched),
+}
+
 impl Callable {
     /// For a plan with `partitions` partitions and as many workers.
     pub(crate) fn new(rows: Arc<dyn MapRows>, partitions: NonZeroUsize) -> Self {
+        Self::of(Rows::Here(rows), partitions)
+    }
+
+    /// For an executor with `slots` workers, which gets the envelope when the first rows come.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn fetched(envelope: crate::cluster::Fetched, slots: NonZeroUsize) -> Self {
+        Self::of(Rows::Fetched(envelope), slots)
+    }
+
+    fn of(rows: Rows, partitions: NonZeroUsize) -> Self {
         // Two for each worker: one in its hands, one ready for when it is done.
         let most_in_flight = partitions.get() * 2;
         Self {
@@ -100,6 +116,21 @@ impl Callable {
             in_flight: Arc::new(Semaphore::new(most_in_flight)),
             most_in_flight,
         }
+    }
+
+    /// As [`MapRows::map`].
+    pub(crate) async fn map(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        let runs = match &self.rows {
+            Rows::Here(here) => here,
+            #[cfg(feature = "cluster")]
+            Rows::Fetched(envelope) => envelope.get().await?,
+        };
+        runs.map(function, rows, deadline).await
     }
 }
 

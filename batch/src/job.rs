@@ -66,7 +66,11 @@ pub enum Format {
 pub struct Settings {
     /// Rows of one call. Rounded down to whole tiles where the envelope asks for tiles.
     pub batch_rows: NonZeroUsize,
-    /// How many parts of the table are worked on at once; one for each core when absent.
+    /// The scheduler of the cluster that does the work, as `df://HOST:PORT`; this process when
+    /// absent.
+    pub cluster: Option<String>,
+    /// How many parts of the table are worked on at once; one for each core when absent. On a
+    /// cluster, into how many parts the table is shared out; four for each slot when absent.
     pub partitions: Option<NonZeroUsize>,
     /// Time that one call of [`batch_rows`](Self::batch_rows) rows may take.
     pub call_deadline: Duration,
@@ -80,6 +84,7 @@ impl Default for Settings {
             // Large enough that the fixed cost of a call (some 100 µs) vanishes, small enough that
             // a few batches of a wide table fit in memory for each worker.
             batch_rows: NonZeroUsize::MIN.saturating_add(65_536 - 1),
+            cluster: None,
             partitions: None,
             call_deadline: Duration::from_secs(600),
             // A few ten MB of a usual table: few enough files for a listing, enough of them for

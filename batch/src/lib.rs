@@ -15,7 +15,8 @@
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
 //! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
 //! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
-//! `commit` makes them visible; `durable` sees to it that they survive a power cut.
+//! `commit` makes them visible; `durable` sees to it that they survive a power cut. The `workplace` is
+//! this process, or a `cluster`.
 
 #![expect(
     clippy::result_large_err,
@@ -23,7 +24,10 @@
 )]
 
 mod attempt;
+#[cfg(feature = "cluster")]
+mod cluster;
 mod commit;
+mod coverage;
 mod delta_schema;
 mod durable;
 mod error;
@@ -44,7 +48,11 @@ mod snapshot;
 mod source;
 mod statistics;
 mod target;
+mod task;
+mod workplace;
 
+#[cfg(feature = "cluster")]
+pub use cluster::{Envelopes, Executor, Scheduler};
 pub use error::Error;
 pub use function::MapRows;
 pub use job::{Format, Job, Mode, Settings};

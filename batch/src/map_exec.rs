@@ -34,11 +34,12 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use crate::Error;
 use crate::function::Callable;
 use crate::plan::{Callables, MapSpec, only};
+use crate::task::Task;
 
 /// The physical `EnvelopeMap`.
 #[derive(Debug)]
 pub(crate) struct MapExec {
-    spec: Arc<MapSpec>,
+    pub(crate) spec: Arc<MapSpec>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -143,14 +144,22 @@ impl ExecutionPlan for MapExec {
             rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
             time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
         });
+        let task = Task::of(&context);
         let input = self.input.execute(partition, context)?;
         // The engine's own receiver ends the tasks when it is dropped and passes panics on.
         let mut tasks = RecordBatchReceiverStreamBuilder::new(self.schema(), 1);
         let (gathered, batches) = mpsc::channel(1);
-        tasks.spawn(gather(Arc::clone(&caller), input, gathered));
-        tasks.spawn(call(caller, batches, tasks.tx()));
+        let gathering = gather(Arc::clone(&caller), input, gathered);
+        tasks.spawn(unless_cancelled(Arc::clone(&task), gathering));
+        tasks.spawn(unless_cancelled(task, call(caller, batches, tasks.tx())));
         Ok(tasks.build())
     }
+}
+
+/// Ends `work` when the task is not wanted any more. A call that is dropped ends its worker.
+async fn unless_cancelled(task: Arc<Task>, work: impl Future<Output = Result<()>>) -> Result<()> {
+    let done = task.cancelled.run_until_cancelled(work).await;
+    done.unwrap_or_else(|| Err(Error::Cancelled.into_engine()))
 }
 
 /// Everything that a partition needs to call the function.
@@ -362,7 +371,7 @@ impl Caller {
 
     async fn ask(&self, rows: RecordBatch) -> Result<RecordBatch, runtime::Error> {
         let (function, deadline) = (&self.spec.function, self.spec.call_deadline);
-        self.callable.rows.map(function, rows, deadline).await
+        self.callable.map(function, rows, deadline).await
     }
 
     /// Kept columns and output columns, as the signature has them.

@@ -4,7 +4,6 @@
 //! carries the plan out looks the digest up in its own session (see [`Callables`]).
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
@@ -73,11 +72,27 @@ pub(crate) struct SinkSpec {
 }
 
 /// The functions that a session can call, by digest. An extension of its configuration.
-pub(crate) struct Callables(HashMap<Digest, Arc<Callable>>);
+pub(crate) struct Callables {
+    find: Box<dyn Fn(&Digest) -> Option<Arc<Callable>> + Send + Sync>,
+}
 
 impl Callables {
+    pub(crate) fn new(
+        find: impl Fn(&Digest) -> Option<Arc<Callable>> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            find: Box::new(find),
+        }
+    }
+
+    /// The functions of one envelope.
+    fn one(envelope: Digest, callable: Callable) -> Self {
+        let callable = Arc::new(callable);
+        Self::new(move |digest| (*digest == envelope).then(|| Arc::clone(&callable)))
+    }
+
     pub(crate) fn find(&self, digest: &Digest) -> Result<Arc<Callable>> {
-        self.0.get(digest).cloned().ok_or_else(|| {
+        (self.find)(digest).ok_or_else(|| {
             DataFusionError::Configuration(format!(
                 "nothing in this session runs the envelope `{digest}`"
             ))
@@ -87,23 +102,14 @@ impl Callables {
 
 /// A session that can carry out plans with our nodes; `files` is where it reads and writes.
 pub(crate) fn session(
-    callable: Callable,
+    (envelope, callable): (Digest, Callable),
     files: Arc<dyn ObjectStore>,
     partitions: NonZeroUsize,
     batch_rows: usize,
 ) -> SessionState {
-    let callables = Callables(HashMap::from([(
-        callable.rows.digest(),
-        Arc::new(callable),
-    )]));
-    let mut config = SessionConfig::new()
-        .with_target_partitions(partitions.get())
-        .with_batch_size(batch_rows)
+    let callables = Callables::one(envelope, callable);
+    let config = shared_out(SessionConfig::new(), partitions, batch_rows)
         .with_extension(Arc::new(callables));
-    let options = config.options_mut();
-    options.optimizer.repartition_file_scans = true;
-    // The function is the expensive part, not the reading: share out even small files.
-    options.optimizer.repartition_file_min_size = 0;
     let session = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_query_planner(Arc::new(EnvelopeQueryPlanner))
@@ -115,6 +121,22 @@ pub(crate) fn session(
     session
 }
 
+/// A table is shared out into `partitions`, and read in batches of `batch_rows`.
+pub(crate) fn shared_out(
+    config: SessionConfig,
+    partitions: NonZeroUsize,
+    batch_rows: usize,
+) -> SessionConfig {
+    let mut config = config
+        .with_target_partitions(partitions.get())
+        .with_batch_size(batch_rows);
+    let options = config.options_mut();
+    options.optimizer.repartition_file_scans = true;
+    // The function is the expensive part, not the reading: share out even small files.
+    options.optimizer.repartition_file_min_size = 0;
+    config
+}
+
 /// Reads the columns `scanned` of `source`.
 pub(crate) fn scan(source: Arc<Source>, scanned: Vec<usize>) -> Result<LogicalPlan> {
     let table = provider_as_source(Arc::new(SnapshotTable::new(source)));
@@ -123,28 +145,18 @@ pub(crate) fn scan(source: Arc<Source>, scanned: Vec<usize>) -> Result<LogicalPl
 
 /// Maps a function over `input`, which gives rows with the columns `mapped`.
 pub(crate) fn map(spec: MapSpec, mapped: &Schema, input: LogicalPlan) -> Result<LogicalPlan> {
-    let node = MapNode {
-        spec,
-        schema: unqualified(mapped)?,
-        input,
-    };
-    Ok(LogicalPlan::Extension(Extension {
-        node: Arc::new(node),
-    }))
+    Ok(extension(MapNode::new(spec, mapped, input)?))
 }
 
 /// Writes the rows of `input` to files with the columns `written`.
 pub(crate) fn sink(spec: SinkSpec, written: &SchemaRef, input: LogicalPlan) -> Result<LogicalPlan> {
-    let schema = unqualified(&SinkExec::rows_schema())?;
-    let node = SinkNode {
-        spec,
-        written: Arc::clone(written),
-        schema,
-        input,
-    };
-    Ok(LogicalPlan::Extension(Extension {
+    Ok(extension(SinkNode::new(spec, Arc::clone(written), input)?))
+}
+
+fn extension(node: impl UserDefinedLogicalNode + 'static) -> LogicalPlan {
+    LogicalPlan::Extension(Extension {
         node: Arc::new(node),
-    }))
+    })
 }
 
 fn unqualified(schema: &Schema) -> Result<DFSchemaRef> {
@@ -153,20 +165,41 @@ fn unqualified(schema: &Schema) -> Result<DFSchemaRef> {
 
 /// The logical `EnvelopeMap`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct MapNode {
-    spec: MapSpec,
-    schema: DFSchemaRef,
+pub(crate) struct MapNode {
+    pub(crate) spec: MapSpec,
+    pub(crate) schema: DFSchemaRef,
     input: LogicalPlan,
+}
+
+impl MapNode {
+    pub(crate) fn new(spec: MapSpec, mapped: &Schema, input: LogicalPlan) -> Result<Self> {
+        Ok(Self {
+            spec,
+            schema: unqualified(mapped)?,
+            input,
+        })
+    }
 }
 
 /// The logical `EnvelopeSink`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct SinkNode {
-    spec: SinkSpec,
+pub(crate) struct SinkNode {
+    pub(crate) spec: SinkSpec,
     /// Columns of the files. Rows are converted to these.
-    written: SchemaRef,
+    pub(crate) written: SchemaRef,
     schema: DFSchemaRef,
     input: LogicalPlan,
+}
+
+impl SinkNode {
+    pub(crate) fn new(spec: SinkSpec, written: SchemaRef, input: LogicalPlan) -> Result<Self> {
+        Ok(Self {
+            spec,
+            written,
+            schema: unqualified(&SinkExec::rows_schema())?,
+            input,
+        })
+    }
 }
 
 impl UserDefinedLogicalNodeCore for MapNode {
@@ -308,7 +341,7 @@ impl PartialOrd for SinkNode {
 
 /// Plans our nodes and leaves the rest to the engine.
 #[derive(Debug)]
-struct EnvelopeQueryPlanner;
+pub(crate) struct EnvelopeQueryPlanner;
 
 #[async_trait]
 impl QueryPlanner for EnvelopeQueryPlanner {

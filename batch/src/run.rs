@@ -1,13 +1,15 @@
 //! The job path.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionState;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{
+    ExecutionPlan, ExecutionPlanProperties as _, execute_stream_partitioned,
+};
 use envelope_format::Function;
 use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
@@ -16,6 +18,7 @@ use uuid::Uuid;
 
 use crate::attempt::Attempt;
 use crate::commit::{Facts, commit};
+use crate::coverage::{self, Written};
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
 use crate::location::{Location, store_path};
 use crate::part_file::Part;
@@ -25,6 +28,7 @@ use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
 use crate::source::Source;
 use crate::target::{Change, Target};
+use crate::workplace::Workplace;
 use crate::{Error, Job, MapRows};
 
 /// What does the work of a job.
@@ -96,6 +100,7 @@ impl Summary {
 /// See [`Error`].
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
     let function = splittable(job, components)?;
+    let workplace = Workplace::find(job).await?;
     let source = Arc::new(Source::open(&Location::parse(&job.input)?).await?);
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
     let target = Target::check(job, &columns.mapped).await?;
@@ -106,24 +111,31 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
         source,
         columns,
         target,
+        workplace,
     };
 
     let attempt = Attempt::begin(&decided.target, components.id)?;
     let planned = plan(&decided, &attempt).await?;
-    let parts = execute(&planned, &decided).await?;
+    let written = match &decided.workplace {
+        Workplace::Here => execute(&planned, &decided).await?,
+        #[cfg(feature = "cluster")]
+        Workplace::Cluster(cluster) => cluster.execute(&planned, &decided).await?,
+    };
+    let parts = coverage::parts(written, planned.partitions())?;
     check_complete(&decided.source, &parts)?;
     let version = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
     Ok(Summary::of(&parts, version))
 }
 
 /// Everything about a job that is settled before any work.
-struct Decided<'j> {
+pub(crate) struct Decided<'j> {
     job: &'j Job,
-    components: &'j Components,
+    pub(crate) components: &'j Components,
     function: &'j Function,
-    source: Arc<Source>,
+    pub(crate) source: Arc<Source>,
     columns: Columns,
     target: Target,
+    workplace: Workplace,
 }
 
 /// The function, if a table may be split for it.
@@ -136,10 +148,18 @@ fn splittable<'j>(job: &Job, components: &'j Components) -> Result<&'j Function,
     Ok(function)
 }
 
-/// A physical plan and the session that it was made in.
-struct Planned {
+/// A plan in both forms and the session that it was made in.
+pub(crate) struct Planned {
+    pub(crate) logical: LogicalPlan,
     plan: Arc<dyn ExecutionPlan>,
-    session: SessionState,
+    pub(crate) session: SessionState,
+}
+
+impl Planned {
+    /// How many partitions the table is read in.
+    pub(crate) fn partitions(&self) -> usize {
+        self.plan.output_partitioning().partition_count()
+    }
 }
 
 async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error> {
@@ -150,6 +170,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         source,
         columns,
         target,
+        workplace,
     } = decided;
     let settings = &job.settings;
     let tile = function.certificate.tile;
@@ -170,10 +191,10 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         file_rows: settings.file_rows.get(),
         statistics: matches!(target.change, Change::Delta(_)),
     };
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let partitions = settings.partitions.unwrap_or_else(cores);
+    let partitions = workplace.partitions(settings);
     let callable = Callable::new(Arc::clone(&components.rows), partitions);
-    let session = plan::session(callable, Arc::new(attempt.store()), partitions, batch_rows);
+    let envelope = (components.rows.digest(), callable);
+    let session = plan::session(envelope, Arc::new(attempt.store()), partitions, batch_rows);
     let input =
         plan::scan(Arc::clone(source), columns.scanned.clone()).map_err(Error::from_engine)?;
     let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;
@@ -182,12 +203,16 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         .create_physical_plan(&sunk)
         .await
         .map_err(Error::from_engine)?;
-    Ok(Planned { plan, session })
+    Ok(Planned {
+        logical: sunk,
+        plan,
+        session,
+    })
 }
 
 /// Carries the plan out, all partitions at once.
-async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Part>, Error> {
-    let Planned { plan, session } = planned;
+async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Written>, Error> {
+    let Planned { plan, session, .. } = planned;
     let Decided {
         components, source, ..
     } = decided;
@@ -200,7 +225,7 @@ async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Part>, 
     }
     let listener = components.progress.as_ref();
     let outcome = tokio::select! {
-        parts = gather(&mut partitions) => parts,
+        written = gather(&mut partitions) => written,
         () = components.cancelled.cancelled() => Err(Error::Cancelled),
         never = report(plan, rows_total, listener) => match never {},
     };
@@ -212,14 +237,13 @@ async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Part>, 
 
 async fn gather(
     partitions: &mut JoinSet<EngineResult<Vec<RecordBatch>>>,
-) -> Result<Vec<Part>, Error> {
-    let mut parts = vec![];
+) -> Result<Vec<Written>, Error> {
+    let mut written = vec![];
     while let Some(partition) = partitions.join_next().await {
         let batches = partition.map_err(panicked)?.map_err(Error::from_engine)?;
-        parts.extend(batches.iter().flat_map(SinkExec::parts));
+        written.extend(batches.iter().flat_map(SinkExec::read));
     }
-    parts.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(parts)
+    Ok(written)
 }
 
 fn panicked(error: tokio::task::JoinError) -> Error {

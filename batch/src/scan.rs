@@ -25,7 +25,7 @@ use crate::source::{DataFile, Source};
 /// The files of one snapshot as a table of the query engine.
 #[derive(Debug)]
 pub(crate) struct SnapshotTable {
-    source: Arc<Source>,
+    pub(crate) source: Arc<Source>,
 }
 
 impl SnapshotTable {

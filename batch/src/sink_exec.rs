@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::UInt64Type;
-use arrow_array::{RecordBatch, StringArray, UInt64Array};
+use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::Result;
@@ -22,16 +22,18 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::Error;
+use crate::coverage::Written;
 use crate::delta_schema::convert;
 use crate::map_exec::properties;
 use crate::part_file::{Part, PartFile};
 use crate::plan::{SinkSpec, only};
+use crate::task::Task;
 
 /// The physical `EnvelopeSink`.
 #[derive(Debug)]
 pub(crate) struct SinkExec {
-    spec: Arc<SinkSpec>,
-    written: SchemaRef,
+    pub(crate) spec: Arc<SinkSpec>,
+    pub(crate) written: SchemaRef,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -39,7 +41,9 @@ pub(crate) struct SinkExec {
 
 static ROWS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
-        Field::new("name", DataType::Utf8, false),
+        Field::new("partition", DataType::UInt64, false),
+        Field::new("attempt", DataType::Utf8, false),
+        Field::new("name", DataType::Utf8, true),
         Field::new("rows", DataType::UInt64, false),
         Field::new("bytes", DataType::UInt64, false),
         Field::new("statistics", DataType::Utf8, true),
@@ -71,18 +75,24 @@ impl SinkExec {
     }
 
     /// The rows that it gives, read back.
-    pub(crate) fn parts(batch: &RecordBatch) -> Vec<Part> {
-        let name = batch.column(0).as_string::<i32>();
-        let rows = batch.column(1).as_primitive::<UInt64Type>();
-        let bytes = batch.column(2).as_primitive::<UInt64Type>();
-        let statistics = batch.column(3).as_string::<i32>();
-        let part = |row| Part {
-            name: name.value(row).to_owned(),
-            rows: rows.value(row),
-            bytes: bytes.value(row),
-            statistics: statistics.iter().nth(row).flatten().map(str::to_owned),
+    pub(crate) fn read(batch: &RecordBatch) -> Vec<Written> {
+        let text = |column: usize| batch.column(column).as_string::<i32>();
+        let number = |column: usize| batch.column(column).as_primitive::<UInt64Type>();
+        let optional = |column, row| {
+            let column: &StringArray = text(column);
+            column.is_valid(row).then(|| column.value(row).to_owned())
         };
-        (0..batch.num_rows()).map(part).collect()
+        let written = |row| Written {
+            partition: number(0).value(row),
+            attempt: text(1).value(row).to_owned(),
+            part: optional(2, row).map(|name| Part {
+                name,
+                rows: number(3).value(row),
+                bytes: number(4).value(row),
+                statistics: optional(5, row),
+            }),
+        };
+        (0..batch.num_rows()).map(written).collect()
     }
 }
 
@@ -143,17 +153,21 @@ impl ExecutionPlan for SinkExec {
         let store = context
             .runtime_env()
             .object_store(ObjectStoreUrl::local_filesystem())?;
+        let task = Task::of(&context);
+        let (whole, attempt) = (task.partition(partition), task.attempt.clone());
         let sink = Sink {
             spec: Arc::clone(&self.spec),
             written: Arc::clone(&self.written),
             store,
-            partition,
+            partition: whole,
+            attempt: attempt.clone(),
             rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
             files: MetricBuilder::new(&self.metrics).counter(Self::FILES, partition),
             time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
         };
         let input = self.input.execute(partition, context)?;
-        let parts = stream::once(sink.write(input)).map(|parts| Ok(rows_of(&parts?)?));
+        let parts = stream::once(sink.write(input))
+            .map(move |parts| Ok(rows_of(whole as u64, &attempt, parts?)?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             Self::rows_schema(),
             parts,
@@ -161,19 +175,31 @@ impl ExecutionPlan for SinkExec {
     }
 }
 
-fn rows_of(parts: &[Part]) -> Result<RecordBatch, ArrowError> {
-    let names: StringArray = parts.iter().map(|part| Some(part.name.as_str())).collect();
-    let rows: UInt64Array = parts.iter().map(|part| Some(part.rows)).collect();
-    let bytes: UInt64Array = parts.iter().map(|part| Some(part.bytes)).collect();
-    let statistics: StringArray = parts
-        .iter()
-        .map(|part| part.statistics.as_deref())
-        .collect();
-    let columns = vec![
-        Arc::new(names) as _,
-        Arc::new(rows) as _,
-        Arc::new(bytes) as _,
-        Arc::new(statistics) as _,
+/// One row for each file; one without a file where there is none, which says that the partition was
+/// done.
+fn rows_of(partition: u64, attempt: &str, parts: Vec<Part>) -> Result<RecordBatch, ArrowError> {
+    let parts = parts.into_iter().map(Some);
+    let parts: Vec<Option<Part>> = match parts.len() {
+        0 => vec![None],
+        _ => parts.collect(),
+    };
+    let number = |of: fn(&Part) -> u64| -> UInt64Array {
+        let numbers = parts.iter().map(|part| part.as_ref().map_or(0, of));
+        numbers.collect()
+    };
+    let text = |of: fn(&Part) -> Option<&str>| -> StringArray {
+        parts
+            .iter()
+            .map(|part| part.as_ref().and_then(of))
+            .collect()
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt64Array::from_value(partition, parts.len())),
+        Arc::new(StringArray::from_iter_values(parts.iter().map(|_| attempt))),
+        Arc::new(text(|part| Some(part.name.as_str()))),
+        Arc::new(number(|part| part.rows)),
+        Arc::new(number(|part| part.bytes)),
+        Arc::new(text(|part| part.statistics.as_deref())),
     ];
     RecordBatch::try_new(SinkExec::rows_schema(), columns)
 }
@@ -183,7 +209,10 @@ struct Sink {
     spec: Arc<SinkSpec>,
     written: SchemaRef,
     store: Arc<dyn ObjectStore>,
+    /// Number of the partition in the whole plan.
     partition: usize,
+    /// Which attempt at the partition it is.
+    attempt: String,
     rows: Count,
     files: Count,
     time: Time,
@@ -219,9 +248,14 @@ impl Sink {
     }
 
     fn begin(&self, position: usize) -> Result<PartFile, Error> {
+        let Self {
+            partition, attempt, ..
+        } = self;
+        // Two attempts at a partition may be under way at the same time, on two machines.
+        let dash = if attempt.is_empty() { "" } else { "-" };
         let name = format!(
-            "part-{:05}-{position:05}-{}.parquet",
-            self.partition, self.spec.job
+            "part-{partition:05}-{position:05}-{}{dash}{attempt}.parquet",
+            self.spec.job
         );
         let folder = Path::parse(&self.spec.folder).map_err(|source| Error::Location {
             location: self.spec.folder.clone(),

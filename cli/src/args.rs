@@ -71,6 +71,10 @@ pub(crate) enum Verb {
     Serve(Serve),
     Build(Build),
     Batch(Batch),
+    #[cfg(feature = "cluster")]
+    Scheduler(Scheduler),
+    #[cfg(feature = "cluster")]
+    Executor(Executor),
     Export(Export),
     Import(Import),
     Tag(Tag),
@@ -263,7 +267,12 @@ pub(crate) struct Batch {
     #[arg(long, value_name = "NAME")]
     pub(crate) function: Option<String>,
 
-    /// Worker processes [default: one for each core]
+    /// Have a cluster do the work: the address of its scheduler, `df://HOST:PORT`
+    #[arg(long, value_name = "URL", env = "ENVELOPE_CLUSTER")]
+    pub(crate) cluster: Option<String>,
+
+    /// Worker processes [default: one for each core]; on a cluster, parts that the table is shared
+    /// out into [default: four for each slot]
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
 
@@ -296,6 +305,33 @@ pub(crate) enum Format {
     Delta,
     /// Parquet files
     Parquet,
+}
+
+/// Run the scheduler of a cluster: it takes jobs and gives their parts to executors
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+#[command(after_help = SCHEDULER_HELP)]
+pub(crate) struct Scheduler {
+    /// Where to listen; other machines cannot be let in yet
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
+    pub(crate) listen: String,
+}
+
+/// Run an executor of a cluster: it maps functions over parts of tables
+#[cfg(feature = "cluster")]
+#[derive(Debug, Args)]
+#[command(after_help = EXECUTOR_HELP)]
+pub(crate) struct Executor {
+    /// The scheduler
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
+    pub(crate) scheduler: String,
+
+    /// Parts at the same time, and worker processes of each envelope [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) slots: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) sandbox: server::SandboxOptions,
 }
 
 /// Copy an envelope out of the store
@@ -428,7 +464,26 @@ const BATCH_HELP: &str = "\
 Examples:
   envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id
   envelope batch client_ltv_model --input clients/ --output scores/ --mode overwrite
-  envelope batch client_ltv_model --input clients.parquet --output scores/ --format parquet";
+  envelope batch client_ltv_model --input clients.parquet --output scores/ --format parquet
+  envelope batch client_ltv_model --input clients/ --output scores/ --cluster df://127.0.0.1:50050";
+
+#[cfg(feature = "cluster")]
+const SCHEDULER_HELP: &str = "\
+Examples:
+  envelope scheduler
+  envelope scheduler --listen 127.0.0.1:50060
+
+It listens to this machine only: whoever reaches it can run code on its executors, and connections are
+not encrypted yet. Its jobs are gone when it ends.";
+
+#[cfg(feature = "cluster")]
+const EXECUTOR_HELP: &str = "\
+Examples:
+  envelope executor --slots 4
+  envelope executor --scheduler 127.0.0.1:50060 --slots 2 --sandbox strong
+
+It gets envelopes by their digest from the store (`--url`, `ENVELOPE_URL`) and runs them in worker
+processes, so that several may share it. When it is asked to end (Ctrl-C, SIGTERM), others do its work.";
 
 const EXPORT_HELP: &str = "\
 Examples:

@@ -4,11 +4,15 @@ mod batch;
 mod build;
 mod completion;
 mod diff;
+#[cfg(feature = "cluster")]
+mod executor;
 mod export;
 mod import;
 mod keygen;
 mod ls;
 mod predict;
+#[cfg(feature = "cluster")]
+mod scheduler;
 mod serve;
 mod show;
 mod sign;
@@ -33,9 +37,13 @@ pub(crate) async fn run(
         Verb::Sign(args) => unless(interrupted, sign::sign(wiring, &args)).await,
         Verb::Keygen(args) => keygen::keygen(wiring, &args),
         Verb::Predict(args) => unless(interrupted, predict::predict(wiring, &args)).await,
-        // These two end in their own way: one finishes its calls, one removes its files.
+        // These end in their own way: one finishes its calls, one removes its files, one says goodbye.
         Verb::Serve(args) => serve::serve(wiring, &args).await,
         Verb::Batch(args) => batch::batch(wiring, args, interrupted).await,
+        #[cfg(feature = "cluster")]
+        Verb::Executor(args) => executor::executor(wiring, &args, interrupted).await,
+        #[cfg(feature = "cluster")]
+        Verb::Scheduler(args) => scheduler::scheduler(wiring, &args, interrupted).await,
         Verb::Build(args) => unless(interrupted, build::build(wiring, &args)).await,
         Verb::Export(args) => unless(interrupted, export::export(wiring, &args)).await,
         Verb::Import(args) => unless(interrupted, import::import(wiring, &args)).await,

@@ -77,6 +77,7 @@ const NOT_FOUND: u8 = 3;
 const NOT_ALLOWED: u8 = 4;
 /// In conflict with what is there.
 const CONFLICT: u8 = 5;
+const UNREACHABLE: u8 = 6;
 const TIMED_OUT: u8 = 7;
 
 const fn kind(code: &'static str, exit: u8) -> Kind {
@@ -307,6 +308,10 @@ fn of_batch(error: &batch::Error) -> Kind {
         Error::Conflict { .. } => kind("conflict", CONFLICT),
         Error::Write { .. } | Error::Commit { .. } => kind("cannot_write", FAILED),
         Error::Cancelled => kind("interrupted", 130),
+        Error::Cluster { .. } => kind("cluster_unreachable", UNREACHABLE),
+        Error::Executor { .. } | Error::Incomplete { .. } => kind("cluster_failed", FAILED),
+        Error::NoClusters => kind("no_clusters", USAGE),
+        Error::Exposed { .. } => kind("exposed", USAGE),
         Error::Panicked { .. } | Error::Engine { .. } => kind("internal", FAILED),
         _ => kind("internal", FAILED),
     }

@@ -7,6 +7,7 @@
 mod args;
 mod commands;
 mod error;
+mod on_demand;
 mod progress;
 mod report;
 mod rows;

@@ -15,7 +15,7 @@ use crate::terminal::Terminal;
 use crate::trust;
 
 /// What the commands work with.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Wiring {
     pub(crate) settings: Settings,
     pub(crate) terminal: Terminal,

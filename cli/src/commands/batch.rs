@@ -1,7 +1,5 @@
 //! `envelope batch`: a function over a table.
 
-mod on_demand;
-
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,9 +9,9 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::on_demand::OnDemand;
 use crate::args::{Batch, Format, Mode};
 use crate::error::Error;
+use crate::on_demand::OnDemand;
 use crate::progress::Waiting;
 use crate::terminal::Terminal;
 use crate::wiring::Wiring;
@@ -30,12 +28,13 @@ pub(crate) async fn batch(
     let job = job(args);
     let cancelled = CancellationToken::new();
     let waiting = Arc::new(Waiting::new(&wiring.terminal));
+    let steps = Arc::clone(&waiting);
     let rows = OnDemand::new(
         Arc::clone(&found.envelope),
         wiring.environments(found.envelope.manifest()),
         workers(&job),
         sandbox,
-        Arc::clone(&waiting),
+        Arc::new(move |step: &str| steps.step(step)),
     );
     let working = work(Arc::new(rows), &job, &waiting, cancelled.clone());
     tokio::pin!(working);
@@ -65,6 +64,7 @@ fn job(args: Batch) -> Job {
         Format::Delta => batch::Format::Delta,
         Format::Parquet => batch::Format::Parquet,
     };
+    job.settings.cluster = args.cluster;
     job.settings.partitions = args.workers;
     job.settings.call_deadline = Duration::from_secs(args.timeout.get());
     job

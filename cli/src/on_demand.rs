@@ -10,16 +10,16 @@ use envelope_format::{Digest, Manifest};
 use runtime::{EnvelopeFile, Environments, Error, Runtime, Sandbox};
 use tokio::sync::OnceCell;
 
-use crate::progress::Waiting;
+/// Is told which step has begun.
+pub(crate) type Step = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// The functions of an envelope. A job that is refused has started nothing.
-#[derive(Debug)]
 pub(crate) struct OnDemand {
     envelope: Arc<EnvelopeFile>,
     environments: Environments,
     workers: usize,
     sandbox: Sandbox,
-    waiting: Arc<Waiting>,
+    step: Step,
     runtime: OnceCell<Runtime>,
 }
 
@@ -29,14 +29,14 @@ impl OnDemand {
         environments: Environments,
         workers: usize,
         sandbox: Sandbox,
-        waiting: Arc<Waiting>,
+        step: Step,
     ) -> Self {
         Self {
             envelope,
             environments,
             workers,
             sandbox,
-            waiting,
+            step,
             runtime: OnceCell::new(),
         }
     }
@@ -52,9 +52,9 @@ impl OnDemand {
         let envelope = Arc::clone(&self.envelope);
         let environment = self
             .environments
-            .realise(&envelope, &|step| self.waiting.step(step))
+            .realise(&envelope, &|step| (self.step)(step))
             .await?;
-        self.waiting.step("starting workers");
+        (self.step)("starting workers");
         Runtime::builder(envelope, environment)
             .workers(self.workers..=self.workers)
             .sandbox(self.sandbox.clone())

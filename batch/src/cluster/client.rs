@@ -1,0 +1,160 @@
+//! The driver's connection to a scheduler: its calls, and its pages.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use ballista_core::serde::protobuf::job_status::Status;
+use ballista_core::serde::protobuf::scheduler_grpc_client::SchedulerGrpcClient;
+use ballista_core::serde::protobuf::{
+    CancelJobParams, ExecuteQueryParams, GetJobStatusParams, execute_query_result,
+};
+use ballista_core::version::insert_version_header;
+use http_body_util::BodyExt as _;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tonic::body::Body;
+use tonic::codegen::http::Request;
+use tonic::transport::{Channel, Endpoint};
+use tower::ServiceExt as _;
+
+use super::MOST_MESSAGE_BYTES;
+use super::listen::only_here;
+use crate::Error;
+
+/// A cluster that can do jobs.
+#[derive(Debug, Clone)]
+pub(crate) struct Cluster {
+    /// `HOST:PORT` of its scheduler.
+    address: String,
+    channel: Channel,
+    /// Tasks that it can do at the same time.
+    slots: usize,
+}
+
+/// Parts of a table for each slot: when an executor is lost, or one part takes longer than the
+/// others, there is not much that the rest waits for. Each part is a file of the output, too.
+const PARTS_PER_SLOT: usize = 4;
+
+/// How long a scheduler has to take a connection, and to answer.
+const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// An executor, as far as it matters here.
+#[derive(Debug, Deserialize)]
+struct ExecutorSeen {
+    specification: Specification,
+}
+
+#[derive(Debug, Deserialize)]
+struct Specification {
+    vcores: usize,
+}
+
+impl Cluster {
+    /// Looks for the scheduler at `df://HOST:PORT` and for its executors.
+    pub(crate) async fn connect(url: &str) -> Result<Self, Error> {
+        let address = url.strip_prefix("df://").ok_or_else(|| Error::Cluster {
+            address: url.to_owned(),
+            reason: "is not written as `df://HOST:PORT`".into(),
+        })?;
+        let mut cluster = Self {
+            address: address.to_owned(),
+            channel: connected(address).await?,
+            slots: 0,
+        };
+        let executors: Vec<ExecutorSeen> = cluster.page("/api/executors").await?;
+        cluster.slots = executors
+            .iter()
+            .map(|executor| executor.specification.vcores)
+            .sum();
+        match cluster.slots {
+            0 => Err(cluster.wrong("has no executors")),
+            _ => Ok(cluster),
+        }
+    }
+
+    /// Into how many parts it takes a table, unless it is told.
+    pub(crate) fn usual_partitions(&self) -> NonZeroUsize {
+        NonZeroUsize::MIN.saturating_add((self.slots * PARTS_PER_SLOT).saturating_sub(1))
+    }
+
+    /// Something is the matter with it; `what` begins with a verb.
+    pub(super) fn wrong(&self, what: impl fmt::Display) -> Error {
+        Error::Cluster {
+            address: self.address.clone(),
+            reason: what.to_string(),
+        }
+    }
+
+    /// Hands a plan in; gives the scheduler's name for the job.
+    pub(super) async fn submit(&self, query: ExecuteQueryParams) -> Result<String, Error> {
+        let mut request = tonic::Request::new(query);
+        insert_version_header(request.metadata_mut());
+        let answer = self.calls().execute_query(request).await;
+        let answer = answer.map_err(|status| self.wrong(refused(&status)))?;
+        match answer.into_inner().result {
+            Some(execute_query_result::Result::Success(taken)) => Ok(taken.job_id),
+            other => Err(self.wrong(format_args!("does not take the job: {other:?}"))),
+        }
+    }
+
+    /// What became of a job. None when the scheduler does not know it, or not yet.
+    pub(super) async fn status(&self, job: &str) -> Result<Option<Status>, Error> {
+        let asked = GetJobStatusParams { job_id: job.into() };
+        let answer = self.calls().get_job_status(asked).await;
+        let answer = answer.map_err(|status| self.wrong(refused(&status)))?;
+        Ok(answer.into_inner().status.and_then(|status| status.status))
+    }
+
+    /// Ends the tasks of a job.
+    pub(super) async fn cancel(&self, job: &str) -> Result<(), Error> {
+        let asked = CancelJobParams { job_id: job.into() };
+        let answer = self.calls().cancel_job(asked).await;
+        answer
+            .map(drop)
+            .map_err(|status| self.wrong(refused(&status)))
+    }
+
+    /// A page of the scheduler's, which is JSON.
+    pub(super) async fn page<P: DeserializeOwned>(&self, path: &str) -> Result<P, Error> {
+        let request = Request::get(path)
+            .body(Body::empty())
+            .map_err(|error| self.wrong(error))?;
+        let answer = self.channel.clone().oneshot(request).await;
+        let answer = answer.map_err(|error| self.wrong(format_args!("is gone: {error}")))?;
+        let body = answer.into_body().collect().await;
+        let body = body.map_err(|error| self.wrong(format_args!("is gone: {error}")))?;
+        serde_json::from_slice(&body.to_bytes())
+            .map_err(|error| self.wrong(format_args!("gives another `{path}`: {error}")))
+    }
+
+    fn calls(&self) -> SchedulerGrpcClient<Channel> {
+        SchedulerGrpcClient::new(self.channel.clone())
+            .max_decoding_message_size(MOST_MESSAGE_BYTES as usize)
+            .max_encoding_message_size(MOST_MESSAGE_BYTES as usize)
+    }
+}
+
+async fn connected(address: &str) -> Result<Channel, Error> {
+    let wrong = |reason: String| Error::Cluster {
+        address: address.to_owned(),
+        reason,
+    };
+    let found = tokio::net::lookup_host(address).await;
+    for found in found.map_err(|error| wrong(format!("is not found: {error}")))? {
+        only_here(found)?;
+    }
+    let endpoint = Endpoint::from_shared(format!("http://{address}"));
+    let endpoint = endpoint.map_err(|error| wrong(format!("is not an address: {error}")))?;
+    endpoint
+        .connect_timeout(CONNECT_WITHIN)
+        .timeout(ANSWER_WITHIN)
+        .connect()
+        .await
+        .map_err(|_| wrong("does not answer".into()))
+}
+
+fn refused(status: &tonic::Status) -> String {
+    format!("does not answer as it should: {}", status.message())
+}

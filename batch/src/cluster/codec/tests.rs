@@ -1,0 +1,165 @@
+//! Plans go out and come back.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use arrow_schema::{DataType, Field};
+use datafusion::execution::SessionState;
+use datafusion::physical_plan::displayable;
+use datafusion_proto::logical_plan::AsLogicalPlan as _;
+use datafusion_proto::physical_plan::AsExecutionPlan as _;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use envelope_format::{Digest, Manifest};
+
+use super::*;
+use crate::durable::DurableStore;
+use crate::fake::{Fake, schema_of};
+use crate::function::Callable;
+use crate::plan;
+
+/// Two files of a table that is partitioned by `day` and `part`.
+fn source() -> Source {
+    let file = |name: &str, day: i32, part: Option<&str>| DataFile {
+        path: PathBuf::from(format!("/t/day={day}/a b%20{name}.parquet")),
+        bytes: 1000,
+        rows: Some(10),
+        partition_values: vec![
+            ScalarValue::Date32(Some(day)),
+            ScalarValue::Utf8(part.map(Into::into)),
+        ],
+        columns_with_nulls: HashSet::from(["x".to_owned()]),
+    };
+    let decimal = DataType::Decimal128(20, 4);
+    let list = DataType::List(Arc::new(Field::new("item", DataType::Int32, true)));
+    Source {
+        name: "/t".into(),
+        schema: schema_of(&[
+            ("id", DataType::Int64, false),
+            ("x", DataType::Float64, true),
+            ("price", decimal, false),
+            ("tags", list, true),
+            ("day", DataType::Date32, true),
+            ("part", DataType::Utf8, true),
+        ]),
+        partition_columns: 2,
+        files: vec![file("1", 7, Some("ü/é")), file("2", 8, None)],
+        version: Some(12),
+    }
+}
+
+fn map_spec() -> MapSpec {
+    MapSpec {
+        digest: Digest::of(b"fake"),
+        function: "double".into(),
+        signature: Manifest::example().functions.remove(0).signature,
+        tile: Some(8),
+        keep: vec!["id".into(), "part".into()],
+        batch_rows: 512,
+        call_deadline: Duration::from_millis(1_500),
+        table: "/t".into(),
+    }
+}
+
+fn sink_spec() -> SinkSpec {
+    SinkSpec {
+        folder: "out".into(),
+        job: "0123".into(),
+        file_rows: 1000,
+        statistics: true,
+    }
+}
+
+fn planned() -> LogicalPlan {
+    let output = schema_of(&[
+        ("id", DataType::Int64, false),
+        ("part", DataType::Utf8, true),
+        ("prediction", DataType::Float64, false),
+    ]);
+    let scanned = plan::scan(Arc::new(source()), vec![0, 1, 5]).unwrap();
+    let mapped = plan::map(map_spec(), &output, scanned).unwrap();
+    plan::sink(sink_spec(), &output, mapped).unwrap()
+}
+
+fn session() -> SessionState {
+    let partitions = NonZeroUsize::new(2).unwrap();
+    let callable = Callable::new(Arc::new(Fake::new()), partitions);
+    let envelope = (Digest::of(b"fake"), callable);
+    plan::session(envelope, Arc::new(DurableStore::local()), partitions, 512)
+}
+
+fn encoded(plan: &LogicalPlan) -> LogicalPlanNode {
+    LogicalPlanNode::try_from_logical_plan(plan, &LogicalCodec::default()).unwrap()
+}
+
+#[test]
+fn a_logical_plan_comes_back_as_it_was() {
+    let plan = planned();
+    let back = encoded(&plan)
+        .try_into_logical_plan(&TaskContext::default(), &LogicalCodec::default())
+        .unwrap();
+    assert_eq!(
+        back.display_indent_schema().to_string(),
+        plan.display_indent_schema().to_string()
+    );
+    let (LogicalPlan::Extension(sent), LogicalPlan::Extension(back)) = (plan, back) else {
+        panic!("the sink is on top");
+    };
+    let sink = |node: &Extension| {
+        node.node
+            .as_any()
+            .downcast_ref::<SinkNode>()
+            .cloned()
+            .unwrap()
+    };
+    let (sent, back) = (sink(&sent), sink(&back));
+    assert_eq!((sent.spec, sent.written), (back.spec, back.written));
+}
+
+#[test]
+fn a_table_comes_back_with_all_its_files() {
+    let message = TableMessage::of(&source()).unwrap();
+    let mut bytes = vec![];
+    write(&message, &mut bytes).unwrap();
+    let back = TableMessage::decode(bytes.strip_prefix(MARK).unwrap())
+        .unwrap()
+        .source()
+        .unwrap();
+    assert_eq!(format!("{back:?}"), format!("{:?}", source()));
+}
+
+#[tokio::test]
+async fn a_physical_plan_comes_back_as_it_was() {
+    let session = session();
+    let plan = session.create_physical_plan(&planned()).await.unwrap();
+    let codec = PhysicalCodec::default();
+    let node = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec).unwrap();
+    let back = node
+        .try_into_physical_plan(&session.task_ctx(), &codec)
+        .unwrap();
+    let told = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(true).to_string();
+    assert_eq!(told(&back), told(&plan));
+    let input = |plan: &Arc<dyn ExecutionPlan>| Arc::clone(plan.children()[0]);
+    let map = |plan: &Arc<dyn ExecutionPlan>| {
+        let map = input(plan);
+        let map = map.downcast_ref::<MapExec>().unwrap();
+        (map.spec.as_ref().clone(), map.schema())
+    };
+    assert_eq!(map(&back), map(&plan));
+}
+
+#[test]
+fn a_damaged_plan_is_refused_without_a_panic() {
+    let whole = NodeMessage::map(&map_spec(), &schema_of(&[("y", DataType::Float64, false)]));
+    let whole = whole.unwrap().encode_to_vec();
+    for length in 0..whole.len() {
+        assert!(
+            NodeMessage::read(&whole[..length]).is_err(),
+            "{length} bytes"
+        );
+    }
+    let table = TableMessage::of(&source()).unwrap().encode_to_vec();
+    for length in 0..table.len() {
+        let read = TableMessage::decode(&table[..length]).map_err(damaged);
+        _ = read.and_then(TableMessage::source);
+    }
+}

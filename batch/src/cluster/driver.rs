@@ -1,0 +1,276 @@
+//! The driver's part of a job on a cluster: submit, follow, collect; or cancel.
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use ballista_core::client::BallistaClient;
+use ballista_core::error::BallistaError;
+use ballista_core::extension::SessionConfigExt as _;
+use ballista_core::serde::protobuf::execute_query_params::Query;
+use ballista_core::serde::protobuf::job_status::Status;
+use ballista_core::serde::protobuf::{ExecuteQueryParams, KeyValuePair, PartitionLocation};
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::logical_plan::AsLogicalPlan as _;
+use datafusion_proto::protobuf::LogicalPlanNode;
+use futures::TryStreamExt as _;
+use serde::Deserialize;
+use serde_json::Value;
+use uuid::Uuid;
+
+use super::MOST_MESSAGE_BYTES;
+use super::client::Cluster;
+use super::codec::LogicalCodec;
+use super::failure;
+use crate::coverage::Written;
+use crate::run::{Decided, Planned};
+use crate::sink_exec::SinkExec;
+use crate::{Error, Progress};
+
+/// How often the scheduler is asked what became of the job, and how far it is.
+const ASK_EVERY: Duration = Duration::from_millis(200);
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// So many times in a row it may not know, while it is busy or has only just taken the job.
+const MOST_UNKNOWN: u32 = 25;
+/// Between the end of a job and that of the last write of its tasks. What they write later than
+/// that stays, and nobody reads it.
+const QUIET_AFTER: Duration = Duration::from_millis(500);
+
+impl Cluster {
+    /// Has the plan carried out, and gives what its sink says.
+    pub(crate) async fn execute(
+        &self,
+        planned: &Planned,
+        decided: &Decided<'_>,
+    ) -> Result<Vec<Written>, Error> {
+        let Decided {
+            components, source, ..
+        } = decided;
+        let name = components.id.simple().to_string();
+        let query = query(&planned.logical, settings(&planned.session, &name))?;
+        let job = Running::of(self, self.submit(query).await?);
+        let total = source.rows();
+        let listener = components.progress.as_ref();
+        let done = tokio::select! {
+            done = self.follow(&job.id) => done,
+            () = components.cancelled.cancelled() => Err(Error::Cancelled),
+            never = self.report(&job.id, total, listener) => match never {},
+        };
+        let written = match done {
+            Ok(places) => self.collect(places).await?,
+            Err(error) => {
+                self.end(&job.id).await;
+                job.ended();
+                return Err(error);
+            }
+        };
+        job.ended();
+        listener(progress(&written, total));
+        Ok(written)
+    }
+
+    /// Waits until the job is done; gives the places of what it gave.
+    async fn follow(&self, job: &str) -> Result<Vec<PartitionLocation>, Error> {
+        let mut unknown = 0;
+        loop {
+            unknown += 1;
+            match self.status(job).await {
+                Ok(Some(Status::Successful(done))) => return Ok(done.partition_location),
+                Ok(Some(Status::Failed(failed))) => return Err(failure::received(&failed.error)),
+                Ok(Some(Status::Queued(_) | Status::Running(_))) => unknown = 0,
+                Ok(None) if unknown > MOST_UNKNOWN => {
+                    return Err(self.wrong("does not know the job any more"));
+                }
+                Err(error) if unknown > MOST_UNKNOWN => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    }
+
+    /// Tells `listener` how far the job is, again and again. Rows count when their partition is done.
+    async fn report(
+        &self,
+        job: &str,
+        rows_total: Option<u64>,
+        listener: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Infallible {
+        let mut ticks = tokio::time::interval(LOOK_EVERY);
+        let page = format!("/api/job/{job}/stages");
+        loop {
+            ticks.tick().await;
+            // A page that does not come is no reason to end the job.
+            let stages: Stages = self.page(&page).await.unwrap_or_default();
+            let (rows_done, files_done) = stages.done();
+            listener(Progress {
+                rows_done,
+                rows_total,
+                files_done,
+            });
+        }
+    }
+
+    /// Gets the rows of the sink from the executors that have them.
+    async fn collect(&self, places: Vec<PartitionLocation>) -> Result<Vec<Written>, Error> {
+        let mut written = vec![];
+        for place in places {
+            let batches = fetched(place).await;
+            let batches = batches
+                .map_err(|error| self.wrong(format_args!("has lost the results: {error}")))?;
+            written.extend(batches.iter().flat_map(SinkExec::read));
+        }
+        Ok(written)
+    }
+
+    /// Ends the tasks of a job that failed or is not wanted.
+    async fn end(&self, job: &str) {
+        if let Err(error) = self.cancel(job).await {
+            tracing::warn!(%error, job, "tasks of a job that has ended may go on");
+        }
+        tokio::time::sleep(QUIET_AFTER).await;
+    }
+}
+
+/// A job that is cancelled when nobody waits for it any more.
+struct Running<'c> {
+    cluster: &'c Cluster,
+    id: String,
+    ended: bool,
+}
+
+impl<'c> Running<'c> {
+    fn of(cluster: &'c Cluster, id: String) -> Self {
+        Self {
+            cluster,
+            id,
+            ended: false,
+        }
+    }
+
+    fn ended(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        let (cluster, id) = (self.cluster.clone(), std::mem::take(&mut self.id));
+        if let Ok(executor) = tokio::runtime::Handle::try_current() {
+            executor.spawn(async move { cluster.end(&id).await });
+        }
+    }
+}
+
+fn query(plan: &LogicalPlan, settings: Vec<KeyValuePair>) -> Result<ExecuteQueryParams, Error> {
+    let mut bytes = vec![];
+    LogicalPlanNode::try_from_logical_plan(plan, &LogicalCodec::default())
+        .and_then(|node| node.try_encode(&mut bytes))
+        .map_err(Error::from_engine)?;
+    Ok(ExecuteQueryParams {
+        session_id: Uuid::new_v4().to_string(),
+        operation_id: Uuid::new_v4().to_string(),
+        settings,
+        query: Some(Query::LogicalPlan(bytes)),
+    })
+}
+
+/// The session that the scheduler plans in: shares the table out as the driver's own does.
+fn settings(session: &SessionState, name: &str) -> Vec<KeyValuePair> {
+    let (ours, mut config) = (session.config(), SessionConfig::new_with_ballista());
+    let optimizer = &mut config.options_mut().optimizer;
+    optimizer.repartition_file_scans = ours.options().optimizer.repartition_file_scans;
+    optimizer.repartition_file_min_size = ours.options().optimizer.repartition_file_min_size;
+    let config = config
+        .with_target_partitions(ours.target_partitions())
+        .with_batch_size(ours.batch_size())
+        .with_ballista_job_name(name)
+        // The other planner forgets that results went with an executor.
+        .set_bool("ballista.planner.adaptive.enabled", true)
+        // One partition for each task: less is done again when one is lost.
+        .set_u64("ballista.scheduler.max_partitions_per_task", 1);
+    let entries = config.options().entries().into_iter();
+    let pair = |entry: datafusion::config::ConfigEntry| KeyValuePair {
+        key: entry.key,
+        value: entry.value,
+    };
+    entries.map(pair).collect()
+}
+
+async fn fetched(place: PartitionLocation) -> Result<Vec<RecordBatch>, DataFusionError> {
+    let lost = |what: &str| DataFusionError::Execution(format!("no {what} of a partition"));
+    let layout = place.layout();
+    let executor = place.executor_meta.ok_or_else(|| lost("executor"))?;
+    let partition = place.partition_id.ok_or_else(|| lost("number"))?;
+    let port = u16::try_from(executor.port).map_err(|_| lost("port"))?;
+    let most = MOST_MESSAGE_BYTES as usize;
+    let mut client = BallistaClient::try_new(&executor.host, port, most, false, None, 3, 500, 0, 0)
+        .await
+        .map_err(BallistaError::into_datafusion)?;
+    let rows = client
+        .fetch_partition(&executor.id, &partition.into(), place.file_id, layout, true)
+        .await
+        .map_err(BallistaError::into_datafusion)?;
+    rows.try_collect().await
+}
+
+/// The scheduler's page about the stages of a job, as far as it matters here.
+#[derive(Debug, Default, Deserialize)]
+struct Stages {
+    stages: Vec<Stage>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Stage {
+    tasks: Vec<Option<TaskSeen>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct TaskSeen {
+    /// Text, or an object where there is more to say.
+    status: Value,
+    input_rows: u64,
+    output_rows: u64,
+}
+
+impl Stages {
+    /// Rows of the table and files of the output that are done.
+    fn done(&self) -> (u64, u64) {
+        let tasks = self.stages.iter().flat_map(|stage| &stage.tasks).flatten();
+        let done = tasks.filter(|task| task.status == "Successful");
+        done.fold((0, 0), |(rows, files), task| {
+            (rows + task.input_rows, files + task.output_rows)
+        })
+    }
+}
+
+fn progress(written: &[Written], rows_total: Option<u64>) -> Progress {
+    let parts = written.iter().filter_map(|one| one.part.as_ref());
+    Progress {
+        rows_done: parts.clone().map(|part| part.rows).sum(),
+        rows_total,
+        files_done: parts.count() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_count_when_their_task_is_done() {
+        let page = r#"{"stages": [{"stage_id": "1", "tasks": [
+            {"status": "Successful", "input_rows": 70, "output_rows": 2},
+            {"status": "Running", "input_rows": 5, "output_rows": 0},
+            null,
+            {"status": {"Failed": {"reason": "ResultLost", "error": ""}}, "input_rows": 70, "output_rows": 2},
+            {"status": "Successful", "input_rows": 30, "output_rows": 1}]}]}"#;
+        let stages: Stages = serde_json::from_str(page).unwrap();
+        assert_eq!(stages.done(), (100, 3));
+    }
+}

@@ -1,0 +1,133 @@
+//! The executor: carries tasks out, with the functions of any envelope that it can get.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ballista_core::RuntimeProducer;
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::extension::SessionConfigExt as _;
+use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::prelude::SessionConfig;
+use tokio_util::sync::CancellationToken;
+
+use super::MOST_MESSAGE_BYTES;
+use super::codec::{LogicalCodec, PhysicalCodec};
+use super::engine::Engine;
+use super::envelopes::{Envelopes, Ready};
+use super::listen::{free_port, in_url, only_here};
+use crate::Error;
+use crate::durable::DurableStore;
+use crate::plan::Callables;
+
+/// An executor of a cluster.
+pub struct Executor {
+    /// The scheduler.
+    pub scheduler: SocketAddr,
+    /// Tasks at the same time, and workers of each envelope.
+    pub slots: NonZeroUsize,
+    /// Folder for what tasks give back until the driver has it. Its own, and empty.
+    pub work_folder: PathBuf,
+    /// Where envelopes come from.
+    pub envelopes: Arc<dyn Envelopes>,
+}
+
+impl fmt::Debug for Executor {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Executor")
+            .field("scheduler", &self.scheduler)
+            .field("slots", &self.slots)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How often an executor says that it is there.
+pub(super) const HEARTBEAT_SECONDS: u64 = 3;
+/// How long an executor waits for its scheduler to be there.
+const CONNECT_SECONDS: u16 = 20;
+/// Between the goodbye, on which the scheduler gives an executor's tasks to others, and their end.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+impl Executor {
+    /// Carries tasks out until the process is asked to end (SIGINT, SIGTERM) or the scheduler is
+    /// gone; `stopping` resolves on the same request. Tasks that are under way then are given to
+    /// other executors.
+    ///
+    /// # Errors
+    /// [`Error::Exposed`] for a scheduler on another machine; [`Error::Cluster`] when it is not there.
+    pub async fn run(self, stopping: impl Future<Output = ()>) -> Result<(), Error> {
+        let wrong = |reason: String| Error::Cluster {
+            address: self.scheduler.to_string(),
+            reason,
+        };
+        only_here(self.scheduler)?;
+        let stopped = CancellationToken::new();
+        let settings = self
+            .settings(stopped.clone())
+            .map_err(|error| wrong(format!("gets no executor: {error}")))?;
+        let executing = start_executor_process(Arc::new(settings));
+        tokio::pin!(executing);
+        let done = tokio::select! {
+            done = &mut executing => done,
+            () = said_goodbye(stopping) => {
+                stopped.cancel();
+                executing.await
+            }
+        };
+        done.map_err(|error| wrong(format!("has lost this executor: {error}")))
+    }
+
+    fn settings(&self, stopped: CancellationToken) -> std::io::Result<ExecutorProcessConfig> {
+        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        Ok(ExecutorProcessConfig {
+            bind_host: here.to_string(),
+            external_host: Some(here.to_string()),
+            port: free_port(here)?,
+            grpc_port: free_port(here)?,
+            scheduler_host: in_url(self.scheduler.ip()),
+            scheduler_port: self.scheduler.port(),
+            scheduler_connect_timeout_seconds: CONNECT_SECONDS,
+            vcores: self.slots.get(),
+            // Only executors that tasks are pushed to can be told to end them.
+            task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
+            work_dir: Some(self.work_folder.to_string_lossy().into_owned()),
+            grpc_max_decoding_message_size: MOST_MESSAGE_BYTES,
+            grpc_max_encoding_message_size: MOST_MESSAGE_BYTES,
+            executor_heartbeat_interval_seconds: HEARTBEAT_SECONDS,
+            override_execution_engine: Some(Arc::new(Engine::new(stopped))),
+            override_config_producer: Some(self.configuration()),
+            override_runtime_producer: Some(durable_files()),
+            override_logical_codec: Some(Arc::new(LogicalCodec::default())),
+            override_physical_codec: Some(Arc::new(PhysicalCodec::default())),
+            ..ExecutorProcessConfig::default()
+        })
+    }
+
+    /// Sessions in which nodes find the functions.
+    fn configuration(&self) -> ballista_core::ConfigProducer {
+        let ready = Ready::new(Arc::clone(&self.envelopes), self.slots);
+        let callables = Arc::new(Callables::new(move |digest| Some(ready.find(digest))));
+        Arc::new(move || SessionConfig::new_with_ballista().with_extension(Arc::clone(&callables)))
+    }
+}
+
+async fn said_goodbye(stopping: impl Future<Output = ()>) {
+    stopping.await;
+    tokio::time::sleep(GOODBYE).await;
+}
+
+/// What tasks write is on the disk before they say so.
+fn durable_files() -> RuntimeProducer {
+    Arc::new(|_| {
+        let environment = RuntimeEnvBuilder::new().build_arc()?;
+        let local = ObjectStoreUrl::local_filesystem();
+        environment.register_object_store(local.as_ref(), Arc::new(DurableStore::local()));
+        Ok(environment)
+    })
+}

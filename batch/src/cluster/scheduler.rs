@@ -1,0 +1,113 @@
+//! The scheduler: takes plans, makes tasks of them, moves those of executors that are lost.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use ballista_core::config::TaskSchedulingPolicy;
+use ballista_core::extension::SessionConfigExt as _;
+use ballista_core::utils::default_session_builder;
+use ballista_scheduler::cluster::BallistaCluster;
+use ballista_scheduler::config::SchedulerConfig;
+use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service_with_listener};
+use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::prelude::SessionConfig;
+use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use tokio::net::TcpListener;
+
+use super::MOST_MESSAGE_BYTES;
+use super::codec::{LogicalCodec, PhysicalCodec};
+use super::listen::{in_url, only_here};
+use crate::Error;
+use crate::plan::EnvelopeQueryPlanner;
+
+/// A scheduler that listens and does not answer yet. Its jobs are gone when it ends.
+#[derive(Debug)]
+pub struct Scheduler {
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// An executor that was not heard of for so long is lost, and its tasks go to others. They report
+/// every [`super::executor::HEARTBEAT_SECONDS`].
+const LOST_AFTER_SECONDS: u64 = 20;
+/// How often lost executors are looked for.
+const LOOK_EVERY_SECONDS: u64 = 5;
+/// When the last executor is lost, jobs wait so long for another one.
+const WITHOUT_EXECUTORS_SECONDS: u64 = 60;
+
+impl Scheduler {
+    /// Listens at `address`.
+    ///
+    /// # Errors
+    /// [`Error::Exposed`] for an address that other machines reach; [`Error::Cluster`] when nobody
+    /// can listen there.
+    pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
+        let wrong = |error: std::io::Error| Error::Cluster {
+            address: address.to_string(),
+            reason: format!("cannot listen there: {error}"),
+        };
+        let listener = TcpListener::bind(only_here(address)?)
+            .await
+            .map_err(wrong)?;
+        let address = listener.local_addr().map_err(wrong)?;
+        Ok(Self { listener, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers drivers and executors, until it is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Cluster`].
+    pub async fn run(self) -> Result<(), Error> {
+        let config = Arc::new(settings(self.address));
+        let wrong = |error: ballista_core::error::BallistaError| Error::Cluster {
+            address: self.address.to_string(),
+            reason: format!("cannot be scheduled: {error}"),
+        };
+        let cluster = BallistaCluster::new_from_config(&config)
+            .await
+            .map_err(wrong)?;
+        let scheduler = create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, config)
+            .await
+            .map_err(wrong)?;
+        start_grpc_service_with_listener(self.listener, scheduler)
+            .await
+            .map_err(wrong)
+    }
+}
+
+fn settings(address: SocketAddr) -> SchedulerConfig {
+    SchedulerConfig {
+        bind_host: address.ip().to_string(),
+        external_host: in_url(address.ip()),
+        bind_port: address.port(),
+        // Only executors that tasks are pushed to can be told to end them.
+        scheduling_policy: TaskSchedulingPolicy::PushStaged,
+        grpc_server_max_decoding_message_size: MOST_MESSAGE_BYTES,
+        grpc_server_max_encoding_message_size: MOST_MESSAGE_BYTES,
+        grpc_client_max_message_size: MOST_MESSAGE_BYTES,
+        executor_timeout_seconds: LOST_AFTER_SECONDS,
+        expire_dead_executor_interval_seconds: LOOK_EVERY_SECONDS,
+        no_executors_grace_period_seconds: WITHOUT_EXECUTORS_SECONDS,
+        // No page on the web may ask for anything. An origin is never empty.
+        cors_allowed_origins: "null://".to_owned(),
+        override_config_producer: Some(Arc::new(SessionConfig::new_with_ballista)),
+        override_session_builder: Some(Arc::new(session)),
+        override_logical_codec: Some(Arc::new(LogicalCodec::default())),
+        override_physical_codec: Some(Arc::new(PhysicalCodec::default())),
+        ..SchedulerConfig::default()
+    }
+}
+
+/// A session that can plan our nodes.
+fn session(config: SessionConfig) -> datafusion::error::Result<SessionState> {
+    let usual = default_session_builder(config)?;
+    Ok(SessionStateBuilder::new_from_existing(usual)
+        .with_query_planner(Arc::new(EnvelopeQueryPlanner))
+        .build())
+}

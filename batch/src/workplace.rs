@@ -1,0 +1,46 @@
+//! Who does the work of a job.
+
+use std::num::NonZeroUsize;
+
+use crate::job::Settings;
+use crate::{Error, Job};
+
+/// Who does the work of a job.
+pub(crate) enum Workplace {
+    /// This process and its workers.
+    Here,
+    /// The executors of a cluster.
+    #[cfg(feature = "cluster")]
+    Cluster(crate::cluster::Cluster),
+}
+
+impl Workplace {
+    /// The place that the settings name. A cluster that is not there is noticed now.
+    pub(crate) async fn find(job: &Job) -> Result<Self, Error> {
+        match &job.settings.cluster {
+            None => Ok(Self::Here),
+            #[cfg(feature = "cluster")]
+            Some(address) => {
+                let cluster = crate::cluster::Cluster::connect(address).await?;
+                Ok(Self::Cluster(cluster))
+            }
+            #[cfg(not(feature = "cluster"))]
+            Some(_) => Err(Error::NoClusters),
+        }
+    }
+
+    /// Into how many parts a table is shared out.
+    pub(crate) fn partitions(&self, settings: &Settings) -> NonZeroUsize {
+        settings
+            .partitions
+            .unwrap_or_else(|| self.usual_partitions())
+    }
+
+    fn usual_partitions(&self) -> NonZeroUsize {
+        match self {
+            Self::Here => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            #[cfg(feature = "cluster")]
+            Self::Cluster(cluster) => cluster.usual_partitions(),
+        }
+    }
+}
