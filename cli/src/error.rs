@@ -255,6 +255,7 @@ fn of_registry(error: &registry::Error) -> Kind {
         Error::Ambiguous { .. } => kind("ambiguous", CONFLICT),
         Error::NewerStore { .. } => kind("newer_store", CONFLICT),
         Error::BytesMissing { .. } => kind("bytes_missing", FAILED),
+        Error::Database { .. } if error.is_forbidden() => kind("not_allowed", NOT_ALLOWED),
         Error::OldSqlite { .. } | Error::Database { .. } | Error::Store { .. } => {
             kind("store_failed", FAILED)
         }

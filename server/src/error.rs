@@ -178,7 +178,7 @@ pub(crate) enum Refusal {
     BodyTooLarge { limit: u64 },
     #[error("the body has more than {limit} rows")]
     TooManyRows { limit: usize },
-    #[error("the body did not arrive within {} s", after.as_secs_f64())]
+    #[error("the body did not arrive within {} s", seconds(*after))]
     SlowBody { after: Duration },
     #[error("the body ended before it was complete")]
     BrokenBody,
@@ -206,7 +206,7 @@ pub(crate) enum Refusal {
     MessageTooLarge { limit: u64 },
     #[error("{0}")]
     BadRows(Faults),
-    #[error("the call did not end within {} s", after.as_secs_f64())]
+    #[error("the call did not end within {} s", seconds(*after))]
     Deadline { after: Duration },
     #[error(transparent)]
     Call(Arc<runtime::Error>),
@@ -395,6 +395,11 @@ fn failure(error: &runtime::Error) -> String {
         runtime::Error::Stopped => "the service is shutting down".into(),
         _ => "no worker can take the call; the reason is in the log of the service".into(),
     }
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
 }
 
 /// At most `limit` bytes of `text`, not splitting a character.
