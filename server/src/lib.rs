@@ -25,6 +25,7 @@
 //! what differs between protocols is in `protocol`.
 
 mod admit;
+mod aliases;
 mod answer;
 mod backlog;
 mod batcher;
@@ -39,6 +40,7 @@ mod delivery;
 mod descriptors;
 mod doors;
 mod encode;
+mod entrance;
 mod error;
 mod executable;
 mod exposition;
@@ -57,6 +59,7 @@ mod options;
 mod pace;
 mod pages;
 mod patience;
+mod ports;
 mod protocol;
 mod reply;
 mod route;
@@ -69,6 +72,7 @@ mod share;
 mod stages;
 mod swap;
 mod telemetry;
+mod tls;
 mod trace;
 
 pub use calls::Calls;
@@ -81,3 +85,4 @@ pub use run::{Envelopes, run};
 pub use service::{serve, serve_with};
 pub use settings::Settings;
 pub use swap::Swap;
+pub use tls::{TlsError, TlsFiles};

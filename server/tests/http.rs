@@ -142,6 +142,7 @@ impl Service {
         let (ready, address) = std::sync::mpsc::channel();
         let settings = Settings {
             listen: "127.0.0.1:0".parse().unwrap(),
+            allow_hosts: vec!["x".into()],
             ..settings
         };
         let thread = std::thread::spawn(move || {
