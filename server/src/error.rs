@@ -322,6 +322,15 @@ impl Refusal {
         }
     }
 
+    /// How long the workers are busy with what came before, as far as it is known.
+    pub(crate) fn wait(&self) -> Duration {
+        if let Self::Overloaded { wait } = self {
+            *wait
+        } else {
+            Duration::ZERO
+        }
+    }
+
     /// What the caller is told. Nothing of the machine: no paths, no output of the worker, no traceback.
     pub(crate) fn detail(&self) -> String {
         if let Self::Call(error) = self {

@@ -24,6 +24,7 @@ use crate::doors::Doors;
 use crate::error::{Error, Refusal};
 use crate::metered::Meter;
 use crate::ports::{Listener, Port, Ports};
+use crate::protocol::Protocol;
 use crate::serving::Serving;
 use crate::settings::Settings;
 use crate::swap::Swap;
@@ -203,8 +204,8 @@ where
     let Serving {
         stages, replies, ..
     } = serving;
-    let mut timer = Timer::start();
     stages.aliases.resolve(&mut request);
+    let mut timer = Timer::start(Protocol::of(request.uri().path()));
     let reply = replies.begin(&request);
     let meter = Meter::new(&stages.admission.bytes);
     let request = request.map(|body| meter.meter(body));

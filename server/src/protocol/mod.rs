@@ -49,6 +49,20 @@ pub(crate) enum Form {
 }
 
 impl Protocol {
+    /// Every one of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Native, Self::Invocations, Self::Kserve, Self::Tensors];
+
+    /// What metrics call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Invocations => "invocations",
+            Self::Kserve => "v1",
+            Self::Tensors => "v2",
+        }
+    }
+
     /// The protocol that a path belongs to.
     pub(crate) fn of(path: &str) -> Self {
         let first = path.split('/').nth(1).unwrap_or_default();
