@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use crate::fault::{Fault, Faults};
+use crate::tls::TlsError;
 
 /// Why a service did not start, or an executable was not built.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A file of the certificate, or of those of clients, cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The environment cannot be realised, or the workers do not start.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
@@ -98,6 +102,7 @@ impl Error {
         match self {
             Self::AddrInUse { .. } => "port_in_use",
             Self::Listen { .. } => "cannot_listen",
+            Self::Tls(error) => error.code(),
             Self::Runtime(error) => runtime_case(error).1,
             Self::Sample { .. } => "bad_sample",
             Self::SelfTest { .. } => "self_test_failed",
@@ -118,6 +123,7 @@ impl Error {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("ports below 1024 are for the administrator; choose a higher one with `--port`".into())
             }
+            Self::Tls(error) => Some(error.hint()),
             Self::Runtime(runtime::Error::Environment { hint, .. }) => Some(hint.into()),
             Self::Runtime(runtime::Error::Carried(error)) => Some(error.hint().into()),
             Self::SelfTest { .. } => {
@@ -141,9 +147,11 @@ impl Error {
         match self {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 4,
             Self::Runtime(runtime::Error::Carried(error)) if error.is_forbidden() => 4,
+            Self::Tls(error) if error.is_forbidden() => 4,
             Self::AddrInUse { .. } | Self::NotAProgram { .. } => 5,
             Self::Interrupted => 130,
             Self::Listen { .. }
+            | Self::Tls(_)
             | Self::Runtime(_)
             | Self::Sample { .. }
             | Self::SelfTest { .. }
@@ -158,6 +166,12 @@ impl Error {
 /// Why a call was not answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
+    #[error("the request does not tell one host that it is for")]
+    BadHost,
+    #[error("this service does not go by the host that the request is for")]
+    UnknownHost,
+    #[error("what the request expects is not done here")]
+    Expectation,
     #[error("there is nothing at this path")]
     NoSuchPath,
     #[error("there is no function with this name, there are: {known}")]
@@ -219,6 +233,8 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::NoSuchPath | Self::NoSuchFunction { .. } => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Full { .. } | Self::TooMuchInFlight { .. } | Self::Overloaded { .. } => {
@@ -231,7 +247,8 @@ impl Refusal {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody
+            Self::BadHost
+            | Self::BrokenBody
             | Self::Timeout
             | Self::BadJson { .. }
             | Self::BadTable { .. }
@@ -248,6 +265,9 @@ impl Refusal {
     /// A stable name for the case.
     pub(crate) fn code(&self) -> &'static str {
         match self {
+            Self::BadHost => "bad_host",
+            Self::UnknownHost => "unknown_host",
+            Self::Expectation => "expectation_failed",
             Self::NoSuchPath => "not_found",
             Self::NoSuchFunction { .. } => "no_such_function",
             Self::Method { .. } => "method_not_allowed",
@@ -279,6 +299,9 @@ impl Refusal {
     /// What the caller may do about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::BadHost => Some("send one header like `host: localhost:8080`"),
+            Self::UnknownHost => Some("`--allow-host NAME` lets in requests for a name"),
+            Self::Expectation => Some("send `expect: 100-continue`, or no such header"),
             Self::NoSuchPath => {
                 Some("calls go to `POST /predict`; `GET /openapi.json` lists all paths")
             }
@@ -316,6 +339,15 @@ impl Refusal {
             | Self::Deadline { .. }
             | Self::Unwritable { .. }
             | Self::Internal => None,
+        }
+    }
+
+    /// How long the workers are busy with what came before, as far as it is known.
+    pub(crate) fn wait(&self) -> Duration {
+        if let Self::Overloaded { wait } = self {
+            *wait
+        } else {
+            Duration::ZERO
         }
     }
 

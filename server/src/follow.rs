@@ -132,7 +132,7 @@ fn refused(swap: &Swap, digest: Digest, error: &Error) {
 }
 
 /// An error and its causes on one line.
-struct Chain<'e>(&'e (dyn std::error::Error + 'static));
+pub(crate) struct Chain<'e>(pub(crate) &'e (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

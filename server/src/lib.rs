@@ -25,6 +25,7 @@
 //! what differs between protocols is in `protocol`.
 
 mod admit;
+mod aliases;
 mod answer;
 mod apart;
 mod backlog;
@@ -40,6 +41,7 @@ mod delivery;
 mod descriptors;
 mod doors;
 mod encode;
+mod entrance;
 mod error;
 mod executable;
 mod exposition;
@@ -58,6 +60,7 @@ mod options;
 mod pace;
 mod pages;
 mod patience;
+mod ports;
 mod protocol;
 mod reply;
 mod route;
@@ -70,6 +73,7 @@ mod share;
 mod stages;
 mod swap;
 mod telemetry;
+mod tls;
 mod trace;
 
 pub use calls::Calls;
@@ -82,3 +86,4 @@ pub use run::{Envelopes, run};
 pub use service::{serve, serve_with};
 pub use settings::Settings;
 pub use swap::Swap;
+pub use tls::{TlsError, TlsFiles};

@@ -7,11 +7,25 @@ use std::time::Duration;
 
 use runtime::Sandbox;
 
+use crate::tls::TlsFiles;
+
 /// How a service behaves. Plain values; [`Options`](crate::Options) reads them from a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Where to answer health and metrics to monitors, by plain HTTP; metrics are then answered nowhere
+    /// else. `None`: where calls are answered.
+    pub listen_for_monitors: Option<SocketAddr>,
+    /// Names by which clients may call the service, besides those of this machine. A service that only
+    /// this machine can reach answers under no others; one that others can, under any if none is said.
+    pub allow_hosts: Vec<String>,
+    /// A path where the platform asks whether calls may be sent.
+    pub health_path: Option<String>,
+    /// A path where the platform calls the first function, as Vertex AI does.
+    pub predict_path: Option<String>,
+    /// The files of the certificate that is shown to clients; `None`: they are spoken to by plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Workers from the beginning, and the most under load; for [`run`](fn@crate::run), which starts them.
     pub workers: RangeInclusive<usize>,
     /// What the workers may do; for [`run`](fn@crate::run), which starts them.
@@ -60,7 +74,8 @@ pub struct Settings {
     /// How long a worker may go on with a call that nobody waits for any more, counted from its begin,
     /// before it is taken to hang and is replaced.
     pub worker_grace: Duration,
-    /// How long a new connection may take to send its first request's headers.
+    /// How long a new connection may take to send its first request's headers, a handshake of TLS
+    /// included.
     pub header_timeout: Duration,
     /// How long a connection may be silent between requests. Load balancers keep theirs for 60 s,
     /// and the side that opened a connection should be the one to close it.
@@ -83,6 +98,11 @@ impl Default for Settings {
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            listen_for_monitors: None,
+            allow_hosts: vec![],
+            health_path: None,
+            predict_path: None,
+            tls: None,
             workers: cores..=cores,
             sandbox: Sandbox::default(),
             recycle_calls: None,
@@ -113,5 +133,14 @@ impl Default for Settings {
             keep_previous: Duration::from_secs(300),
             watch: None,
         }
+    }
+}
+
+impl Settings {
+    /// How clients write the address of a service that listens there.
+    #[must_use]
+    pub fn url(&self, address: SocketAddr) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
     }
 }

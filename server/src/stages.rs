@@ -7,12 +7,14 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::admit::Admission;
+use crate::aliases::Aliases;
 use crate::backlog::Backlog;
 use crate::batcher::{Batcher, Line, may_gather};
 use crate::calls::Calls;
 use crate::components::Components;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
+use crate::entrance::Entrance;
 use crate::error::Refusal;
 use crate::front::Front;
 use crate::function::Function;
@@ -26,6 +28,7 @@ use crate::route::Routes;
 use crate::sampler::Gathering;
 use crate::settings::Settings;
 use crate::telemetry::{Served, Telemetry};
+use crate::tls::Certificates;
 
 /// What stays when another envelope is served.
 #[derive(Debug, Clone)]
@@ -34,6 +37,7 @@ pub(crate) struct Lasting {
     pub(crate) admission: Arc<Admission>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
 }
 
 impl Lasting {
@@ -43,6 +47,7 @@ impl Lasting {
         Self {
             telemetry: Arc::new(Telemetry::new(admission.clone())),
             readiness: Arc::new(Readiness::default()),
+            certificates: settings.tls.clone().map(Certificates::new).map(Arc::new),
             admission,
             settings,
         }
@@ -53,6 +58,8 @@ impl Lasting {
 #[derive(Debug)]
 pub(crate) struct Stages {
     pub(crate) settings: Settings,
+    pub(crate) aliases: Aliases,
+    pub(crate) entrance: Entrance,
     pub(crate) routes: Routes,
     pub(crate) pages: Pages,
     pub(crate) services: grpc::Services,
@@ -68,6 +75,7 @@ impl Stages {
             admission,
             telemetry,
             readiness,
+            certificates: _,
         } = lasting.clone();
         let most_workers = components.calls.most_workers();
         let backlog = Arc::new(Backlog::new(
@@ -83,9 +91,13 @@ impl Stages {
             backlog: backlog.clone(),
         };
         let functions = components.manifest.functions.iter();
+        let first = functions.clone().next();
+        let first = first.map_or("", |function| function.name.as_str());
         let functions = functions
             .map(|described| Arc::new(function(described, &shared, &telemetry, &settings)));
         Self {
+            aliases: Aliases::new(&settings, first),
+            entrance: Entrance::new(&settings),
             routes: Routes::new(&components.manifest.name, functions.collect()),
             services: grpc::Services::new(&readiness),
             pages: pages(components, telemetry, readiness, &settings),

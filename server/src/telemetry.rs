@@ -21,6 +21,7 @@ use crate::backlog::Backlog;
 use crate::calls::Calls;
 use crate::exposition::{Format, prometheus};
 use crate::function::Function;
+use crate::protocol::Protocol;
 use crate::sampler::SamplerCounts;
 
 /// All metrics of the service.
@@ -60,14 +61,21 @@ pub(crate) enum Swapped {
 /// The metrics of one function, found once.
 #[derive(Debug)]
 pub(crate) struct FunctionMetrics {
-    good: Counter,
-    refused: Counter,
-    failed: Counter,
-    gone: Counter,
+    /// By the number of the protocol.
+    outcomes: [Outcomes; Protocol::ALL.len()],
     seconds: Histogram,
     rows: Counter,
     /// Rows of what was sent to a worker, after gathering.
     pub(crate) batch_rows: Histogram,
+}
+
+/// What became of the calls of a function in one protocol.
+#[derive(Debug)]
+struct Outcomes {
+    good: Counter,
+    refused: Counter,
+    failed: Counter,
+    gone: Counter,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +86,7 @@ struct FunctionLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     function: String,
+    protocol: &'static str,
     code: &'static str,
 }
 
@@ -141,7 +150,7 @@ impl Telemetry {
         let registry = &mut self.registry;
         registry.register(
             "requests",
-            "Calls that were answered, by class of status",
+            "Calls that were answered, by protocol and class of status",
             self.requests.clone(),
         );
         registry.register(
@@ -209,20 +218,27 @@ impl Telemetry {
         let label = FunctionLabel {
             function: name.to_owned(),
         };
+        FunctionMetrics {
+            outcomes: Protocol::ALL.map(|protocol| self.outcomes(name, protocol)),
+            seconds: self.seconds.get_or_create_owned(&label),
+            rows: self.rows.get_or_create_owned(&label),
+            batch_rows: self.batch_rows.get_or_create_owned(&label),
+        }
+    }
+
+    fn outcomes(&self, name: &str, protocol: Protocol) -> Outcomes {
         let requests = |code| {
             self.requests.get_or_create_owned(&RequestLabels {
                 function: name.to_owned(),
+                protocol: protocol.name(),
                 code,
             })
         };
-        FunctionMetrics {
+        Outcomes {
             good: requests("2xx"),
             refused: requests("4xx"),
             failed: requests("5xx"),
             gone: requests("gone"),
-            seconds: self.seconds.get_or_create_owned(&label),
-            rows: self.rows.get_or_create_owned(&label),
-            batch_rows: self.batch_rows.get_or_create_owned(&label),
         }
     }
 
@@ -253,6 +269,7 @@ impl Swapped {
 #[derive(Debug)]
 pub(crate) struct Timer {
     begun: Instant,
+    protocol: Protocol,
     function: Option<Arc<Function>>,
     rows: usize,
     /// `None` until the answer is known: the caller has gone if that is all there is.
@@ -260,9 +277,10 @@ pub(crate) struct Timer {
 }
 
 impl Timer {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(protocol: Protocol) -> Self {
         Self {
             begun: Instant::now(),
+            protocol,
             function: None,
             rows: 0,
             status: None,
@@ -295,14 +313,15 @@ impl Drop for Timer {
             return;
         };
         metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
+        let outcomes = &metrics.outcomes[self.protocol as usize];
         let class = match self.status.map(|status| status.as_u16()) {
-            Some(500..) => &metrics.failed,
-            Some(400..) => &metrics.refused,
+            Some(500..) => &outcomes.failed,
+            Some(400..) => &outcomes.refused,
             Some(_) => {
                 metrics.rows.inc_by(self.rows as u64);
-                &metrics.good
+                &outcomes.good
             }
-            None => &metrics.gone,
+            None => &outcomes.gone,
         };
         class.inc();
     }

@@ -455,7 +455,8 @@ fn who_goes_away_leaves_nothing_behind() {
     drop(stream);
     eventually(|| {
         let metrics = metrics();
-        let counted = "envelope_requests_total{function=\"double\",code=\"gone\"} 1\n";
+        let counted =
+            "envelope_requests_total{function=\"double\",protocol=\"native\",code=\"gone\"} 1\n";
         (metrics.contains("envelope_inflight 0\n") && metrics.contains(counted)).then_some(())
     });
 }

@@ -146,7 +146,7 @@ impl Ready {
         let length = body.len();
         write!(
             stream,
-            "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+            "POST /predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         )
         .unwrap();

@@ -78,7 +78,8 @@ impl Service {
     }
 
     fn get(&self, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         self.ask(request.as_bytes())
     }
 
@@ -121,7 +122,7 @@ impl Service {
 fn post(seconds: f64, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "POST /predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
          x-request-timeout: {seconds}\r\ncontent-length: {length}\r\n\r\n"
     );
     [head.as_bytes(), body.as_bytes()].concat()

@@ -52,6 +52,26 @@ pub(crate) enum Form {
 }
 
 impl Protocol {
+    /// Every one of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Native,
+        Self::Invocations,
+        Self::Kserve,
+        Self::Tensors,
+        Self::Grpc,
+    ];
+
+    /// What metrics call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Invocations => "invocations",
+            Self::Kserve => "v1",
+            Self::Tensors => "v2",
+            Self::Grpc => "grpc",
+        }
+    }
+
     /// The protocol of a request.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         if grpc::is_spoken(request) {
