@@ -413,6 +413,7 @@ const SERVE_HELP: &str = "\
 Examples:
   envelope serve client_ltv_model
   envelope serve client_ltv_model:7 --port 9000 --workers 1..4
+  envelope serve client_ltv_model --port 8443 --tls-cert cert.pem --tls-key key.pem
   envelope serve client_ltv_model --watch           # and whatever version comes next
   envelope serve 'region=US,stage=prod' --watch     # and what is tagged so later
   curl -d '{\"data\":[{\"age\":41,\"region\":\"UK\"}]}' -H 'content-type: application/json' \\

@@ -87,30 +87,30 @@ pub struct Options {
 pub struct TlsOptions {
     /// Speak TLS with the certificate in this PEM file, followed by those that have signed it; read again on SIGHUP
     #[arg(
-        long = "tls-cert",
+        long,
         env = "ENVELOPE_TLS_CERT",
         value_name = "FILE",
-        requires = "key"
+        requires = "tls_key"
     )]
-    pub certificate: Option<PathBuf>,
+    pub tls_cert: Option<PathBuf>,
 
     /// The private key of the certificate, not encrypted, in a PEM file
     #[arg(
-        long = "tls-key",
+        long,
         env = "ENVELOPE_TLS_KEY",
         value_name = "FILE",
-        requires = "certificate"
+        requires = "tls_cert"
     )]
-    pub key: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
 
     /// Answer only clients with a certificate that one of those in this PEM file has signed
     #[arg(
-        long = "tls-client-ca",
+        long,
         env = "ENVELOPE_TLS_CLIENT_CA",
         value_name = "FILE",
-        requires = "certificate"
+        requires = "tls_cert"
     )]
-    pub client_ca: Option<PathBuf>,
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 /// Variables that platforms set in the containers that they start. Whatever the operator says comes
@@ -118,23 +118,28 @@ pub struct TlsOptions {
 #[derive(Debug, Clone, Args)]
 pub struct Platform {
     /// The port, on Cloud Run, Heroku and others
-    #[arg(long, env = "PORT", hide = true)]
+    #[arg(long, env = "PORT", value_name = "PORT", hide = true)]
     pub platform_port: Option<u16>,
 
     /// The port, on `SageMaker`
-    #[arg(long, env = "SAGEMAKER_BIND_TO_PORT", hide = true)]
+    #[arg(
+        long,
+        env = "SAGEMAKER_BIND_TO_PORT",
+        value_name = "SAGEMAKER_BIND_TO_PORT",
+        hide = true
+    )]
     pub sagemaker_port: Option<u16>,
 
     /// The port, on Vertex AI
-    #[arg(long, env = "AIP_HTTP_PORT", hide = true)]
+    #[arg(long, env = "AIP_HTTP_PORT", value_name = "AIP_HTTP_PORT", hide = true)]
     pub aip_port: Option<u16>,
 
     /// The path where Vertex AI asks whether calls may be sent
-    #[arg(long, env = "AIP_HEALTH_ROUTE", hide = true, value_parser = parse_path)]
+    #[arg(long, env = "AIP_HEALTH_ROUTE", value_name = "AIP_HEALTH_ROUTE", hide = true, value_parser = parse_path)]
     pub aip_health_route: Option<String>,
 
     /// The path where Vertex AI sends calls
-    #[arg(long, env = "AIP_PREDICT_ROUTE", hide = true, value_parser = parse_path)]
+    #[arg(long, env = "AIP_PREDICT_ROUTE", value_name = "AIP_PREDICT_ROUTE", hide = true, value_parser = parse_path)]
     pub aip_predict_route: Option<String>,
 }
 
@@ -143,9 +148,9 @@ impl TlsOptions {
     #[must_use]
     pub fn files(&self) -> Option<TlsFiles> {
         Some(TlsFiles {
-            certificate: self.certificate.clone()?,
-            key: self.key.clone()?,
-            client_ca: self.client_ca.clone(),
+            certificate: self.tls_cert.clone()?,
+            key: self.tls_key.clone()?,
+            client_ca: self.tls_client_ca.clone(),
         })
     }
 }

@@ -7,9 +7,10 @@ mod support;
 
 use std::fs;
 use std::future::pending;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{sleep, spawn};
@@ -425,6 +426,85 @@ fn handshakes_do_not_hold_up_the_end_of_a_service() {
     service.stop();
     assert!(begun.elapsed() < Duration::from_secs(5));
     drop(silent);
+}
+
+/// A running program, killed when the test ends before it does.
+struct Program {
+    process: Child,
+    address: String,
+    lines: Box<dyn Iterator<Item = String>>,
+}
+
+impl Program {
+    fn start(folder: &Folder) -> Self {
+        let envelope = acceptance::envelope_path("cheap");
+        let files = folder.files();
+        let mut process = Command::new(env!("CARGO_BIN_EXE_envelope-service"))
+            .args(["serve", "--port", "0", "--workers", "1"])
+            .env("ENVELOPE_FILE", envelope)
+            .env("ENVELOPE_CACHE_DIR", acceptance::environments().cache)
+            .env("ENVELOPE_TLS_CERT", files.certificate)
+            .env("ENVELOPE_TLS_KEY", files.key)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut lines = Box::new(lines.map_while(Result::ok));
+        let address = lines.find_map(|line| {
+            let (_, address) = line.split_once(" answers at https://")?;
+            Some(address.to_owned())
+        });
+        Self {
+            process,
+            address: address.expect("the service becomes ready"),
+            lines,
+        }
+    }
+
+    fn connect(&self, client: &Client) -> std::io::Result<Private> {
+        client.connect_over(TcpStream::connect(&self.address).unwrap())
+    }
+
+    /// Waits for a line with `end` in its log.
+    fn hang_up_until(&mut self, end: &str) {
+        let id = self.process.id().to_string();
+        let told = Command::new("kill").args(["-HUP", &id]).status().unwrap();
+        assert!(told.success());
+        assert!(self.lines.any(|line| line.contains(end)), "{end}");
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        _ = self.process.kill();
+        _ = self.process.wait();
+    }
+}
+
+fn is_healthy(stream: &mut Private) -> bool {
+    let request = b"GET /readyz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    stream.write_all(request).unwrap();
+    Answer::read(stream).unwrap().status == 200
+}
+
+#[test]
+fn a_hangup_makes_a_program_read_its_certificate_again() {
+    let (before, after) = (Authority::new("before"), Authority::new("after"));
+    let folder = Folder::of(&before);
+    let mut program = Program::start(&folder);
+    let mut old = program.connect(&Client::knowing(&before)).unwrap();
+    assert!(is_healthy(&mut old));
+
+    let next = after.sign();
+    folder.write("cert.pem", &next.certificate);
+    program.hang_up_until("tls_other_key");
+    assert!(program.connect(&Client::knowing(&before)).is_ok());
+
+    folder.write("key.pem", &next.key);
+    program.hang_up_until("the certificate was read again");
+    let mut new = program.connect(&Client::knowing(&after)).unwrap();
+    assert!(is_healthy(&mut new) && is_healthy(&mut old));
+    assert!(program.connect(&Client::knowing(&before)).is_err());
 }
 
 /// How a service with these files starts, which it does not.
