@@ -191,16 +191,14 @@ fn pages(
 /// How much of a sample is shown.
 const EXAMPLE_ROWS: usize = 2;
 
-/// A body for each function: the first rows of its sample.
+/// A body for each function: the first rows of its sample, each on a line.
 fn examples(components: &Components) -> Vec<String> {
     let body = |function: &envelope_format::Function, sample: &RecordBatch| {
         let rows = sample.slice(0, sample.num_rows().min(EXAMPLE_ROWS));
-        let mut body = b"{\"data\":".to_vec();
-        Encoder::new(&function.signature.input)
-            .rows(&rows, &mut body)
-            .ok()?;
-        body.push(b'}');
-        String::from_utf8(body).ok()
+        let lines = Encoder::new(&function.signature.input).lines(&rows).ok()?;
+        let lines = String::from_utf8(lines).ok()?;
+        let rows: Vec<_> = lines.lines().map(|line| format!("  {line}")).collect();
+        Some(format!("{{\"data\": [\n{}\n]}}", rows.join(",\n")))
     };
     let functions = components
         .manifest
@@ -209,7 +207,7 @@ fn examples(components: &Components) -> Vec<String> {
         .zip(&components.samples);
     functions
         .map(|(function, sample)| sample.as_ref().and_then(|sample| body(function, sample)))
-        .map(|body| body.unwrap_or_else(|| "{\"data\":[]}".to_owned()))
+        .map(|body| body.unwrap_or_else(|| "{\"data\": []}".to_owned()))
         .collect()
 }
 
