@@ -57,6 +57,11 @@ pub struct Options {
     /// What workers may do.
     #[command(flatten)]
     pub sandbox: SandboxOptions,
+
+    /// What becomes of spans.
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub otlp: crate::OtlpOptions,
 }
 
 /// Flags about what workers may do, the same for all that starts workers.
@@ -126,6 +131,8 @@ impl Options {
             recycle_calls: self.recycle_calls,
             recycle_growth_bytes: self.recycle_growth,
             sandbox: self.sandbox.sandbox(),
+            #[cfg(feature = "otlp")]
+            collector: self.otlp.collector(),
             ..settings
         }
     }

@@ -211,6 +211,8 @@ where
     } = serving;
     let mut timer = Timer::start();
     let reply = replies.begin(&request);
+    #[cfg(feature = "otlp")]
+    timer.has_span(reply.span(serving.tracer.as_ref(), request.headers()));
     let meter = Meter::new(&stages.admission.bytes);
     let request = request.map(|body| meter.meter(body));
     let answered = AssertUnwindSafe(answer_in(reply.protocol(), stages, request, &mut timer))

@@ -19,6 +19,8 @@ use crate::function::Function;
 use crate::health::Health;
 use crate::models::Models;
 use crate::openapi;
+#[cfg(feature = "otlp")]
+use crate::otlp::Spans;
 use crate::pages::{Pages, Readiness, envelope};
 use crate::protocol::grpc;
 use crate::protocol::tensors::model;
@@ -34,14 +36,21 @@ pub(crate) struct Lasting {
     pub(crate) admission: Arc<Admission>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
+    /// Where spans go, if there is somebody to send them to.
+    #[cfg(feature = "otlp")]
+    pub(crate) spans: Option<Arc<Spans>>,
 }
 
 impl Lasting {
+    /// Must be called within a Tokio runtime.
     pub(crate) fn new(settings: Settings) -> Self {
         let (calls, bytes) = (settings.max_calls_in_flight, settings.max_bytes_in_flight);
         let admission = Arc::new(Admission::new(calls, bytes));
+        let telemetry = Arc::new(Telemetry::new(admission.clone()));
         Self {
-            telemetry: Arc::new(Telemetry::new(admission.clone())),
+            #[cfg(feature = "otlp")]
+            spans: Spans::start(settings.collector.as_ref(), telemetry.spans()).map(Arc::new),
+            telemetry,
             readiness: Arc::new(Readiness::default()),
             admission,
             settings,
@@ -68,6 +77,7 @@ impl Stages {
             admission,
             telemetry,
             readiness,
+            ..
         } = lasting.clone();
         let most_workers = components.calls.most_workers();
         let backlog = Arc::new(Backlog::new(
