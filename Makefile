@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients lint format docs bench chaos overload swaps bundle-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients page-test lint format docs bench chaos overload swaps bundle-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ $(VENV)/.models-tools: requirements/models.txt $(VENV)/.test-tools
 
 clients: build package $(VENV)/.demo-tools ## The real clients of every protocol, unmodified, each in its own environment
 	$(VENV)/python tests/clients/run.py
+
+page-test: build package $(VENV)/.demo-tools ## The page of a service in a real Chromium, with no network but loopback
+	$(VENV)/python tests/clients/run.py page
 
 lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
 	cargo fmt --all --check

@@ -36,12 +36,44 @@ pub(crate) struct Batcher {
     line: Line,
 }
 
+/// What came of a call, and how.
+#[derive(Debug)]
+pub(crate) struct Called {
+    pub(crate) output: Result<RecordBatch, Refusal>,
+    /// `None` when no worker has answered it.
+    pub(crate) course: Option<Course>,
+}
+
+/// How a call went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    /// When it began to wait for a worker.
+    pub(crate) queued: Instant,
+    /// When it got one.
+    pub(crate) begun: Instant,
+    /// When the worker had answered it.
+    pub(crate) ended: Instant,
+    /// Rows of all calls that the worker was asked for together with it.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        expect(dead_code, reason = "spans alone tell it")
+    )]
+    pub(crate) rows: usize,
+    /// How many calls these were, itself included.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        expect(dead_code, reason = "spans alone tell it")
+    )]
+    pub(crate) calls: usize,
+}
+
 /// A call that waits for its output.
 #[derive(Debug)]
 struct Waiting {
     rows: RecordBatch,
+    queued: Instant,
     deadline: Instant,
-    answer: oneshot::Sender<Result<RecordBatch, Arc<Error>>>,
+    answer: oneshot::Sender<(Result<RecordBatch, Arc<Error>>, Course)>,
     #[expect(dead_code, reason = "held for its drop")]
     place: Place,
 }
@@ -50,6 +82,36 @@ impl Waiting {
     /// Whether its caller has gone, or given up, or is about to.
     fn is_moot(&self) -> bool {
         self.answer.is_closed() || self.deadline <= Instant::now()
+    }
+
+    /// Its caller may have gone.
+    fn give(self, output: Result<RecordBatch, Arc<Error>>, together: Together) {
+        let course = Course {
+            queued: self.queued,
+            begun: together.begun,
+            ended: Instant::now(),
+            rows: together.rows,
+            calls: together.calls,
+        };
+        drop(self.answer.send((output, course)));
+    }
+}
+
+/// What calls that were answered together have in common.
+#[derive(Debug, Clone, Copy)]
+struct Together {
+    begun: Instant,
+    rows: usize,
+    calls: usize,
+}
+
+impl Together {
+    fn of(group: &[Waiting], begun: Instant) -> Self {
+        Self {
+            begun,
+            rows: group.iter().map(|call| call.rows.num_rows()).sum(),
+            calls: group.len(),
+        }
     }
 }
 
@@ -148,12 +210,20 @@ impl Batcher {
     ///
     /// Dropping the future takes the call out of the queue. Once a worker has it, it is finished
     /// and its output thrown away: that costs less than another worker.
-    pub(crate) async fn call(
+    pub(crate) async fn call(&self, rows: RecordBatch, deadline: Instant) -> Called {
+        let mut course = None;
+        let output = self.wait_for(rows, deadline, &mut course).await;
+        Called { output, course }
+    }
+
+    async fn wait_for(
         &self,
         rows: RecordBatch,
         deadline: Instant,
+        course: &mut Option<Course>,
     ) -> Result<RecordBatch, Refusal> {
-        let after = deadline - Instant::now();
+        let queued = Instant::now();
+        let after = deadline - queued;
         let (cost, count) = (self.line.cost(), rows.num_rows());
         let backlog = &self.line.backlog;
         backlog.has_time(cost.alone(count), after)?;
@@ -162,14 +232,17 @@ impl Batcher {
         self.queue
             .send(Waiting {
                 rows,
+                queued,
                 deadline,
                 answer,
                 place,
             })
             .map_err(|_| Refusal::Internal)?;
         let answered = timeout_at(deadline, answered).await;
-        let output = answered.map_err(|_| Refusal::Deadline { after })?;
-        output.map_err(|_| Refusal::Internal)?.map_err(|error| {
+        let answered = answered.map_err(|_| Refusal::Deadline { after })?;
+        let (output, went) = answered.map_err(|_| Refusal::Internal)?;
+        *course = Some(went);
+        output.map_err(|error| {
             if matches!(*error, Error::Deadline { .. }) {
                 Refusal::Deadline { after }
             } else {
@@ -255,16 +328,18 @@ fn gather(
 
 /// Gives each call of the group its output, or the reason why there is none.
 async fn answer(line: &Line, group: Vec<Waiting>) {
+    let begun = Instant::now();
     let mut groups = vec![group];
     while let Some(mut group) = groups.pop() {
         group.retain(|call| !call.is_moot());
         let Some(deadline) = group.iter().map(|call| call.deadline).max() else {
             continue;
         };
+        let together = Together::of(&group, begun);
         match ask(line, &group, deadline).await {
             Ok(output) => {
                 let sample = sample(line, &group, &output);
-                scatter(group, &output);
+                scatter(group, &output, together);
                 if let Some(sample) = sample {
                     ask_again(line, sample, deadline).await;
                 }
@@ -274,9 +349,9 @@ async fn answer(line: &Line, group: Vec<Waiting>) {
             }
             Err(error) => {
                 let error = Arc::new(error);
-                group
-                    .into_iter()
-                    .for_each(|call| drop(call.answer.send(Err(error.clone()))));
+                for call in group {
+                    call.give(Err(error.clone()), together);
+                }
             }
         }
     }
@@ -345,18 +420,15 @@ async fn ask_again(line: &Line, Sample { rows, answered }: Sample, deadline: Ins
 }
 
 /// Each call's own rows, without a copy.
-fn scatter(group: Vec<Waiting>, output: &RecordBatch) {
-    if let [_] = group.as_slice() {
-        // All of it, however many rows: a function may give one row for the whole call.
-        group
-            .into_iter()
-            .for_each(|call| drop(call.answer.send(Ok(output.clone()))));
-        return;
-    }
+fn scatter(group: Vec<Waiting>, output: &RecordBatch, together: Together) {
     let mut begin = 0;
     for call in group {
-        let length = call.rows.num_rows();
-        drop(call.answer.send(Ok(output.slice(begin, length))));
+        let length = match together.calls {
+            // All of it, however many rows: a function may give one row for the whole call.
+            1 => output.num_rows(),
+            _ => call.rows.num_rows(),
+        };
+        call.give(Ok(output.slice(begin, length)), together);
         begin += length;
     }
 }

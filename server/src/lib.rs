@@ -57,6 +57,8 @@ mod models;
 mod moment;
 mod openapi;
 mod options;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod pace;
 mod pages;
 mod patience;
@@ -82,6 +84,8 @@ pub use error::Error;
 pub use executable::{Built, Hints, Needs, Payload, Surroundings, build, payload};
 pub use follow::{Cause, Origin, Wanted};
 pub use options::{Options, SandboxOptions};
+#[cfg(feature = "otlp")]
+pub use otlp::{Collector, OtlpOptions, Sampling};
 pub use run::{Envelopes, run};
 pub use service::{serve, serve_with};
 pub use settings::Settings;

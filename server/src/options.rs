@@ -80,6 +80,11 @@ pub struct Options {
     /// What the platform says.
     #[command(flatten)]
     pub platform: Platform,
+
+    /// What becomes of spans.
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub otlp: crate::OtlpOptions,
 }
 
 /// Flags about TLS. With a certificate, a service speaks nothing else to those who call it.
@@ -235,6 +240,8 @@ impl Options {
             recycle_calls: self.recycle_calls,
             recycle_growth_bytes: self.recycle_growth,
             sandbox: self.sandbox.sandbox(),
+            #[cfg(feature = "otlp")]
+            collector: self.otlp.collector(),
             ..settings
         }
     }

@@ -83,6 +83,17 @@ impl Reply<'_> {
         self.protocol
     }
 
+    /// The span of the request, where spans are sent to somebody.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn span(
+        &self,
+        tracer: Option<&crate::otlp::Tracer>,
+        headers: &hyper::HeaderMap,
+    ) -> Option<crate::otlp::Span> {
+        let id = self.id.to_str().unwrap_or_default();
+        tracer?.begin(self.trace, self.protocol, id, headers)
+    }
+
     /// The status of an answer, as metrics count it: gRPC's own is behind the answer.
     pub(crate) fn status<B>(&self, answered: &Result<Response<B>, Refusal>) -> StatusCode {
         match answered {

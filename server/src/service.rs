@@ -209,6 +209,8 @@ where
     stages.aliases.resolve(&mut request);
     let mut timer = Timer::start(Protocol::of(&request));
     let reply = replies.begin(&request);
+    #[cfg(feature = "otlp")]
+    timer.has_span(reply.span(serving.tracer.as_ref(), request.headers()));
     let meter = Meter::new(&stages.admission.bytes);
     let request = request.map(|body| meter.meter(body));
     let answering = async {

@@ -91,6 +91,9 @@ pub struct Settings {
     pub keep_previous: Duration,
     /// How often [`run`](fn@crate::run) asks whether there is another envelope to serve; `None`: only on `SIGHUP`.
     pub watch: Option<Duration>,
+    /// Whom spans of calls are sent to; `None`: nobody.
+    #[cfg(feature = "otlp")]
+    pub collector: Option<crate::Collector>,
 }
 
 impl Default for Settings {
@@ -132,6 +135,8 @@ impl Default for Settings {
             drain_deadline: Duration::from_secs(30),
             keep_previous: Duration::from_secs(300),
             watch: None,
+            #[cfg(feature = "otlp")]
+            collector: None,
         }
     }
 }

@@ -21,6 +21,8 @@ use crate::function::Function;
 use crate::health::Health;
 use crate::models::Models;
 use crate::openapi;
+#[cfg(feature = "otlp")]
+use crate::otlp::Spans;
 use crate::pages::{Pages, Readiness, envelope};
 use crate::protocol::grpc;
 use crate::protocol::tensors::model;
@@ -38,14 +40,21 @@ pub(crate) struct Lasting {
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
     pub(crate) certificates: Option<Arc<Certificates>>,
+    /// Where spans go, if there is somebody to send them to.
+    #[cfg(feature = "otlp")]
+    pub(crate) spans: Option<Arc<Spans>>,
 }
 
 impl Lasting {
+    /// Must be called within a Tokio runtime.
     pub(crate) fn new(settings: Settings) -> Self {
         let (calls, bytes) = (settings.max_calls_in_flight, settings.max_bytes_in_flight);
         let admission = Arc::new(Admission::new(calls, bytes));
+        let telemetry = Arc::new(Telemetry::new(admission.clone()));
         Self {
-            telemetry: Arc::new(Telemetry::new(admission.clone())),
+            #[cfg(feature = "otlp")]
+            spans: Spans::start(settings.collector.as_ref(), telemetry.spans()).map(Arc::new),
+            telemetry,
             readiness: Arc::new(Readiness::default()),
             certificates: settings.tls.clone().map(Certificates::new).map(Arc::new),
             admission,
@@ -75,7 +84,7 @@ impl Stages {
             admission,
             telemetry,
             readiness,
-            certificates: _,
+            ..
         } = lasting.clone();
         let most_workers = components.calls.most_workers();
         let backlog = Arc::new(Backlog::new(
@@ -203,16 +212,14 @@ fn pages(
 /// How much of a sample is shown.
 const EXAMPLE_ROWS: usize = 2;
 
-/// A body for each function: the first rows of its sample.
+/// A body for each function: the first rows of its sample, each on a line.
 fn examples(components: &Components) -> Vec<String> {
     let body = |function: &envelope_format::Function, sample: &RecordBatch| {
         let rows = sample.slice(0, sample.num_rows().min(EXAMPLE_ROWS));
-        let mut body = b"{\"data\":".to_vec();
-        Encoder::new(&function.signature.input)
-            .rows(&rows, &mut body)
-            .ok()?;
-        body.push(b'}');
-        String::from_utf8(body).ok()
+        let lines = Encoder::new(&function.signature.input).lines(&rows).ok()?;
+        let lines = String::from_utf8(lines).ok()?;
+        let rows: Vec<_> = lines.lines().map(|line| format!("  {line}")).collect();
+        Some(format!("{{\"data\": [\n{}\n]}}", rows.join(",\n")))
     };
     let functions = components
         .manifest
@@ -221,7 +228,7 @@ fn examples(components: &Components) -> Vec<String> {
         .zip(&components.samples);
     functions
         .map(|(function, sample)| sample.as_ref().and_then(|sample| body(function, sample)))
-        .map(|body| body.unwrap_or_else(|| "{\"data\":[]}".to_owned()))
+        .map(|body| body.unwrap_or_else(|| "{\"data\": []}".to_owned()))
         .collect()
 }
 

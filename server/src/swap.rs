@@ -185,6 +185,10 @@ impl Swap {
             previous.serving.ending().shutdown(grace).await;
         }
         self.current().ending().shutdown(grace).await;
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &self.0.lasting.spans {
+            spans.shutdown().await;
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 
 use crate::admit::Admission;
 use crate::backlog::Backlog;
+use crate::batcher::Course;
 use crate::calls::Calls;
 use crate::exposition::{Format, prometheus};
 use crate::function::Function;
@@ -30,11 +31,15 @@ pub(crate) struct Telemetry {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     seconds: Family<FunctionLabel, Histogram, Seconds>,
+    queue_seconds: Family<FunctionLabel, Histogram, Seconds>,
+    worker_seconds: Family<FunctionLabel, Histogram, Seconds>,
     rows: Family<FunctionLabel, Counter>,
     batch_rows: Family<FunctionLabel, Histogram, Rows>,
     sampled: Family<SampledLabels, Counter>,
     gathering: Family<FunctionLabel, Gauge>,
     swaps: Family<SwapLabel, Counter>,
+    #[cfg(feature = "otlp")]
+    spans: Family<SpanLabel, Counter>,
     served: Arc<RwLock<Option<Served>>>,
 }
 
@@ -64,6 +69,8 @@ pub(crate) struct FunctionMetrics {
     /// By the number of the protocol.
     outcomes: [Outcomes; Protocol::ALL.len()],
     seconds: Histogram,
+    queue_seconds: Histogram,
+    worker_seconds: Histogram,
     rows: Counter,
     /// Rows of what was sent to a worker, after gathering.
     pub(crate) batch_rows: Histogram,
@@ -101,6 +108,12 @@ struct SwapLabel {
     outcome: &'static str,
 }
 
+#[cfg(feature = "otlp")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpanLabel {
+    outcome: &'static str,
+}
+
 #[derive(Debug, Clone)]
 struct Seconds;
 
@@ -131,11 +144,15 @@ impl Telemetry {
             registry: Registry::with_prefix("envelope"),
             requests: Family::default(),
             seconds: Family::new_with_constructor(Seconds),
+            queue_seconds: Family::new_with_constructor(Seconds),
+            worker_seconds: Family::new_with_constructor(Seconds),
             rows: Family::default(),
             batch_rows: Family::new_with_constructor(Rows),
             sampled: Family::default(),
             gathering: Family::default(),
             swaps: Family::default(),
+            #[cfg(feature = "otlp")]
+            spans: Family::default(),
             served,
         };
         telemetry.register();
@@ -157,6 +174,16 @@ impl Telemetry {
             "request_seconds",
             "Time from the headers of a call to its answer",
             self.seconds.clone(),
+        );
+        registry.register(
+            "queue_seconds",
+            "Time that a call has waited for a worker",
+            self.queue_seconds.clone(),
+        );
+        registry.register(
+            "worker_seconds",
+            "Time until a worker had answered a call, with those gathered with it",
+            self.worker_seconds.clone(),
         );
         registry.register(
             "rows",
@@ -183,6 +210,12 @@ impl Telemetry {
             "Envelopes that were to be served instead of the one before",
             self.swaps.clone(),
         );
+        #[cfg(feature = "otlp")]
+        registry.register(
+            "spans",
+            "Spans of calls, by what has become of them",
+            self.spans.clone(),
+        );
     }
 
     /// From now on this is served.
@@ -193,6 +226,17 @@ impl Telemetry {
 
     pub(crate) fn swapped(&self, swapped: Swapped) {
         self.swaps.get_or_create(&swapped.label()).inc();
+    }
+
+    /// What is counted of spans.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn spans(&self) -> crate::otlp::SpanCounts {
+        let count = |outcome| self.spans.get_or_create_owned(&SpanLabel { outcome });
+        crate::otlp::SpanCounts {
+            exported: count("exported"),
+            dropped: count("dropped"),
+            failed: count("failed"),
+        }
     }
 
     /// What is counted of the sampler of a function.
@@ -221,6 +265,8 @@ impl Telemetry {
         FunctionMetrics {
             outcomes: Protocol::ALL.map(|protocol| self.outcomes(name, protocol)),
             seconds: self.seconds.get_or_create_owned(&label),
+            queue_seconds: self.queue_seconds.get_or_create_owned(&label),
+            worker_seconds: self.worker_seconds.get_or_create_owned(&label),
             rows: self.rows.get_or_create_owned(&label),
             batch_rows: self.batch_rows.get_or_create_owned(&label),
         }
@@ -272,6 +318,9 @@ pub(crate) struct Timer {
     protocol: Protocol,
     function: Option<Arc<Function>>,
     rows: usize,
+    course: Option<Course>,
+    #[cfg(feature = "otlp")]
+    span: Option<crate::otlp::Span>,
     /// `None` until the answer is known: the caller has gone if that is all there is.
     status: Option<StatusCode>,
 }
@@ -283,6 +332,9 @@ impl Timer {
             protocol,
             function: None,
             rows: 0,
+            course: None,
+            #[cfg(feature = "otlp")]
+            span: None,
             status: None,
         }
     }
@@ -294,6 +346,16 @@ impl Timer {
 
     pub(crate) fn has_rows(&mut self, rows: usize) {
         self.rows = rows;
+    }
+
+    pub(crate) fn went(&mut self, course: Option<Course>) {
+        self.course = course;
+    }
+
+    /// If the request is a call, the span ends with it.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn has_span(&mut self, span: Option<crate::otlp::Span>) {
+        self.span = span;
     }
 
     pub(crate) fn function(&self) -> Option<&str> {
@@ -309,11 +371,27 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        let Some(metrics) = self.function.as_ref().map(|function| &function.metrics) else {
+        let Some(function) = self.function.take() else {
             return;
         };
+        let metrics = &function.metrics;
         metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
         let outcomes = &metrics.outcomes[self.protocol as usize];
+        if let Some(course) = &self.course {
+            let (queue, worker) = (course.begun - course.queued, course.ended - course.begun);
+            metrics.queue_seconds.observe(queue.as_secs_f64());
+            metrics.worker_seconds.observe(worker.as_secs_f64());
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(span) = self.span.take() {
+            span.end(crate::otlp::Outcome {
+                begun: self.begun,
+                function: function.name.clone(),
+                rows: self.rows,
+                course: self.course,
+                status: self.status,
+            });
+        }
         let class = match self.status.map(|status| status.as_u16()) {
             Some(500..) => &outcomes.failed,
             Some(400..) => &outcomes.refused,

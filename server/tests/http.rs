@@ -639,7 +639,7 @@ fn pages_say_what_is_served() {
         front.text().contains("<h1>doubler</h1>") && front.text().contains("Doubles &lt;x&gt;.")
     );
     assert!(front.text().contains(
-        "&#123;&quot;data&quot;:[&#123;&quot;x&quot;:1.5,&quot;region&quot;:&quot;US&quot;}"
+        "&#123;&quot;data&quot;: [\n  &#123;&quot;x&quot;:1.5,&quot;region&quot;:&quot;US&quot;}"
     ));
     assert!(!front.text().contains("{{"), "{}", front.text());
     let envelope = service.get("/envelope").json();

@@ -82,7 +82,44 @@ def score():
     me.save_model(query_function=score, name="score", api_input=sample)
 
 
+def orders():
+    """Two functions with words about them, tags, texts that are awkward in a shell and in a page, a
+    value that may be missing.
+    """
+
+    def days_until(orders):
+        """Days until an order arrives.
+
+        Twice as many at weekends; `note` is for people and changes nothing.
+        """
+        days = 2.0 + orders["kilograms"].fillna(1.0) / 10
+        return days.where(~orders["weekend"], days * 2).round(2)
+
+    def label(orders):
+        """The words on the parcels of each order."""
+        return orders["note"] + " ×" + orders["parcels"].astype(str)
+
+    sample = pd.DataFrame(
+        {
+            "kilograms": pd.array([1.5, None, 30.0], dtype="Float64"),
+            "weekend": [False, True, False],
+            "parcels": [1, 9_007_199_254_740_993, 3],
+            "note": ["it's <b>fragile</b>", 'say "hello" & {{twice}} $HOME `id` \\ ünïcode 🚲', "no"],
+            "ordered": pd.to_datetime(["2026-01-01", "2026-02-03", "2026-03-04"]),
+        }
+    )
+    envelope = me.save_model(
+        query_function=days_until,
+        name="orders",
+        description="When will it be there? <Asked> by the shop & the call centre.",
+        tags={"business_line": "womens", "region": "US", "owner": "logistics & more"},
+        api_input=sample,
+    )
+    envelope.add_query_function(label, api_input=sample)
+
+
 if __name__ == "__main__":
+    orders()
     identity()
     records()
     score()
