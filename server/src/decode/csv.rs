@@ -4,8 +4,12 @@
 use ::csv::{ByteRecord, ReaderBuilder};
 use envelope_format::DataType;
 
-use super::{Cell, Decoder, Fault, Got, Table};
+use super::Decoder;
+use super::cell::Cell;
+use super::got::Got;
+use super::table::Table;
 use crate::error::Refusal;
+use crate::fault::Fault;
 
 /// Faults are told of through the same code that reads JSON.
 type Stop = serde_json::Error;

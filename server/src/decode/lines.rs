@@ -3,7 +3,9 @@
 use arrow_array::RecordBatch;
 use serde::de::DeserializeSeed as _;
 
-use super::{Decoder, Row, Table, literals};
+use super::row::Row;
+use super::table::Table;
+use super::{Decoder, literals};
 use crate::error::Refusal;
 
 impl Decoder {

@@ -1,8 +1,11 @@
 use envelope_format::Shape;
 use proptest::prelude::*;
 
+use arrow_array::RecordBatchOptions;
+
 use super::*;
 use crate::encode::Encoder;
+use crate::fault::Fault;
 
 fn rows(shape: Shape, columns: &[(&str, &str, bool)]) -> Rows {
     let field = |(name, data_type, nullable): &(&str, &str, bool)| {
