@@ -1,6 +1,6 @@
 //! Body → rows, by schema: JSON is parsed once, straight into Arrow columns.
 //!
-//! Nothing is coerced. Faults are collected as long as the text is JSON, so that a caller sees
+//! Nothing is coerced, unless whoever runs the service asks for [`Casts`]. Faults are collected as long as the text is JSON, so that a caller sees
 //! more than the first one. What a document looks like is the protocol's [`Dialect`]; other media are
 //! in files of their own.
 
@@ -18,6 +18,7 @@ use crate::error::Refusal;
 
 mod arrow;
 mod cell;
+mod coerce;
 mod columns;
 mod csv;
 mod document;
@@ -29,6 +30,7 @@ mod syntax;
 mod table;
 
 pub(crate) use cell::whole;
+pub(crate) use coerce::Casts;
 pub(crate) use syntax::bad_json;
 
 /// How clients of a protocol lay rows out in JSON.
@@ -40,6 +42,8 @@ pub(crate) struct Dialect {
     /// passed over, a row may be a list, a column that may be null may be missing, floats may be `NaN`
     /// and infinite, and `1.0` is an integer.
     pub(crate) lenient: bool,
+    /// Who changes values of other types, by the key that the rows are under; `None`: nobody.
+    pub(crate) casts: Option<fn(&str) -> Casts>,
 }
 
 /// How rows lie under a key.
@@ -57,6 +61,7 @@ pub(crate) enum Layout {
 pub(crate) const NATIVE: Dialect = Dialect {
     keys: &[("data", Layout::Rows)],
     lenient: false,
+    casts: None,
 };
 
 /// What the function takes, prepared for reading.

@@ -3,6 +3,7 @@
 use arrow_schema::SchemaRef;
 use envelope_format::Signature;
 
+use crate::Coercion;
 use crate::batcher::Batcher;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
@@ -16,6 +17,8 @@ pub(crate) struct Function {
     /// Columns of what it gives.
     pub(crate) gives: SchemaRef,
     pub(crate) decoder: Decoder,
+    /// What is changed of calls in `MLflow`'s protocol.
+    pub(crate) coercion: Option<Coercion>,
     pub(crate) batcher: Batcher,
     pub(crate) encoder: Encoder,
     /// Writes a row of a series as an object, too, as `MLflow` does.

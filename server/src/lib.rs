@@ -79,5 +79,5 @@ pub use follow::{Cause, Origin, Wanted};
 pub use options::{Options, SandboxOptions};
 pub use run::{Envelopes, run};
 pub use service::{serve, serve_with};
-pub use settings::Settings;
+pub use settings::{Coercion, Settings};
 pub use swap::Swap;

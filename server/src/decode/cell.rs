@@ -92,8 +92,14 @@ impl Cell<'_> {
         }
     }
 
+    /// Whether `1.0` is an integer: whoever casts knows that for himself.
+    fn takes_whole(&self) -> bool {
+        self.lenient && is_integer(self.data_type) && !self.column.casts()
+    }
+
     pub(super) fn take<E: serde::de::Error>(self, got: Got<'_>) -> Result<(), E> {
         let taken = match got {
+            Got::Null if self.lenient && self.column.take_null() => Ok(()),
             Got::Null if self.nullable => {
                 self.column.null();
                 Ok(())
@@ -105,7 +111,7 @@ impl Cell<'_> {
             }
             Got::Bool(value) => self.column.boolean(value),
             Got::Integer(value) => self.column.integer(value),
-            Got::Float(value) if self.lenient && is_integer(self.data_type) => match whole(value) {
+            Got::Float(value) if self.takes_whole() => match whole(value) {
                 Some(integer) => self.column.integer(integer),
                 None => self.column.float(value),
             },

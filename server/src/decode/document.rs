@@ -56,6 +56,7 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
                 Some((_, layout)) if !found => {
                     found = true;
                     let table = &mut *self.table;
+                    table.cast(self.dialect.casts.map(|casts| casts(&key)));
                     match layout {
                         Layout::Rows => object.next_value_seed(List(table))?,
                         Layout::Split => object.next_value_seed(Split(table))?,

@@ -3,8 +3,8 @@
 use arrow_array::{RecordBatch, RecordBatchOptions};
 use envelope_format::DataType;
 
-use super::Decoder;
 use super::cell::{Cell, Path};
+use super::{Casts, Decoder};
 use crate::column::{Column, column};
 use crate::error::Refusal;
 use crate::fault::{Fault, Faults};
@@ -31,6 +31,14 @@ impl<'d> Table<'d> {
             row: 0,
             faults: Faults::default(),
             too_long: false,
+        }
+    }
+
+    /// Before the first row: has values of other types changed.
+    pub(super) fn cast(&mut self, casts: Option<Casts>) {
+        if let Some(casts) = casts {
+            let fields = self.decoder.fields.iter();
+            self.columns = fields.map(|field| casts.column(field)).collect();
         }
     }
 
