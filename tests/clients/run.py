@@ -3,7 +3,7 @@
 python tests/clients/run.py [--programs FOLDER] [CLIENT ...]
 
 Each client is in an environment of its own, because their requirements contradict each other; each
-file `test_CLIENT.py` runs there. What is built and installed is kept in `target/clients`.
+file `test_CLIENT*.py` runs there. What is built and installed is kept in `target/clients`.
 """
 
 import argparse
@@ -20,7 +20,8 @@ VENV = ROOT / ".venv" / "bin"
 KEPT = ROOT / "target" / "clients"
 REQUIREMENTS = ROOT / "requirements" / "clients"
 CLIENTS = ["arrow", "triton", "kserve", "mlflow", "sagemaker", "openapi"]
-ENVELOPES = ["identity", "records", "score"]
+# With what more than the others each service is started.
+ENVELOPES = {"identity": [], "records": [], "score": [], "casts": ["--coerce", "mlflow"]}
 
 
 def is_newer(made, *makers):
@@ -61,7 +62,7 @@ def executables(programs):
 @contextlib.contextmanager
 def served(name, executable):
     """The address of a running service, which is started as container platforms do it."""
-    command = [executable, "serve", "--port", "0", "--workers", "1"]
+    command = [executable, "serve", "--port", "0", "--workers", "1", *ENVELOPES[name]]
     log = KEPT / f"{name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(command, stderr=errors)
@@ -85,7 +86,8 @@ def address(process, log):
 def run(client, addresses):
     """How many tests passed; -1 when one failed."""
     print(f"=== {client}", flush=True)
-    command = [environment(client), "-m", "pytest", "-q", "-p", "no:cacheprovider", f"test_{client}.py"]
+    tests = sorted(HERE.glob(f"test_{client}*.py"))
+    command = [environment(client), "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     settings = os.environ | {f"{name.upper()}_URL": url for name, url in addresses.items()}
     process = subprocess.run(command, cwd=HERE, env=settings, stdout=subprocess.PIPE, text=True, check=False)
     print(process.stdout, flush=True)
