@@ -56,13 +56,13 @@ pub(crate) struct Course {
     /// Rows of all calls that the worker was asked for together with it.
     #[cfg_attr(
         not(feature = "otlp"),
-        expect(dead_code, reason = "spans alone tell it")
+        allow(dead_code, reason = "spans alone tell it")
     )]
     pub(crate) rows: usize,
     /// How many calls these were, itself included.
     #[cfg_attr(
         not(feature = "otlp"),
-        expect(dead_code, reason = "spans alone tell it")
+        allow(dead_code, reason = "spans alone tell it")
     )]
     pub(crate) calls: usize,
 }

@@ -7,6 +7,7 @@ use arrow_schema::SchemaRef;
 use envelope_format::Signature;
 use tokio::time::Instant;
 
+use crate::Coercion;
 use crate::batcher::{Batcher, Called};
 use crate::decode::Decoder;
 use crate::encode::Encoder;
@@ -21,6 +22,8 @@ pub(crate) struct Function {
     /// Columns of what it gives.
     pub(crate) gives: SchemaRef,
     pub(crate) decoder: Decoder,
+    /// What is changed of calls in `MLflow`'s protocol.
+    pub(crate) coercion: Option<Coercion>,
     pub(crate) batcher: Batcher,
     pub(crate) encoder: Encoder,
     /// Writes a row of a series as an object, too, as `MLflow` does.

@@ -88,6 +88,6 @@ pub use options::{Options, SandboxOptions};
 pub use otlp::{Collector, OtlpOptions, Sampling};
 pub use run::{Envelopes, run};
 pub use service::{serve, serve_with};
-pub use settings::Settings;
+pub use settings::{Coercion, Settings};
 pub use swap::Swap;
 pub use tls::{TlsError, TlsFiles};

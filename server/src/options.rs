@@ -9,7 +9,7 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use runtime::{Grant, Sandbox, SandboxLevel};
 
-use crate::{Settings, TlsFiles};
+use crate::{Coercion, Settings, TlsFiles};
 
 /// Flags of a service, the same for a built executable and for `envelope serve`.
 #[derive(Debug, Clone, Args)]
@@ -72,6 +72,10 @@ pub struct Options {
     #[arg(long, env = "ENVELOPE_WATCH", value_name = "SECONDS", num_args = 0..=1, require_equals = true,
           default_missing_value = "2", value_parser = parse_seconds)]
     pub watch: Option<Duration>,
+
+    /// Change values in calls of `/invocations` as that server does, also where it destroys them [default: refuse]
+    #[arg(long, env = "ENVELOPE_COERCE", value_name = "SERVER")]
+    pub coerce: Option<Coercion>,
 
     /// What workers may do.
     #[command(flatten)]
@@ -236,6 +240,7 @@ impl Options {
             max_body_bytes: self.max_body,
             max_batch_rows: self.max_batch,
             sample_every: self.sample_every,
+            coercion: self.coerce,
             watch: self.watch,
             recycle_calls: self.recycle_calls,
             recycle_growth_bytes: self.recycle_growth,

@@ -5,9 +5,17 @@ use std::ops::RangeInclusive;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use runtime::Sandbox;
 
 use crate::tls::TlsFiles;
+
+/// Whose changes of values a service makes, as a service that takes the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Coercion {
+    /// Those of `MLflow`'s scoring server, in its protocol.
+    Mlflow,
+}
 
 /// How a service behaves. Plain values; [`Options`](crate::Options) reads them from a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +97,8 @@ pub struct Settings {
     /// How long the workers of an envelope are kept after another has taken its place, so that
     /// going back takes no time.
     pub keep_previous: Duration,
+    /// Whose changes are made of values that are of other types than the signature's; `None`: no change.
+    pub coercion: Option<Coercion>,
     /// How often [`run`](fn@crate::run) asks whether there is another envelope to serve; `None`: only on `SIGHUP`.
     pub watch: Option<Duration>,
     /// Whom spans of calls are sent to; `None`: nobody.
@@ -134,6 +144,7 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(30),
             keep_previous: Duration::from_secs(300),
+            coercion: None,
             watch: None,
             #[cfg(feature = "otlp")]
             collector: None,

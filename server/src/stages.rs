@@ -172,6 +172,7 @@ fn function(
         signature: described.signature.clone(),
         gives: runtime::arrow_schema(&described.signature.output),
         decoder: Decoder::new(&described.signature.input, settings.max_rows),
+        coercion: settings.coercion,
         batcher: Batcher::start(line),
         encoder: Encoder::new(&described.signature.output),
         records: Encoder::records(&described.signature.output),

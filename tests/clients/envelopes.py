@@ -118,8 +118,30 @@ def orders():
     envelope.add_query_function(label, api_input=sample)
 
 
+def casts():
+    """Gives the frame that it takes: a column of each type that MLflow has, named after it."""
+
+    def casts(frame):
+        return frame
+
+    sample = pd.DataFrame(
+        {
+            "boolean": [True, False],
+            "integer": np.array([1, 2], "int32"),
+            "long": [1, 2],
+            "float": np.array([0.5, 1.5], "float32"),
+            "double": [0.5, 1.5],
+            "string": ["a", "b"],
+            "binary": [b"a", b"b"],
+            "datetime": np.array(["2026-01-01", "2026-01-02"], "datetime64[ns]"),
+        }
+    )
+    me.save_model(query_function=casts, name="casts", api_input=sample)
+
+
 if __name__ == "__main__":
     orders()
     identity()
     records()
     score()
+    casts()

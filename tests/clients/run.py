@@ -3,7 +3,7 @@
 python tests/clients/run.py [--programs FOLDER] [CLIENT ...]
 
 Each client is in an environment of its own, because their requirements contradict each other; each
-file `test_CLIENT.py` runs there. What is built and installed is kept in `target/clients`.
+file `test_CLIENT*.py` runs there. What is built and installed is kept in `target/clients`.
 """
 
 import argparse
@@ -19,8 +19,9 @@ ROOT = HERE.parent.parent
 VENV = ROOT / ".venv" / "bin"
 KEPT = ROOT / "target" / "clients"
 REQUIREMENTS = ROOT / "requirements" / "clients"
-CLIENTS = ["arrow", "triton", "triton_grpc", "grpc", "kserve", "mlflow", "sagemaker", "openapi", "page"]
-ENVELOPES = ["identity", "records", "score"]
+CLIENTS = ["arrow", "triton", "tritongrpc", "grpc", "kserve", "mlflow", "sagemaker", "openapi", "page"]
+# With what more than the others each service is started.
+ENVELOPES = {"identity": [], "records": [], "score": [], "casts": ["--coerce", "mlflow"]}
 
 # Runs a command where there is no network but loopback.
 ALONE = ["unshare", "--map-root-user", "--net", "--", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -64,7 +65,7 @@ def executables(programs):
 @contextlib.contextmanager
 def served(name, executable):
     """The address of a running service, which is started as container platforms do it."""
-    command = [executable, "serve", "--port", "0", "--workers", "1"]
+    command = [executable, "serve", "--port", "0", "--workers", "1", *ENVELOPES[name]]
     log = KEPT / f"{name}.log"
     with log.open("w") as errors:
         process = subprocess.Popen(command, stderr=errors)
@@ -97,8 +98,8 @@ def alone(command):
 def run(client, addresses, executable):
     """How many tests passed, or were skipped for want of a browser, in words; nothing when one failed."""
     print(f"=== {client}", flush=True)
-    command = [environment(client), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider"]
-    command.append(f"test_{client}.py")
+    tests = [HERE / f"test_{client}.py", *sorted(HERE.glob(f"test_{client}_*.py"))]
+    command = [environment(client), "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", *tests]
     if client == "page":
         command = alone(command)
     settings = os.environ | {f"{name.upper()}_URL": url for name, url in addresses.items()}

@@ -15,7 +15,6 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
-use crate::decode::Dialect;
 use crate::error::Refusal;
 use crate::function::Function;
 use crate::media::Media;
@@ -114,15 +113,14 @@ impl Protocol {
         let decoder = &function.decoder;
         let dialect = match self {
             Self::Native => &crate::decode::NATIVE,
-            Self::Invocations => &invocations::DIALECT,
+            Self::Invocations => invocations::dialect(function.coercion),
             Self::Kserve => &kserve::DIALECT,
             Self::Tensors | Self::Grpc => return tensors::read(function, headers, body),
         };
-        let Dialect { lenient, .. } = dialect;
         let rows = match media {
             Media::Json | Media::Tensors => decoder.document(body, dialect),
-            Media::Lines => decoder.lines(body, *lenient),
-            Media::Csv => decoder.csv(body, *lenient),
+            Media::Lines => decoder.lines(body, dialect),
+            Media::Csv => decoder.csv(body, dialect),
             Media::Arrow => decoder.arrow_stream(body),
             Media::Parquet => decoder.parquet(body),
         }?;
