@@ -95,7 +95,8 @@ pub(crate) async fn follow(swap: &Swap, origin: &dyn Origin, mut hangup: Signal)
     }
 }
 
-async fn every(watch: Option<Duration>) {
+/// When it is time to look again.
+pub(crate) async fn every(watch: Option<Duration>) {
     match watch {
         Some(time) => sleep(time).await,
         None => std::future::pending().await,

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use runtime::{EnvelopeFile, Environment};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::task::spawn_blocking;
 
 use crate::error::Error;
-use crate::follow::{Chain, Origin, follow, start};
+use crate::follow::{Origin, follow, start};
 use crate::ports::Ports;
 use crate::service::serve_on;
 use crate::settings::Settings;
 use crate::swap::Swap;
+use crate::tls::renew;
 
 /// What [`run`] serves: an envelope, and who knows what should be served later.
 pub struct Envelopes<'o> {
@@ -101,27 +101,17 @@ pub async fn run(
         served = serving => served,
         () = interrupted => Err(Error::Interrupted),
         () = following => Ok(()),
-        () = renew(&swap, renewal) => Ok(()),
+        () = renewed(&swap, renewal) => Ok(()),
     }
 }
 
-/// Shows the certificate that is in the files now, whenever it is asked.
-async fn renew(swap: &Swap, mut hangup: Signal) {
-    while hangup.recv().await.is_some() && swap.lasting().certificates.is_some() {
-        let swap = swap.clone();
-        // A file may be on a disk that has gone to sleep.
-        let renewed = spawn_blocking(move || swap.renew_certificates()).await;
-        match renewed {
-            Ok(Ok(())) => tracing::info!("the certificate was read again"),
-            Ok(Err(error)) => tracing::error!(
-                code = error.code(),
-                error = %Chain(&error),
-                "the certificate cannot be read again; the one before is still shown"
-            ),
-            Err(error) => tracing::error!(%error, "the certificate was not read again"),
-        }
+/// Shows the certificate that is in the files now, if there is one to show.
+async fn renewed(swap: &Swap, hangup: Signal) {
+    let lasting = swap.lasting();
+    match &lasting.certificates {
+        Some(certificates) => renew(certificates, hangup, lasting.settings.watch).await,
+        None => pending().await,
     }
-    pending().await
 }
 
 /// There is only one envelope, for ever.

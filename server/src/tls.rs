@@ -1,10 +1,12 @@
 //! TLS: which certificate the service shows, and the handshakes that are made with it.
 
 mod files;
+mod renewal;
 
 use std::io;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use envelope_format::Digest;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::rustls::ServerConfig;
@@ -13,6 +15,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 pub(crate) use files::check;
 pub use files::{TlsError, TlsFiles};
+pub(crate) use renewal::renew;
 
 use crate::patience::Patient;
 
@@ -22,6 +25,8 @@ pub(crate) struct Certificates {
     files: TlsFiles,
     /// Replaced as a whole; `None` until the files are read, and then no handshake succeeds.
     current: RwLock<Option<Arc<ServerConfig>>>,
+    /// What was in the files when they were read, good or not.
+    read: Mutex<Option<Digest>>,
 }
 
 /// A stream that nobody else reads.
@@ -44,15 +49,28 @@ impl Certificates {
         Self {
             files,
             current: RwLock::default(),
+            read: Mutex::default(),
         }
     }
 
     /// Reads the files, now or again. When they are not what they should be, what was read before stays.
     pub(crate) fn read(&self) -> Result<(), TlsError> {
+        *self.last_read() = files::digest(&self.files).ok();
         let config = files::read(&self.files, UnixTime::now())?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Some(Arc::new(config));
         Ok(())
+    }
+
+    /// Whether there is something else in the files than when they were read. Files that cannot be
+    /// read are being replaced.
+    pub(crate) fn are_others(&self) -> bool {
+        let now = files::digest(&self.files).ok();
+        now.is_some() && now != *self.last_read()
+    }
+
+    fn last_read(&self) -> MutexGuard<'_, Option<Digest>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Agrees with a new client on keys and on a protocol. Whoever calls limits the time.

@@ -84,9 +84,12 @@ impl Folder {
         self.write("key.pem", &identity.key);
     }
 
+    /// In one step, as those do who renew certificates.
     fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.path().join(name);
-        fs::write(&path, text).unwrap();
+        let part = path.with_extension("part");
+        fs::write(&part, text).unwrap();
+        fs::rename(part, &path).unwrap();
         path
     }
 
@@ -436,11 +439,12 @@ struct Program {
 }
 
 impl Program {
-    fn start(folder: &Folder) -> Self {
+    fn start(folder: &Folder, arguments: &[&str]) -> Self {
         let envelope = acceptance::envelope_path("cheap");
         let files = folder.files();
         let mut process = Command::new(env!("CARGO_BIN_EXE_envelope-service"))
             .args(["serve", "--port", "0", "--workers", "1"])
+            .args(arguments)
             .env("ENVELOPE_FILE", envelope)
             .env("ENVELOPE_CACHE_DIR", acceptance::environments().cache)
             .env("ENVELOPE_TLS_CERT", files.certificate)
@@ -465,12 +469,15 @@ impl Program {
         client.connect_over(TcpStream::connect(&self.address).unwrap())
     }
 
-    /// Waits for a line with `end` in its log.
-    fn hang_up_until(&mut self, end: &str) {
+    fn hang_up(&self) {
         let id = self.process.id().to_string();
         let told = Command::new("kill").args(["-HUP", &id]).status().unwrap();
         assert!(told.success());
-        assert!(self.lines.any(|line| line.contains(end)), "{end}");
+    }
+
+    /// Waits for a line with `text` in its log.
+    fn logs(&mut self, text: &str) {
+        assert!(self.lines.any(|line| line.contains(text)), "{text}");
     }
 }
 
@@ -491,20 +498,38 @@ fn is_healthy(stream: &mut Private) -> bool {
 fn a_hangup_makes_a_program_read_its_certificate_again() {
     let (before, after) = (Authority::new("before"), Authority::new("after"));
     let folder = Folder::of(&before);
-    let mut program = Program::start(&folder);
+    let mut program = Program::start(&folder, &[]);
     let mut old = program.connect(&Client::knowing(&before)).unwrap();
     assert!(is_healthy(&mut old));
 
     let next = after.sign();
     folder.write("cert.pem", &next.certificate);
-    program.hang_up_until("tls_other_key");
+    program.hang_up();
+    program.logs("tls_other_key");
     assert!(program.connect(&Client::knowing(&before)).is_ok());
 
     folder.write("key.pem", &next.key);
-    program.hang_up_until("the certificate was read again");
+    program.hang_up();
+    program.logs("the certificate was read again");
     let mut new = program.connect(&Client::knowing(&after)).unwrap();
     assert!(is_healthy(&mut new) && is_healthy(&mut old));
     assert!(program.connect(&Client::knowing(&before)).is_err());
+}
+
+#[test]
+fn a_program_that_watches_notices_a_renewal() {
+    let (before, after) = (Authority::new("before"), Authority::new("after"));
+    let folder = Folder::of(&before);
+    let mut program = Program::start(&folder, &["--watch=0.05"]);
+    let next = after.sign();
+    folder.write("cert.pem", &next.certificate);
+    program.logs("tls_other_key");
+    // What was wrong is told once, as long as it is the same.
+    folder.write("key.pem", &next.key);
+    let next = program.lines.next().unwrap();
+    assert!(next.contains("the certificate was read again"), "{next}");
+    let mut new = program.connect(&Client::knowing(&after)).unwrap();
+    assert!(is_healthy(&mut new));
 }
 
 /// How a service with these files starts, which it does not.

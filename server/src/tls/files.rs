@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use envelope_format::Digest;
 use tokio_rustls::rustls;
 
 use rustls::client::WebPkiServerVerifier;
@@ -135,6 +136,15 @@ pub(crate) fn check(files: &TlsFiles) -> Result<(), TlsError> {
     let provider = Arc::new(ring::default_provider());
     certified(files, &provider)?;
     clients(files, &provider).map(drop)
+}
+
+/// What is in the files.
+pub(super) fn digest(files: &TlsFiles) -> Result<Digest, TlsError> {
+    let all = [&files.certificate, &files.key]
+        .into_iter()
+        .chain(&files.client_ca);
+    let all: Result<Vec<_>, _> = all.map(|path| bytes(path)).collect();
+    Ok(Digest::of(&all?.concat()))
 }
 
 /// What handshakes are made with. A certificate that is not valid `now` is only warned of: it is for
