@@ -210,6 +210,28 @@ def halving():
     return save(halving, pd.DataFrame({"x": [float(value) for value in range(20)]}))
 
 
+def poisonous():
+    """Row-wise, doubles `x`; by its `action` a row is poison: it raises, kills its worker, never ends."""
+    import pandas as pd
+
+    def poisonous(features):
+        actions = set(features["action"])
+        if len(actions) > 1:
+            print("poison among others:", *sorted(actions - {"none"}), flush=True)
+        if "raise" in actions:
+            raise ValueError("poison")
+        if "segfault" in actions:
+            import ctypes
+
+            ctypes.string_at(0)
+        while "hang" in actions:
+            pass
+        time.sleep(0.002)
+        return features["x"] * 2
+
+    return save(poisonous, pd.DataFrame({"action": ["none"] * 20, "x": [float(x) for x in range(20)]}))
+
+
 def alone():
     """Has loaded what does not outlive a fork; goes on for ever where `x` is negative."""
     import pandas as pd
