@@ -37,6 +37,24 @@ def cheap():
     return save(cheap, frame()[["a", "b"]], tags={"kind": "cheap"})
 
 
+def minus():
+    """Takes what `cheap` takes, gives something else."""
+
+    def minus(features):
+        return features["a"] * 2 - features["b"]
+
+    return save(minus, frame()[["a", "b"]])
+
+
+def times():
+    """Takes what `cheap` takes, gives something else again."""
+
+    def times(features):
+        return features["a"] * features["b"]
+
+    return save(times, frame()[["a", "b"]])
+
+
 def nullable():
     """Takes a number that may be missing and a text; gives a frame of two columns."""
     import pandas as pd
@@ -230,6 +248,17 @@ def poisonous():
         return features["x"] * 2
 
     return save(poisonous, pd.DataFrame({"action": ["none"] * 20, "x": [float(x) for x in range(20)]}))
+
+
+def steady():
+    """Row-wise; takes 20 ms for a call of however many rows."""
+    import pandas as pd
+
+    def steady(features):
+        time.sleep(0.02)
+        return features["x"] * 2
+
+    return save(steady, pd.DataFrame({"x": [float(x) for x in range(20)]}))
 
 
 def alone():

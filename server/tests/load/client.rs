@@ -35,6 +35,8 @@ pub(crate) struct Question {
 pub(crate) enum Expected {
     /// What the function gives.
     Body(String),
+    /// What each of several envelopes gives, by its digest.
+    BodyOf(Vec<(String, String)>),
     /// Status and code of a failure that is its own fault.
     Case(&'static str),
 }
@@ -44,7 +46,22 @@ pub(crate) enum Expected {
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) id: String,
+    /// That of the envelope that answered.
+    pub(crate) digest: String,
     pub(crate) body: String,
+}
+
+impl Expected {
+    /// Whether `answer`, a good one, is the right one.
+    pub(crate) fn is(&self, answer: &Answer) -> bool {
+        match self {
+            Self::Body(body) => *body == answer.body,
+            Self::BodyOf(bodies) => bodies
+                .iter()
+                .any(|(digest, body)| (digest, body) == (&answer.digest, &answer.body)),
+            Self::Case(_) => false,
+        }
+    }
 }
 
 impl Answer {
@@ -186,6 +203,7 @@ async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Answer> {
     Ok(Answer {
         status: head[9..12].parse().unwrap(),
         id: header("x-request-id").unwrap_or_default(),
+        digest: header("x-envelope-digest").unwrap_or_default(),
         body: String::from_utf8(body).unwrap(),
     })
 }
@@ -271,13 +289,14 @@ async fn exchange(sender: &mut SendRequest<Body>, request: Request<Body>) -> hyp
     sender.ready().await?;
     let response = sender.send_request(request).await?;
     let (head, body) = response.into_parts();
-    let id = head
-        .headers
-        .get("x-request-id")
-        .and_then(|id| id.to_str().ok());
+    let header = |name: &str| {
+        let value = head.headers.get(name).and_then(|value| value.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
     Ok(Answer {
         status: head.status.as_u16(),
-        id: id.unwrap_or_default().to_owned(),
+        id: header("x-request-id"),
+        digest: header("x-envelope-digest"),
         body: String::from_utf8(body.collect().await?.to_bytes().into()).unwrap(),
     })
 }

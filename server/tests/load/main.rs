@@ -9,6 +9,7 @@ mod chaos;
 mod client;
 mod poison;
 mod served;
+mod swaps;
 mod tally;
 
 /// How much is asked for: a variable of the environment, for long runs.

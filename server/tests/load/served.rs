@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use acceptance::{Relative, descendants};
+use rustix::process::{Pid, Signal, kill_process};
 use server::{Hints, Surroundings, build};
 use tempfile::TempDir;
 
@@ -63,6 +64,12 @@ impl Served {
     pub(crate) fn logged(&self, text: &str) -> usize {
         let log = self.log.lock().unwrap();
         log.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Has it look again for what should be served.
+    pub(crate) fn hang_up(&self) {
+        let pid = Pid::from_child(&self.process);
+        kill_process(pid, Signal::HUP).unwrap();
     }
 
     pub(crate) fn get(&self, path: &str) -> String {

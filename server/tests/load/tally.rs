@@ -21,19 +21,16 @@ pub(crate) struct Tally {
 impl Tally {
     /// An answer came: the right one, another one, or the reason why there is none.
     pub(crate) fn judge(&self, question: &Question, answer: &Answer) {
-        let case = if answer.status == 200 {
-            String::new()
-        } else {
-            answer.case()
-        };
         let is_its_own = answer.id == question.id;
         match (&question.expected, answer.status) {
-            (Expected::Body(body), 200) if is_its_own && *body == answer.body => {
+            (expected, 200) if is_its_own && expected.is(answer) => {
                 self.answered.fetch_add(1, Ordering::Relaxed);
             }
-            (Expected::Body(_), 400..) if is_its_own => count(&self.failed, case),
-            (Expected::Case(fault), 400..) if is_its_own && *fault == case => {
-                count(&self.guilty, case);
+            (Expected::Case(fault), 400..) if is_its_own && answer.case() == *fault => {
+                count(&self.guilty, answer.case());
+            }
+            (Expected::Body(_) | Expected::BodyOf(_), 400..) if is_its_own => {
+                count(&self.failed, answer.case());
             }
             _ => {
                 self.wrong.fetch_add(1, Ordering::Relaxed);
