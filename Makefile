@@ -73,10 +73,10 @@ $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/bench.txt
 	touch $@
 
-chaos: package $(VENV)/.test-tools ## A million calls while workers end in all ways; a million requests of clients that leave; poison
+chaos: package $(VENV)/.test-tools ## A million calls while workers end in all ways; of clients that leave; poison, stalls, attacks
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
 	CHAOS_CALLS=1000000 cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture mixed_deaths
-	CHAOS_REQUESTS=1000000 POISON_REQUESTS=100000 POISON_HANGS=10 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture --test-threads 1 chaos poison
+	CHAOS_REQUESTS=1000000 ATTACK_SECONDS=60 POISON_REQUESTS=100000 POISON_HANGS=10 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture --test-threads 1 chaos poison stall memory
 
 overload: package $(VENV)/.test-tools ## From 10 % to 300 % of what a service can answer, over an open loop
 	cargo bench --profile release -p server --bench overload

@@ -19,6 +19,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::load::Load;
 use crate::tally::Tally;
 
 /// A call, and what it is to be answered.
@@ -73,17 +74,12 @@ impl Answer {
     }
 }
 
-/// Who asks what, and for how long.
-pub(crate) trait Load: Sync {
-    /// The next question; `None` when it is enough.
-    fn next(&self) -> Option<Question>;
-    fn tally(&self) -> &Tally;
-    /// Of a thousand questions, how many clients go away from.
-    fn fickle(&self) -> u16;
-}
-
 /// Asks over connections of HTTP/1.1, up to eight questions at once on each.
-pub(crate) async fn over_http1(address: SocketAddr, load: &impl Load, mut random: Rng) {
+pub(crate) async fn over_http1(
+    address: SocketAddr,
+    load: &Load<impl Fn(u64) -> Question + Sync>,
+    mut random: Rng,
+) {
     while let Some(first) = load.next() {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
@@ -105,23 +101,23 @@ pub(crate) async fn ask_alone(address: SocketAddr, question: &Question, tally: &
 async fn visit(
     mut stream: BufReader<TcpStream>,
     first: Question,
-    load: &impl Load,
+    load: &Load<impl Fn(u64) -> Question + Sync>,
     random: &mut Rng,
 ) {
     let mut next = Some(first);
     while let Some(first) = next {
         let more = std::iter::from_fn(|| load.next()).take(random.usize(0..8));
         let questions: Vec<_> = std::iter::once(first).chain(more).collect();
-        let fate = Fate::draw(questions.len(), load.fickle(), random);
+        let fate = Fate::draw(questions.len(), load.fickle, random);
         let answers = converse(&mut stream, &questions, &fate).await;
         for (question, answer) in questions.iter().zip(&answers) {
-            load.tally().judge(question, answer);
+            load.tally.judge(question, answer);
         }
         let rest = questions.len() - answers.len();
         match fate {
-            Fate::Stays if rest > 0 => return load.tally().broken(rest),
+            Fate::Stays if rest > 0 => return load.tally.broken(rest),
             Fate::Stays => {}
-            Fate::CutsOff { .. } | Fate::Leaves { .. } => return load.tally().cancelled(rest),
+            Fate::CutsOff { .. } | Fate::Leaves { .. } => return load.tally.cancelled(rest),
         }
         next = load.next();
     }
@@ -244,7 +240,11 @@ const STREAMS: usize = 16;
 const QUESTIONS: usize = 500;
 
 /// Asks over connections of HTTP/2.
-pub(crate) async fn over_http2(address: SocketAddr, load: &impl Load, mut random: Rng) {
+pub(crate) async fn over_http2(
+    address: SocketAddr,
+    load: &Load<impl Fn(u64) -> Question + Sync>,
+    mut random: Rng,
+) {
     let mut is_over = false;
     while !is_over {
         let stream = TcpStream::connect(address).await.unwrap();
@@ -260,24 +260,28 @@ pub(crate) async fn over_http2(address: SocketAddr, load: &impl Load, mut random
 }
 
 /// Tells whether there are no more questions.
-async fn ask_in_turn(mut sender: SendRequest<Body>, load: &impl Load, mut random: Rng) -> bool {
+async fn ask_in_turn(
+    mut sender: SendRequest<Body>,
+    load: &Load<impl Fn(u64) -> Question + Sync>,
+    mut random: Rng,
+) -> bool {
     for _ in 0..QUESTIONS / STREAMS {
         let Some(question) = load.next() else {
             return true;
         };
-        if random.u16(0..1000) < load.fickle() {
+        if random.u16(0..1000) < load.fickle {
             let request = question.request(random.bool());
             let patience = Duration::from_micros(random.u64(0..3000));
             match timeout(patience, exchange(&mut sender, request)).await {
-                Ok(Ok(answer)) => load.tally().judge(&question, &answer),
-                Ok(Err(_)) | Err(_) => load.tally().cancelled(1),
+                Ok(Ok(answer)) => load.tally.judge(&question, &answer),
+                Ok(Err(_)) | Err(_) => load.tally.cancelled(1),
             }
             continue;
         }
         match exchange(&mut sender, question.request(true)).await {
-            Ok(answer) => load.tally().judge(&question, &answer),
+            Ok(answer) => load.tally.judge(&question, &answer),
             Err(_) => {
-                load.tally().broken(1);
+                load.tally.broken(1);
                 return false;
             }
         }

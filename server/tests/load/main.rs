@@ -1,14 +1,16 @@
 //! What a service promises when much goes wrong at once: real executables, real workers, real sockets.
 //!
-//! As tests these are short. `make chaos`, `make poison`, `make swaps` go on for longer and print
-//! what they saw.
+//! As tests these are short. `make chaos` and `make swaps` go on for longer and print what they saw.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod chaos;
 mod client;
+mod load;
+mod memory;
 mod poison;
 mod served;
+mod stall;
 mod swaps;
 mod tally;
 

@@ -94,6 +94,15 @@ impl Served {
         values.sum()
     }
 
+    /// Bytes that the service itself has, by a line of its `status`.
+    pub(crate) fn memory(&self, line: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let found = status.lines().find_map(|text| text.strip_prefix(line));
+        let kilobytes = found.and_then(|text| text.split_whitespace().next());
+        kilobytes.unwrap().parse::<u64>().unwrap() << 10
+    }
+
     /// Its workers: the processes below it that have none below themselves.
     pub(crate) fn workers(&self) -> Vec<Relative> {
         let all = descendants(self.process.id());

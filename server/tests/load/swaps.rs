@@ -5,18 +5,14 @@ use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use fastrand::Rng;
-use futures::future::{join, join_all};
 use tempfile::TempDir;
-use tokio::runtime::Runtime;
 
 use crate::amount;
-use crate::client::{Expected, Load, Question, over_http1, over_http2};
+use crate::client::{Expected, Question};
+use crate::load::Load;
 use crate::served::Served;
-use crate::tally::Tally;
 
 /// Envelopes that take the same rows, and what they give.
 const ENVELOPES: [(&str, fn(f64, f64) -> f64); 3] = [
@@ -25,49 +21,21 @@ const ENVELOPES: [(&str, fn(f64, f64) -> f64); 3] = [
     ("times", |a, b| a * b),
 ];
 
-/// Questions that each of the envelopes answers differently.
-struct Questions {
-    digests: Vec<String>,
-    is_over: AtomicBool,
-    asked: AtomicU64,
-    tally: Tally,
-}
-
-impl Load for Questions {
-    fn next(&self) -> Option<Question> {
-        let id = self.asked.fetch_add(1, Ordering::Relaxed);
-        (!self.is_over.load(Ordering::Relaxed)).then(|| self.question(id))
-    }
-
-    fn tally(&self) -> &Tally {
-        &self.tally
-    }
-
-    fn fickle(&self) -> u16 {
-        0
-    }
-}
-
-impl Questions {
-    fn question(&self, id: u64) -> Question {
-        #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
-        let (a, b) = (id as f64 + 5.0, 1.0 + (id % 7) as f64 / 4.0);
-        let answers = self
-            .digests
-            .iter()
-            .zip(ENVELOPES)
-            .map(|(digest, (_, gives))| {
-                (
-                    digest.clone(),
-                    format!("{{\"predictions\":[{:?}]}}", gives(a, b)),
-                )
-            });
-        Question {
-            id: format!("q{id}"),
-            body: format!("{{\"data\":[{{\"a\":{a:?},\"b\":{b:?}}}]}}"),
-            expected: Expected::BodyOf(answers.collect()),
-            patience: 30,
-        }
+/// A question that each of the envelopes answers differently.
+fn question(digests: &[String], id: u64) -> Question {
+    #[expect(clippy::cast_precision_loss, reason = "the numbers are small")]
+    let (a, b) = (id as f64 + 5.0, 1.0 + (id % 7) as f64 / 4.0);
+    let answers = digests.iter().zip(ENVELOPES).map(|(digest, (_, gives))| {
+        (
+            digest.clone(),
+            format!("{{\"predictions\":[{:?}]}}", gives(a, b)),
+        )
+    });
+    Question {
+        id: format!("q{id}"),
+        body: format!("{{\"data\":[{{\"a\":{a:?},\"b\":{b:?}}}]}}"),
+        expected: Expected::BodyOf(answers.collect()),
+        patience: 30,
     }
 }
 
@@ -144,24 +112,10 @@ fn answering(stream: &mut BufReader<TcpStream>) -> String {
 fn no_call_fails_while_envelopes_with_real_workers_change() {
     let swaps = usize::try_from(amount("SWAPS", 50)).unwrap();
     let follower = Follower::start();
-    let questions = Questions {
-        digests: follower.digests.clone(),
-        is_over: AtomicBool::new(false),
-        asked: AtomicU64::new(0),
-        tally: Tally::default(),
-    };
-    let (fresh, back) = std::thread::scope(|scope| {
-        let asking = || {
-            Runtime::new()
-                .unwrap()
-                .block_on(ask(&follower.served, &questions))
-        };
-        let clients = scope.spawn(asking);
+    let questions = Load::new(|id| question(&follower.digests, id));
+    let (fresh, back) = questions.during(follower.served.address, [4, 1], || {
         let fresh = turn_to_new_ones(&follower, (swaps / 16).max(4));
-        let back = turn_to_kept_ones(&follower, swaps);
-        questions.is_over.store(true, Ordering::Relaxed);
-        clients.join().unwrap();
-        (fresh, back)
+        (fresh, turn_to_kept_ones(&follower, swaps))
     });
     let counts = questions.tally.counts();
     println!("{counts}");
@@ -216,15 +170,4 @@ fn quantiles(mut times: Vec<Duration>) -> String {
         at(99),
         at(100)
     )
-}
-
-async fn ask(served: &Served, questions: &Questions) {
-    let mut random = Rng::with_seed(11);
-    let first = (0..4).map(|_| over_http1(served.address, questions, random.fork()));
-    let first: Vec<_> = first.collect();
-    join(
-        join_all(first),
-        over_http2(served.address, questions, random.fork()),
-    )
-    .await;
 }
