@@ -76,14 +76,16 @@ $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/bench.txt
 	touch $@
 
-chaos: package $(VENV)/.test-tools ## A million calls while 2,500 workers end in all ways; 500 kills of busy ones
+chaos: package $(VENV)/.test-tools ## A million calls while workers end in all ways; of clients that leave; poison, stalls, attacks
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
 	CHAOS_CALLS=1000000 cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture mixed_deaths
+	CHAOS_REQUESTS=1000000 ATTACK_SECONDS=60 POISON_REQUESTS=100000 POISON_HANGS=10 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture --test-threads 1 chaos poison stall memory
 
 overload: package $(VENV)/.test-tools ## From 10 % to 300 % of what a service can answer, over an open loop
 	cargo bench --profile release -p server --bench overload
 
-swaps: ## A thousand envelopes, one after the other, under load
+swaps: package $(VENV)/.test-tools ## A thousand swaps to kept workers and back, and some to new ones, under load
+	SWAPS=$(or $(SWAPS),1000) cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture swaps
 	SWAPS=$(or $(SWAPS),1000) cargo test $(CARGO_FLAGS) -p server --test swap -- --nocapture no_call_fails
 
 bundle-test: build package $(VENV)/.test-tools ## A real model in one executable, in a root without Python, shell and network

@@ -9,7 +9,7 @@
 //!
 //! Calls are gathered only where the envelope holds the evidence that the output for a row does not
 //! depend on the rows around it, to the bit. When a gathered call fails, its members are asked again in smaller groups
-//! until the ones whose fault it is fail alone.
+//! until the ones whose fault it is fail alone; when it does not end, each of them alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -292,12 +292,16 @@ impl Most {
         let Some(gathering) = line.gathering() else {
             return Self { rows: 0, bytes: 0 };
         };
-        let time = deadline.saturating_duration_since(Instant::now()) / 2;
+        let time = half_until(deadline);
         Self {
             rows: gathering.rows.min(line.cost().rows_within(time)),
             bytes: gathering.bytes,
         }
     }
+}
+
+fn half_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()) / 2
 }
 
 /// `first` and what has queued behind it, up to so much; and the call that was too much.
@@ -332,18 +336,19 @@ async fn answer(line: &Line, group: Vec<Waiting>) {
     let mut groups = vec![group];
     while let Some(mut group) = groups.pop() {
         group.retain(|call| !call.is_moot());
-        let Some(deadline) = group.iter().map(|call| call.deadline).max() else {
+        let Some(time) = time_of(&group) else {
             continue;
         };
         let together = Together::of(&group, begun);
-        match ask(line, &group, deadline).await {
+        match ask(line, &group, time).await {
             Ok(output) => {
                 let sample = sample(line, &group, &output);
                 scatter(group, &output, together);
                 if let Some(sample) = sample {
-                    ask_again(line, sample, deadline).await;
+                    ask_again(line, sample, time).await;
                 }
             }
+            Err(Error::Deadline { .. }) if group.len() > 1 => ask_apart(line, group),
             Err(error) if group.len() > 1 && may_be_the_fault_of_one(&error) => {
                 groups.extend(split(group, &error))
             }
@@ -357,9 +362,31 @@ async fn answer(line: &Line, group: Vec<Waiting>) {
     }
 }
 
-/// One call of the function on the rows of the whole group. It has the time of the most patient
-/// member: the others stop waiting by themselves.
-async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<RecordBatch, Error> {
+/// How long a worker has for the group. Several calls have what they were gathered for (see
+/// [`Most`]): if one of them never ends, there is time to ask the others again.
+fn time_of(group: &[Waiting]) -> Option<Duration> {
+    match group {
+        [] => None,
+        [only] => Some(only.deadline - Instant::now()),
+        [first, ..] => Some(half_until(first.deadline)),
+    }
+}
+
+/// Each call alone, on whichever worker is free: one of them may not end, and must not keep the
+/// others from the worker it has.
+fn ask_apart(line: &Line, group: Vec<Waiting>) {
+    for call in group {
+        let line = line.clone();
+        tokio::spawn(async move {
+            if let Ok(_worker) = line.workers.clone().acquire_owned().await {
+                answer(&line, vec![call]).await;
+            }
+        });
+    }
+}
+
+/// One call of the function on the rows of the whole group.
+async fn ask(line: &Line, group: &[Waiting], time: Duration) -> Result<RecordBatch, Error> {
     let rows = match group {
         [only] => only.rows.clone(),
         _ => concat_batches(&group[0].rows.schema(), group.iter().map(|call| &call.rows)).map_err(
@@ -372,7 +399,7 @@ async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<Record
     let expected = rows.num_rows();
     #[expect(clippy::cast_precision_loss, reason = "a metric")]
     line.rows.observe(expected as f64);
-    let output = line.ask(rows, deadline - Instant::now()).await?;
+    let output = line.ask(rows, time).await?;
     if group.len() > 1 && output.num_rows() != expected {
         let reason = format!(
             "it has {} rows for {expected} rows of input",
@@ -408,13 +435,11 @@ fn sample(line: &Line, group: &[Waiting], output: &RecordBatch) -> Option<Sample
 }
 
 /// On the worker that is still ours: nobody waits for it but the calls behind.
-async fn ask_again(line: &Line, Sample { rows, answered }: Sample, deadline: Instant) {
+async fn ask_again(line: &Line, Sample { rows, answered }: Sample, time: Duration) {
     let Some(gathering) = &line.gather else {
         return;
     };
-    let time = deadline
-        .saturating_duration_since(Instant::now())
-        .max(line.grace);
+    let time = time.max(line.grace);
     let alone = line.calls.call(&line.function, rows, time).await;
     gathering.compare(&line.function, &answered, alone);
 }

@@ -125,3 +125,38 @@ pub async fn ends(pid: i32) -> bool {
     }
     !is_alive(pid)
 }
+
+/// A process below another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relative {
+    /// Its number.
+    pub pid: i32,
+    /// That of its parent.
+    pub parent: i32,
+}
+
+/// Every process below `ancestor`, zombies not counted.
+#[must_use]
+pub fn descendants(ancestor: u32) -> Vec<Relative> {
+    let all: Vec<_> = processes().collect();
+    let mut found = vec![];
+    let mut parents = vec![ancestor.cast_signed()];
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|process| process.parent == parent);
+        parents.extend(children.clone().map(|child| child.pid));
+        found.extend(children.copied());
+    }
+    found
+}
+
+fn processes() -> impl Iterator<Item = Relative> {
+    let listed = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    listed.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let is_zombie = fields.next()? == "Z";
+        let parent = fields.next()?.parse().ok()?;
+        (!is_zombie).then_some(Relative { pid, parent })
+    })
+}

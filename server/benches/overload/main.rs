@@ -34,13 +34,20 @@ struct Scenario {
     capacity: Option<f64>,
 }
 
-const SCENARIOS: [Scenario; 2] = [
+const SCENARIOS: [Scenario; 3] = [
     Scenario {
         title: "4 workers, 10 ms for each call, nothing gathered (400 calls in a second at most)",
         envelope: "naughty",
         arguments: &["--workers", "4", "--max-batch", "1"],
         body: r#"{"data":[{"action":"sleep","x":0.01}]}"#,
         capacity: Some(400.0),
+    },
+    Scenario {
+        title: "2 workers, 20 ms for each call of a worker, up to 8 calls are gathered (800 in a second at most)",
+        envelope: "steady",
+        arguments: &["--workers", "2", "--max-batch", "8"],
+        body: r#"{"data":[{"x":1.5}]}"#,
+        capacity: Some(800.0),
     },
     Scenario {
         title: "2 workers, a scikit-learn pipeline, calls are gathered",

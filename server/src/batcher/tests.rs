@@ -217,6 +217,26 @@ async fn a_call_that_kills_its_worker_kills_two_and_not_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_never_ends_fails_alone() {
+    let doubler = Arc::new(Doubler::default());
+    let batcher = batcher(&doubler, 2, Some(100));
+    let begun = Instant::now();
+    let with = |value| batcher.call(batch([value]), begun + Duration::from_secs(60));
+    let answers = join_all([1, 99, 2, 3].map(with)).await;
+    let codes = answers
+        .iter()
+        .map(|answer| answer.output.as_ref().map_err(Refusal::code).err());
+    assert_eq!(
+        codes.collect::<Vec<_>>(),
+        [None, Some("deadline"), None, None]
+    );
+    assert_eq!(
+        doubler.asked(),
+        [vec![1, 99, 2, 3], vec![1], vec![99], vec![2], vec![3]]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_caller_waits_until_its_own_deadline() {
     let doubler = Arc::new(Doubler::default());
     let batcher = batcher(&doubler, 1, Some(100));
