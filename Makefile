@@ -40,8 +40,9 @@ rust-tests: build package $(VENV)/.test-tools ## The Rust tests alone
 python-tests: build package $(VENV)/.test-tools ## The Python tests alone
 	$(VENV)/python tests/run_all.py python
 
-models: build package $(VENV)/.models-tools ## Twelve kinds of models, online and over 100,000 rows each
+models: build package $(VENV)/.models-tools ## Twelve kinds of models, online and over 100,000 rows each; eleven services that look the same
 	cd python && MODELS_ROWS=100000 ../$(VENV)/pytest -q -rs tests/test_models.py
+	FRAMEWORKS=11 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture frameworks
 
 $(VENV)/.models-tools: requirements/models.txt $(VENV)/.test-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/models.txt

@@ -312,9 +312,12 @@ def sklearn_pipeline():
     return save(sklearn_pipeline, sample[["a", "b", "colour"]])
 
 
-if __name__ == "__main__":
-    make, target = globals()[sys.argv[1]], sys.argv[2]
-    envelope = make()
+def put(envelope, target):
+    """All at once: tests in other processes may be looking for it."""
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(target), delete=False) as file:
         shutil.copyfile(envelope.path, file.name)
     os.replace(file.name, target)
+
+
+if __name__ == "__main__":
+    put(globals()[sys.argv[1]](), sys.argv[2])

@@ -31,9 +31,31 @@ pub fn scratch() -> PathBuf {
 /// When it cannot be made.
 #[must_use]
 pub fn envelope_path(name: &str) -> PathBuf {
-    let path = scratch().join(format!("{name}.envelope"));
+    made_by("envelopes.py", name, name)
+}
+
+/// The file of an envelope that `tests/frameworks.py` makes with a framework.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn framework_path(name: &str) -> PathBuf {
+    made_by("frameworks.py", name, &format!("framework-{name}"))
+}
+
+/// Whether the Python of the tests has the package.
+#[must_use]
+pub fn has_package(name: &str) -> bool {
+    let mut python = Command::new(root().join(".venv/bin/python"));
+    let found = python.arg("-c").arg(format!("import {name}")).output();
+    found.is_ok_and(|found| found.status.success())
+}
+
+fn made_by(script: &str, name: &str, stem: &str) -> PathBuf {
+    let path = scratch().join(format!("{stem}.envelope"));
+    let script = root().join("tests").join(script);
     let makers = [
-        root().join("tests/envelopes.py"),
+        script.clone(),
         root().join("python/model_envelope/_native.abi3.so"),
     ];
     if makers.iter().all(|maker| is_newer(&path, maker)) {
@@ -48,7 +70,7 @@ pub fn envelope_path(name: &str) -> PathBuf {
         return path;
     }
     let status = Command::new(root().join(".venv/bin/python"))
-        .arg(root().join("tests/envelopes.py"))
+        .arg(script)
         .arg(name)
         .arg(&path)
         .env("ENVELOPE_URL", scratch().join("store"))

@@ -6,6 +6,7 @@
 
 mod chaos;
 mod client;
+mod frameworks;
 mod load;
 mod memory;
 mod poison;

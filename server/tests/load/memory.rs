@@ -69,8 +69,7 @@ const ATTACKS: [(&str, Attack); 19] = [
         )
     }),
     ("a million rows", |stream| {
-        let row = "{\"a\":1,\"b\":2},".repeat(1_000_000);
-        whole(stream, "", format!("{{\"data\":[{}{{}}]}}", row).as_bytes())
+        whole(stream, "", rows(1_000_000).as_bytes())
     }),
     ("a bomb", |stream| {
         let mut bomb = GzEncoder::new(vec![], Compression::best());
@@ -78,8 +77,7 @@ const ATTACKS: [(&str, Attack); 19] = [
         whole(stream, "content-encoding: gzip\r\n", &bomb.finish()?)
     }),
     ("large answers that nobody takes", |stream| {
-        let row = "{\"a\":1,\"b\":2}";
-        let body = format!("{{\"data\":[{}{row}]}}", format!("{row},").repeat(100_000));
+        let body = rows(100_000);
         stream.write_all(head("", body.len()).as_bytes())?;
         stream.write_all(body.as_bytes())?;
         hold()
@@ -108,6 +106,14 @@ const ATTACKS: [(&str, Attack); 19] = [
     }),
     ("streams over HTTP/2", |stream| speak(stream, open)),
 ];
+
+fn rows(count: usize) -> String {
+    let row = "{\"a\":1,\"b\":2}";
+    format!(
+        "{{\"data\":[{}{row}]}}",
+        format!("{row},").repeat(count - 1)
+    )
+}
 
 fn hold() -> io::Result<()> {
     std::thread::sleep(HOLD);

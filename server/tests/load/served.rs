@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,12 +17,18 @@ pub(crate) struct Served {
     process: Child,
     pub(crate) address: SocketAddr,
     log: Arc<Mutex<Vec<String>>>,
+    program: PathBuf,
     _folder: TempDir,
 }
 
 impl Served {
     /// Builds the executable of an envelope of the acceptance tests, and waits until it is ready.
     pub(crate) fn start(envelope: &str, arguments: &[&str]) -> Self {
+        Self::of(&acceptance::envelope_path(envelope), arguments)
+    }
+
+    /// Builds the executable of an envelope, and waits until it is ready.
+    pub(crate) fn of(envelope: &Path, arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let program = folder.path().join("service");
         let environments = acceptance::environments();
@@ -32,9 +38,8 @@ impl Served {
             interpreters: environments.interpreters,
         };
         let stub = Path::new(env!("CARGO_BIN_EXE_envelope-service"));
-        let envelope = acceptance::envelope_path(envelope);
-        build(stub, &envelope, Surroundings::Machine(&hints), &program).unwrap();
-        let mut process = Command::new(program)
+        build(stub, envelope, Surroundings::Machine(&hints), &program).unwrap();
+        let mut process = Command::new(&program)
             .args(["--port", "0"])
             .args(arguments)
             .env_clear()
@@ -56,8 +61,15 @@ impl Served {
             process,
             address: address.unwrap().unwrap(),
             log,
+            program,
             _folder: folder,
         }
+    }
+
+    /// What it says about its flags.
+    pub(crate) fn help(&self) -> String {
+        let output = Command::new(&self.program).arg("--help").output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Lines of its log since it was ready that contain `text`.

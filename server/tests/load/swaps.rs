@@ -14,8 +14,11 @@ use crate::client::{Expected, Question};
 use crate::load::Load;
 use crate::served::Served;
 
-/// Envelopes that take the same rows, and what they give.
-const ENVELOPES: [(&str, fn(f64, f64) -> f64); 3] = [
+/// What an envelope gives for a row.
+type Gives = fn(f64, f64) -> f64;
+
+/// Envelopes that take the same rows.
+const ENVELOPES: [(&str, Gives); 3] = [
     ("cheap", |a, b| a * 2.0 + b),
     ("minus", |a, b| a * 2.0 - b),
     ("times", |a, b| a * b),

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use crate::client::{Answer, Expected, Question};
 
@@ -12,6 +12,7 @@ use crate::client::{Answer, Expected, Question};
 pub(crate) struct Tally {
     answered: AtomicU64,
     wrong: AtomicU64,
+    example: OnceLock<String>,
     cancelled: AtomicU64,
     broken: AtomicU64,
     guilty: Mutex<BTreeMap<String, u64>>,
@@ -34,7 +35,8 @@ impl Tally {
             }
             _ => {
                 self.wrong.fetch_add(1, Ordering::Relaxed);
-                println!("wrong: {question:?} was answered {answer:?}");
+                self.example
+                    .get_or_init(|| format!("{question:?} was answered {answer:?}"));
             }
         }
     }
@@ -58,6 +60,7 @@ impl Tally {
         Counts {
             answered: self.answered(),
             wrong: count(&self.wrong),
+            example: self.example.get().cloned(),
             cancelled: count(&self.cancelled),
             broken: count(&self.broken),
             guilty: self.guilty.lock().unwrap().clone(),
@@ -75,6 +78,8 @@ fn count(of: &Mutex<BTreeMap<String, u64>>, case: String) {
 pub(crate) struct Counts {
     pub(crate) answered: u64,
     pub(crate) wrong: u64,
+    /// The first wrong answer.
+    pub(crate) example: Option<String>,
     pub(crate) cancelled: u64,
     /// The connection ended without an answer.
     pub(crate) broken: u64,
@@ -95,11 +100,15 @@ impl fmt::Display for Counts {
         let Self {
             answered,
             wrong,
+            example,
             cancelled,
             broken,
             guilty,
             failed,
         } = self;
+        if let Some(example) = example {
+            writeln!(formatter, "{example}")?;
+        }
         if !guilty.is_empty() {
             write!(formatter, "poison {guilty:?}, ")?;
         }
