@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use server::{Collector, Settings};
-use support::{Service, becomes, components, digest, eventually, slow_components};
+use support::{Service, becomes, call, components, digest, eventually, slow_components};
 
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const PARENT: &str = "00f067aa0ba902b7";
@@ -148,10 +148,15 @@ fn settings(collector: Collector) -> Settings {
 }
 
 fn told(attributes: &[KeyValue]) -> BTreeMap<String, String> {
-    let text = |value: &AnyValue| match value.value.clone().unwrap() {
-        Value::StringValue(text) => text,
-        Value::IntValue(number) => number.to_string(),
-        other => panic!("{other:?}"),
+    let text = |value: &AnyValue| {
+        let value = value.value.as_ref().unwrap();
+        if let Value::StringValue(text) = value {
+            return text.clone();
+        }
+        let Value::IntValue(number) = value else {
+            panic!("{value:?}")
+        };
+        number.to_string()
     };
     let pair = |pair: &KeyValue| (pair.key.clone(), text(pair.value.as_ref().unwrap()));
     attributes.iter().map(pair).collect()
@@ -295,6 +300,56 @@ fn calls_that_fail_say_so_and_those_refused_do_not() {
         (0, "400")
     );
     assert!(!told_of.contains_key("error.type") && !told_of.contains_key("envelope.batch.rows"));
+}
+
+#[test]
+fn a_caller_who_goes_away_leaves_a_span() {
+    let sink = Sink::start(Manner::Takes);
+    let service = Service::start(settings(sink.collector()));
+    let mut stream = service.connect();
+    stream.write_all(call(-3.0, "").as_bytes()).unwrap();
+    becomes(|| metric(&service, "envelope_inflight") == Some(1));
+    drop(stream);
+    let gone = sink.call();
+    let told_of = told(&gone.attributes);
+    assert_eq!(
+        (gone.status.unwrap().code, &*told_of["error.type"]),
+        (2, "gone")
+    );
+    assert!(!told_of.contains_key("http.response.status_code"));
+}
+
+#[test]
+fn the_name_of_a_span_is_the_route_of_its_protocol() {
+    let routes = [
+        ("/predict/double", "/predict/{function}", "native"),
+        ("/endpoints/any/invocations", "/invocations", "invocations"),
+        (
+            "/v1/models/double:predict",
+            "/v1/models/{function}:predict",
+            "v1",
+        ),
+        (
+            "/v2/models/doubler/infer",
+            "/v2/models/{function}/infer",
+            "v2",
+        ),
+    ];
+    for (path, route, protocol) in routes {
+        let sink = Sink::start(Manner::Takes);
+        let service = Service::start(settings(sink.collector()));
+        let mut stream = service.connect();
+        let request =
+            format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let span = sink.call();
+        assert_eq!(span.name, format!("POST {route}"));
+        let told = told(&span.attributes);
+        assert_eq!(
+            [&*told["http.route"], &*told["envelope.protocol"]],
+            [route, protocol]
+        );
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Takes spans from the queue and posts them, many at once.
 
 use std::error::Error as _;
+use std::iter::successors;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -127,7 +128,9 @@ impl Exporter {
 
     fn complain(&mut self, error: &Failure) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            let causes = successors(error.source(), |cause| (**cause).source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            let cause = causes.join(": ");
             tracing::warn!(collector = %self.collector.address, %error, cause, "the collector does not take spans; calls go on without");
         }
     }
