@@ -57,6 +57,12 @@ impl Span {
         spans.add(self);
     }
 
+    /// How many there are, with those within it.
+    pub(super) fn count(&self) -> u64 {
+        let course = self.outcome.as_ref().map(|ended| ended.outcome.course);
+        course.map_or(0, |course| if course.is_some() { 3 } else { 1 })
+    }
+
     /// The span, and those within it.
     fn messages(&self, clock: &Clock) -> Vec<Message> {
         let Some(Ended { at, outcome }) = &self.outcome else {
