@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients page-test lint format docs bench chaos overload swaps bundle-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients page-test otlp-test lint format docs bench chaos overload swaps bundle-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -54,9 +54,13 @@ clients: build package $(VENV)/.demo-tools ## The real clients of every protocol
 page-test: build package $(VENV)/.demo-tools ## The page of a service in a real Chromium, with no network but loopback
 	$(VENV)/python tests/clients/run.py page
 
+otlp-test: ## Spans of calls, as a collector of OpenTelemetry gets them
+	PYO3_NO_PYTHON=1 cargo test $(CARGO_FLAGS) -p server --features otlp --lib --test otlp
+
 lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
 	cargo fmt --all --check
 	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) --workspace --all-targets --quiet -- -D warnings
+	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) -p server --features otlp --all-targets --quiet -- -D warnings
 	PYO3_NO_PYTHON=1 RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --quiet
 	$(VENV)/ruff check python runtime/worker/src/python examples tests benches
 	$(VENV)/ruff format --check python runtime/worker/src/python examples tests benches

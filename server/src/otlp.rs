@@ -93,8 +93,9 @@ impl Spans {
     }
 
     fn add(&self, span: Span) {
+        let count = span.count();
         if self.queue.try_send(span).is_err() {
-            self.counts.dropped.inc();
+            self.counts.dropped.inc_by(count);
         }
     }
 }

@@ -19,7 +19,7 @@ pub struct Collector {
     pub attributes: Vec<(String, String)>,
     /// Which traces are recorded.
     pub sampling: Sampling,
-    /// Most spans that may wait; those beyond are dropped.
+    /// Most calls whose spans may wait; those beyond are dropped.
     pub max_waiting: usize,
     /// Most calls of one message.
     pub max_batch: usize,

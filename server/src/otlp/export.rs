@@ -1,6 +1,7 @@
 //! Takes spans from the queue and posts them, many at once.
 
 use std::error::Error as _;
+use std::iter::successors;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ const WAITS: [Duration; 3] = [
     Duration::from_secs(4),
 ];
 
-/// What has become of spans. A call has up to three; it is a call that is dropped.
+/// What has become of spans.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SpanCounts {
     /// The collector has them.
@@ -32,6 +33,7 @@ pub(crate) struct SpanCounts {
     pub(crate) failed: Counter,
 }
 
+/// Takes what is in the queue to the collector.
 pub(super) struct Exporter {
     collector: Collector,
     post: Post,
@@ -97,15 +99,16 @@ impl Exporter {
 
     async fn deliver(&mut self, batch: &[Span]) {
         let message = message(batch, &self.collector, &Clock::now());
+        let count: u64 = batch.iter().map(Span::count).sum();
         match self.send(message.encode_to_vec().into()).await {
             Ok(rejected) => {
-                let taken = (batch.len() as u64).saturating_sub(rejected);
-                self.counts.exported.inc_by(taken);
-                self.counts.failed.inc_by(batch.len() as u64 - taken);
+                let failed = rejected.min(count);
+                self.counts.exported.inc_by(count - failed);
+                self.counts.failed.inc_by(failed);
                 self.is_failing = false;
             }
             Err(error) => {
-                self.counts.failed.inc_by(batch.len() as u64);
+                self.counts.failed.inc_by(count);
                 self.complain(&error);
             }
         }
@@ -127,7 +130,9 @@ impl Exporter {
 
     fn complain(&mut self, error: &Failure) {
         if !std::mem::replace(&mut self.is_failing, true) {
-            let cause = error.source().map(ToString::to_string).unwrap_or_default();
+            let causes = successors(error.source(), |cause| (**cause).source());
+            let causes: Vec<_> = causes.map(ToString::to_string).collect();
+            let cause = causes.join(": ");
             tracing::warn!(collector = %self.collector.address, %error, cause, "the collector does not take spans; calls go on without");
         }
     }

@@ -88,6 +88,8 @@ fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
     let address = Uri::from_str(&address).ok().filter(|address| {
         matches!(address.scheme_str(), Some("http" | "https"))
             && address.host().is_some_and(|host| !host.is_empty())
+            // A password is sent as a header: addresses are in logs.
+            && address.authority().is_some_and(|at| !at.as_str().contains('@'))
             && address.query().is_none()
     });
     let expected = || "expected an address like `http://127.0.0.1:4318`".to_owned();
@@ -171,7 +173,14 @@ mod tests {
 
     #[test]
     fn an_address_that_is_none_is_refused() {
-        for text in ["c", "c:4318", "grpc://c:4317", "http://", "http://c?a=b"] {
+        for text in [
+            "c",
+            "c:4318",
+            "grpc://c:4317",
+            "http://",
+            "http://c?a=b",
+            "http://a:b@c",
+        ] {
             assert!(parse_endpoint(text).is_err(), "{text}");
         }
     }

@@ -57,6 +57,12 @@ impl Span {
         spans.add(self);
     }
 
+    /// How many there are, with those within it.
+    pub(super) fn count(&self) -> u64 {
+        let course = self.outcome.as_ref().map(|ended| ended.outcome.course);
+        course.map_or(0, |course| if course.is_some() { 3 } else { 1 })
+    }
+
     /// The span, and those within it.
     fn messages(&self, clock: &Clock) -> Vec<Message> {
         let Some(Ended { at, outcome }) = &self.outcome else {
@@ -75,12 +81,12 @@ impl Span {
     }
 
     fn call(&self, outcome: &Outcome, ended: Instant, clock: &Clock) -> Message {
-        let (protocol, route) = described(self.protocol);
+        let route = route(self.protocol);
         let status = outcome.status.map(|status| status.as_u16());
         let mut attributes = vec![
             text("http.request.method", "POST"),
             text("http.route", route),
-            text("envelope.protocol", protocol),
+            text("envelope.protocol", self.protocol.name()),
             text("envelope.function", outcome.function.as_str()),
             text("envelope.request_id", self.request_id.as_str()),
             number("envelope.rows", outcome.rows),
@@ -137,13 +143,14 @@ const SAMPLED: u32 = 0x01;
 const PARENT_IS_KNOWN: u32 = 0x100;
 const PARENT_IS_REMOTE: u32 = 0x200;
 
-fn described(protocol: Protocol) -> (&'static str, &'static str) {
+/// Where calls of a protocol are sent to.
+fn route(protocol: Protocol) -> &'static str {
     match protocol {
-        Protocol::Native => ("native", "/predict/{function}"),
-        Protocol::Invocations => ("invocations", "/invocations"),
-        Protocol::Kserve => ("kserve", "/v1/models/{function}:predict"),
-        Protocol::Tensors => ("tensors", "/v2/models/{function}/infer"),
-        Protocol::Grpc => ("grpc", "/inference.GRPCInferenceService/ModelInfer"),
+        Protocol::Native => "/predict/{function}",
+        Protocol::Invocations => "/invocations",
+        Protocol::Kserve => "/v1/models/{function}:predict",
+        Protocol::Tensors => "/v2/models/{function}/infer",
+        Protocol::Grpc => "/inference.GRPCInferenceService/ModelInfer",
     }
 }
 
