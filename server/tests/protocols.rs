@@ -23,7 +23,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use runtime::{Error, Usage};
 use serde_json::{Value, json};
-use server::{Calls, Components, Settings};
+use server::{Calls, Coercion, Components, Settings};
 use support::Service;
 
 /// Gives back what it gets.
@@ -62,6 +62,10 @@ fn fields() -> Vec<Field> {
 }
 
 fn service(shape: Shape, fields: Vec<Field>) -> Service {
+    service_with(Settings::default(), shape, fields)
+}
+
+fn service_with(settings: Settings, shape: Shape, fields: Vec<Field>) -> Service {
     let mut manifest = Manifest::example();
     let rows = Rows { shape, fields };
     manifest.name = "same".into();
@@ -74,7 +78,7 @@ fn service(shape: Shape, fields: Vec<Field>) -> Service {
         samples: vec![None],
         calls: Arc::new(Identity),
     };
-    Service::of(Settings::default(), components)
+    Service::of(settings, components)
 }
 
 fn frames() -> Service {
@@ -243,6 +247,48 @@ fn what_is_wrong_is_said_as_each_protocol_says_it() {
     assert_eq!(pickled.status, 415);
     let media = pickled.header("content-type");
     assert_eq!(media, Some("text/plain; charset=utf-8"));
+}
+
+#[test]
+fn values_are_changed_in_the_protocol_of_the_server_whose_place_is_taken_and_in_no_other() {
+    let settings = Settings {
+        coercion: Some(Coercion::Mlflow),
+        ..Settings::default()
+    };
+    let coercing = service_with(settings, Shape::PandasDataFrame, fields());
+    let row = r#"{"n": 1.5, "x": "1e3", "flag": "false", "text": "a"}"#;
+    let invoked = format!(r#"{{"dataframe_records": [{row}]}}"#);
+    for path in ["/invocations", "/endpoints/any/invocations"] {
+        let answer = post(&coercing, path, "application/json", invoked.as_bytes());
+        let expected = json!({"n": 1, "x": 1000.0, "flag": true, "text": "a"});
+        assert_eq!(
+            document(&answer)["predictions"],
+            json!([expected]),
+            "{path}"
+        );
+    }
+    let lines = post(
+        &coercing,
+        "/invocations",
+        "application/jsonlines",
+        row.as_bytes(),
+    );
+    assert_eq!(lines.status, 200);
+    for (path, key) in [
+        ("/predict", "data"),
+        ("/v1/models/same:predict", "instances"),
+    ] {
+        let body = format!(r#"{{"{key}": [{row}]}}"#);
+        let answer = post(&coercing, path, "application/json", body.as_bytes());
+        assert!([400, 422].contains(&answer.status), "{path}");
+    }
+    let strict = post(
+        &frames(),
+        "/invocations",
+        "application/json",
+        invoked.as_bytes(),
+    );
+    assert_eq!(strict.status, 400);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use envelope_format::{DataType, Field};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use runtime::read_arrow_stream;
+use runtime::{lossless, read_arrow_stream};
 
 use super::Decoder;
 use crate::error::Refusal;
@@ -116,7 +116,7 @@ fn column(field: &Field, wanted: &ArrowType, found: Option<&dyn Array>) -> Resul
     {
         return Err(expected("not_nullable").row(row).got("null"));
     }
-    if !is_lossless(found.data_type(), wanted) {
+    if !lossless(found.data_type(), wanted) {
         return Err(expected("wrong_type").got(&found.data_type().to_string()));
     }
     let exact = CastOptions {
@@ -145,51 +145,4 @@ fn unknown_category(field: &Field, column: &ArrayRef) -> Option<Fault> {
             .expected(&field.data_type)
             .got(text.unwrap_or_default()),
     )
-}
-
-/// Whether each value of one type is a value of the other.
-fn is_lossless(from: &ArrowType, to: &ArrowType) -> bool {
-    use ArrowType as A;
-    match (from, to) {
-        (from, to) if from.equals_datatype(to) => true,
-        (A::Dictionary(_, value), to) => is_lossless(value, to),
-        (A::RunEndEncoded(_, value), to) => is_lossless(value.data_type(), to),
-        (A::LargeUtf8 | A::Utf8View, A::Utf8) | (A::LargeBinary | A::BinaryView, A::Binary) => true,
-        (A::FixedSizeBinary(_), A::Binary) | (A::Null, _) => true,
-        (A::Float16, A::Float32 | A::Float64) | (A::Float32, A::Float64) => true,
-        // All of an integer's values fit a float's fraction.
-        (from, A::Float64) => integer_bits(from).is_some_and(|(_, bits)| bits <= 32),
-        (from, A::Float32) => integer_bits(from).is_some_and(|(_, bits)| bits <= 16),
-        (A::List(from) | A::LargeList(from) | A::FixedSizeList(from, _), A::List(to)) => {
-            is_lossless(from.data_type(), to.data_type())
-        }
-        (A::FixedSizeList(from, length), A::FixedSizeList(to, wanted)) => {
-            length == wanted && is_lossless(from.data_type(), to.data_type())
-        }
-        (A::Timestamp(from, zone), A::Timestamp(to, wanted)) => {
-            from <= to && zone.is_some() == wanted.is_some()
-        }
-        (from, to) => match (integer_bits(from), integer_bits(to)) {
-            (Some((from_sign, from)), Some((to_sign, to))) => {
-                from < to && (to_sign || !from_sign) || from == to && from_sign == to_sign
-            }
-            _ => false,
-        },
-    }
-}
-
-/// Whether an integer has a sign, and how many bits it has.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the others are no integers")]
-fn integer_bits(data_type: &ArrowType) -> Option<(bool, u8)> {
-    Some(match data_type {
-        ArrowType::Int8 => (true, 8),
-        ArrowType::Int16 => (true, 16),
-        ArrowType::Int32 => (true, 32),
-        ArrowType::Int64 => (true, 64),
-        ArrowType::UInt8 => (false, 8),
-        ArrowType::UInt16 => (false, 16),
-        ArrowType::UInt32 => (false, 32),
-        ArrowType::UInt64 => (false, 64),
-        _ => return None,
-    })
 }
