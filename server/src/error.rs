@@ -178,6 +178,8 @@ pub(crate) enum Refusal {
     BodyTooLarge { limit: u64 },
     #[error("the body has more than {limit} rows")]
     TooManyRows { limit: usize },
+    #[error("the body unpacks to more than {limit} bytes")]
+    UnpacksTooLarge { limit: usize },
     #[error("the body did not arrive within {} s", after.as_secs_f64())]
     SlowBody { after: Duration },
     #[error("the body ended before it was complete")]
@@ -219,7 +221,9 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::MediaType { .. } | Self::ContentEncoding => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } | Self::UnpacksTooLarge { .. } | Self::TooManyRows { .. } => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BrokenBody
             | Self::Timeout
@@ -246,6 +250,7 @@ impl Refusal {
             Self::MediaType { .. } => "unsupported_media_type",
             Self::ContentEncoding => "unsupported_encoding",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::UnpacksTooLarge { .. } => "unpacks_too_large",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::SlowBody { .. } => "slow_body",
             Self::BrokenBody => "broken_body",
@@ -275,7 +280,7 @@ impl Refusal {
             Self::ContentEncoding => {
                 Some("send the body as it is, or with `content-encoding: gzip`")
             }
-            Self::BodyTooLarge { .. } | Self::TooManyRows { .. } => {
+            Self::BodyTooLarge { .. } | Self::UnpacksTooLarge { .. } | Self::TooManyRows { .. } => {
                 Some("send the rows in several calls")
             }
             Self::Timeout => Some("send a decimal number like `2.5`, or no such header"),

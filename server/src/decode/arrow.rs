@@ -15,10 +15,12 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use runtime::{lossless, read_arrow_stream};
 
 use super::Decoder;
+use super::pages::{rows_at_once, too_much};
+use super::unpacked::unpacked_bytes;
 use crate::error::Refusal;
 use crate::fault::{Fault, Faults};
 
-/// What a Parquet file may unpack to: in a few bytes it says a long text a million times.
+/// What the columns of a body may unpack to: in a few bytes they say a long text a million times.
 const MOST_BYTES: usize = 512 << 20;
 
 impl Decoder {
@@ -36,7 +38,9 @@ impl Decoder {
             let known = fields.filter(|(_, field)| self.by_name.contains_key(field.name()));
             let known = known.map(|(index, _)| index);
             let known = ProjectionMask::roots(builder.parquet_schema(), known);
-            let reader = builder.with_projection(known).build()?;
+            let at_once = rows_at_once(body, builder.metadata(), &known, MOST_BYTES)?;
+            let reader = builder.with_projection(known).with_batch_size(at_once);
+            let reader = reader.build()?;
             let schema = reader.schema();
             concat_batches(&schema, &self.up_to_limit(reader)?)
         })?)
@@ -53,8 +57,7 @@ impl Decoder {
             rows += batch.num_rows();
             bytes += batch.get_array_memory_size();
             if bytes > MOST_BYTES {
-                let reason = format!("it unpacks to more than {MOST_BYTES} bytes");
-                return Err(ArrowError::MemoryError(reason));
+                return Err(too_much(MOST_BYTES));
             }
             batches.push(batch);
             if rows > self.max_rows {
@@ -70,6 +73,12 @@ impl Decoder {
             return Err(Refusal::TooManyRows {
                 limit: self.max_rows,
             });
+        }
+        let fields = self.fields.iter();
+        let taken = fields.filter_map(|field| rows.column_by_name(&field.name));
+        let bytes = taken.map(|column| unpacked_bytes(column));
+        if bytes.fold(0, usize::saturating_add) > MOST_BYTES {
+            return Err(Refusal::UnpacksTooLarge { limit: MOST_BYTES });
         }
         let mut faults = Faults::default();
         let mut columns = vec![];
@@ -100,6 +109,9 @@ fn unharmed(
 }
 
 fn bad(what: &'static str, error: &ArrowError) -> Refusal {
+    if let ArrowError::MemoryError(_) = error {
+        return Refusal::UnpacksTooLarge { limit: MOST_BYTES };
+    }
     Refusal::BadTable {
         what,
         reason: error.to_string(),
@@ -124,8 +136,13 @@ fn column(field: &Field, wanted: &ArrowType, found: Option<&dyn Array>) -> Resul
         ..CastOptions::default()
     };
     let column = cast_with_options(found, wanted, &exact);
-    let column =
-        column.map_err(|_| expected("out_of_range").got(&found.data_type().to_string()))?;
+    let is_fixed = matches!(field.data_type, DataType::FixedList(..));
+    let code = if is_fixed {
+        "wrong_length"
+    } else {
+        "out_of_range"
+    };
+    let column = column.map_err(|_| expected(code).got(&found.data_type().to_string()))?;
     unknown_category(field, &column).map_or(Ok(column), Err)
 }
 
