@@ -50,4 +50,3 @@ pub use function::MapRows;
 pub use job::{Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};
-pub use schema::lossless;

@@ -10,9 +10,10 @@ use datafusion::scalar::ScalarValue;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use runtime::lossless;
 
 use crate::location::Location;
-use crate::schema::{lossless, plain_field, type_name};
+use crate::schema::{plain_field, type_name};
 use crate::{Error, snapshot};
 
 /// A table as it is at one moment.

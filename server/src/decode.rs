@@ -25,9 +25,11 @@ mod document;
 mod got;
 mod lines;
 pub(crate) mod literals;
+mod pages;
 mod row;
 mod syntax;
 mod table;
+mod unpacked;
 
 pub(crate) use cell::whole;
 pub(crate) use coerce::Casts;

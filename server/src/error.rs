@@ -192,6 +192,8 @@ pub(crate) enum Refusal {
     BodyTooLarge { limit: u64 },
     #[error("the body has more than {limit} rows")]
     TooManyRows { limit: usize },
+    #[error("the body unpacks to more than {limit} bytes")]
+    UnpacksTooLarge { limit: usize },
     #[error("the body did not arrive within {} s", seconds(*after))]
     SlowBody { after: Duration },
     #[error("the body ended before it was complete")]
@@ -243,9 +245,10 @@ impl Refusal {
             Self::MediaType { .. } | Self::ContentEncoding | Self::MessageEncoding => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
-            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::TooManyRows { .. } => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
+            Self::BodyTooLarge { .. }
+            | Self::UnpacksTooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::TooManyRows { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
             Self::BadHost
             | Self::BrokenBody
@@ -277,6 +280,7 @@ impl Refusal {
             Self::MediaType { .. } => "unsupported_media_type",
             Self::ContentEncoding => "unsupported_encoding",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::UnpacksTooLarge { .. } => "unpacks_too_large",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::SlowBody { .. } => "slow_body",
             Self::BrokenBody => "broken_body",
@@ -312,9 +316,10 @@ impl Refusal {
             Self::ContentEncoding => {
                 Some("send the body as it is, or with `content-encoding: gzip`")
             }
-            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::TooManyRows { .. } => {
-                Some("send the rows in several calls")
-            }
+            Self::BodyTooLarge { .. }
+            | Self::UnpacksTooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::TooManyRows { .. } => Some("send the rows in several calls"),
             Self::Timeout => Some("send a decimal number like `2.5`, or no such header"),
             Self::BadJson { hint, .. } => *hint,
             Self::BadTensors { .. } => {

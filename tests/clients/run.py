@@ -51,7 +51,7 @@ def executables(programs):
     """One executable for each envelope, by name."""
     store, saved = KEPT / "store", KEPT / "saved"
     settings = os.environ | {"ENVELOPE_URL": str(store)}
-    if not is_newer(saved, HERE / "envelopes.py"):
+    if not is_newer(saved, HERE / "envelopes.py", HERE / "datatypes.py"):
         subprocess.run([VENV / "python", HERE / "envelopes.py"], env=settings, check=True)
         saved.touch()
     made = {}

@@ -12,13 +12,15 @@ use bytes::Bytes;
 use envelope_format::{DataType, Field};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use runtime::read_arrow_stream;
+use runtime::{lossless, read_arrow_stream};
 
 use super::Decoder;
+use super::pages::{rows_at_once, too_much};
+use super::unpacked::unpacked_bytes;
 use crate::error::Refusal;
 use crate::fault::{Fault, Faults};
 
-/// What a Parquet file may unpack to: in a few bytes it says a long text a million times.
+/// What the columns of a body may unpack to: in a few bytes they say a long text a million times.
 const MOST_BYTES: usize = 512 << 20;
 
 impl Decoder {
@@ -36,7 +38,9 @@ impl Decoder {
             let known = fields.filter(|(_, field)| self.by_name.contains_key(field.name()));
             let known = known.map(|(index, _)| index);
             let known = ProjectionMask::roots(builder.parquet_schema(), known);
-            let reader = builder.with_projection(known).build()?;
+            let at_once = rows_at_once(body, builder.metadata(), &known, MOST_BYTES)?;
+            let reader = builder.with_projection(known).with_batch_size(at_once);
+            let reader = reader.build()?;
             let schema = reader.schema();
             concat_batches(&schema, &self.up_to_limit(reader)?)
         })?)
@@ -53,8 +57,7 @@ impl Decoder {
             rows += batch.num_rows();
             bytes += batch.get_array_memory_size();
             if bytes > MOST_BYTES {
-                let reason = format!("it unpacks to more than {MOST_BYTES} bytes");
-                return Err(ArrowError::MemoryError(reason));
+                return Err(too_much(MOST_BYTES));
             }
             batches.push(batch);
             if rows > self.max_rows {
@@ -70,6 +73,12 @@ impl Decoder {
             return Err(Refusal::TooManyRows {
                 limit: self.max_rows,
             });
+        }
+        let fields = self.fields.iter();
+        let taken = fields.filter_map(|field| rows.column_by_name(&field.name));
+        let bytes = taken.map(|column| unpacked_bytes(column));
+        if bytes.fold(0, usize::saturating_add) > MOST_BYTES {
+            return Err(Refusal::UnpacksTooLarge { limit: MOST_BYTES });
         }
         let mut faults = Faults::default();
         let mut columns = vec![];
@@ -100,6 +109,9 @@ fn unharmed(
 }
 
 fn bad(what: &'static str, error: &ArrowError) -> Refusal {
+    if let ArrowError::MemoryError(_) = error {
+        return Refusal::UnpacksTooLarge { limit: MOST_BYTES };
+    }
     Refusal::BadTable {
         what,
         reason: error.to_string(),
@@ -116,7 +128,7 @@ fn column(field: &Field, wanted: &ArrowType, found: Option<&dyn Array>) -> Resul
     {
         return Err(expected("not_nullable").row(row).got("null"));
     }
-    if !is_lossless(found.data_type(), wanted) {
+    if !lossless(found.data_type(), wanted) {
         return Err(expected("wrong_type").got(&found.data_type().to_string()));
     }
     let exact = CastOptions {
@@ -124,8 +136,13 @@ fn column(field: &Field, wanted: &ArrowType, found: Option<&dyn Array>) -> Resul
         ..CastOptions::default()
     };
     let column = cast_with_options(found, wanted, &exact);
-    let column =
-        column.map_err(|_| expected("out_of_range").got(&found.data_type().to_string()))?;
+    let is_fixed = matches!(field.data_type, DataType::FixedList(..));
+    let code = if is_fixed {
+        "wrong_length"
+    } else {
+        "out_of_range"
+    };
+    let column = column.map_err(|_| expected(code).got(&found.data_type().to_string()))?;
     unknown_category(field, &column).map_or(Ok(column), Err)
 }
 
@@ -145,51 +162,4 @@ fn unknown_category(field: &Field, column: &ArrayRef) -> Option<Fault> {
             .expected(&field.data_type)
             .got(text.unwrap_or_default()),
     )
-}
-
-/// Whether each value of one type is a value of the other.
-fn is_lossless(from: &ArrowType, to: &ArrowType) -> bool {
-    use ArrowType as A;
-    match (from, to) {
-        (from, to) if from.equals_datatype(to) => true,
-        (A::Dictionary(_, value), to) => is_lossless(value, to),
-        (A::RunEndEncoded(_, value), to) => is_lossless(value.data_type(), to),
-        (A::LargeUtf8 | A::Utf8View, A::Utf8) | (A::LargeBinary | A::BinaryView, A::Binary) => true,
-        (A::FixedSizeBinary(_), A::Binary) | (A::Null, _) => true,
-        (A::Float16, A::Float32 | A::Float64) | (A::Float32, A::Float64) => true,
-        // All of an integer's values fit a float's fraction.
-        (from, A::Float64) => integer_bits(from).is_some_and(|(_, bits)| bits <= 32),
-        (from, A::Float32) => integer_bits(from).is_some_and(|(_, bits)| bits <= 16),
-        (A::List(from) | A::LargeList(from) | A::FixedSizeList(from, _), A::List(to)) => {
-            is_lossless(from.data_type(), to.data_type())
-        }
-        (A::FixedSizeList(from, length), A::FixedSizeList(to, wanted)) => {
-            length == wanted && is_lossless(from.data_type(), to.data_type())
-        }
-        (A::Timestamp(from, zone), A::Timestamp(to, wanted)) => {
-            from <= to && zone.is_some() == wanted.is_some()
-        }
-        (from, to) => match (integer_bits(from), integer_bits(to)) {
-            (Some((from_sign, from)), Some((to_sign, to))) => {
-                from < to && (to_sign || !from_sign) || from == to && from_sign == to_sign
-            }
-            _ => false,
-        },
-    }
-}
-
-/// Whether an integer has a sign, and how many bits it has.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the others are no integers")]
-fn integer_bits(data_type: &ArrowType) -> Option<(bool, u8)> {
-    Some(match data_type {
-        ArrowType::Int8 => (true, 8),
-        ArrowType::Int16 => (true, 16),
-        ArrowType::Int32 => (true, 32),
-        ArrowType::Int64 => (true, 64),
-        ArrowType::UInt8 => (false, 8),
-        ArrowType::UInt16 => (false, 16),
-        ArrowType::UInt32 => (false, 32),
-        ArrowType::UInt64 => (false, 64),
-        _ => return None,
-    })
 }
