@@ -21,7 +21,7 @@ KEPT = ROOT / "target" / "clients"
 REQUIREMENTS = ROOT / "requirements" / "clients"
 CLIENTS = ["arrow", "triton", "tritongrpc", "grpc", "kserve", "mlflow", "sagemaker", "openapi", "page"]
 # With what more than the others each service is started.
-ENVELOPES = {"identity": [], "records": [], "score": [], "casts": ["--coerce", "mlflow"]}
+ENVELOPES = {"identity": [], "records": [], "score": [], "casts": ["--coerce", "mlflow"], "orders": []}
 
 # Runs a command where there is no network but loopback.
 ALONE = ["unshare", "--map-root-user", "--net", "--", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
@@ -55,7 +55,7 @@ def executables(programs):
         subprocess.run([VENV / "python", HERE / "envelopes.py"], env=settings, check=True)
         saved.touch()
     made = {}
-    for name in [*ENVELOPES, "orders"]:
+    for name in ENVELOPES:
         made[name] = KEPT / f"serve-{name}"
         command = [programs / "envelope", "-q", "build", name, "--output", made[name]]
         subprocess.run(command, env=settings, check=True, stdout=subprocess.DEVNULL)
@@ -119,7 +119,7 @@ def main():
     with contextlib.ExitStack() as services:
         made = executables(arguments.programs.resolve())
         # Whoever opens the page starts its service itself: nobody else can reach it there.
-        others = [] if arguments.clients == ["page"] else ENVELOPES
+        others = [] if arguments.clients == ["page"] else [name for name in ENVELOPES if name != "orders"]
         addresses = {name: services.enter_context(served(name, made[name])) for name in others}
         outcomes = {client: run(client, addresses, made["orders"]) for client in arguments.clients}
     for client, outcome in outcomes.items():
