@@ -72,7 +72,7 @@ pub(crate) fn send(pid: i32, signal: Signal) -> bool {
 #[test]
 fn every_answer_is_that_of_its_question_while_workers_are_killed_and_clients_leave() {
     let sums = Load::new(sum)
-        .until(amount("CHAOS_REQUESTS", 60_000))
+        .until(amount("CHAOS_REQUESTS", 40_000))
         .fickle(10);
     let workers = WORKERS.to_string();
     let served = Served::start("cheap", &["--workers", &workers, "--log", "error"]);
