@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -19,5 +20,6 @@ class Predictor(BasePredictor):
 
 
 if __name__ == "__main__":
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     os.environ["COG_PREDICT_TYPE_STUB"] = "server.py:Predictor"
     os.execv(sys.executable, [sys.executable, "-m", "cog.server.http", "--host", served.HOST])

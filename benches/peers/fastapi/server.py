@@ -18,4 +18,5 @@ def predict(body: dict):
 if __name__ == "__main__":
     # A worker that is still importing after five seconds is not dead.
     workers = {"workers": served.WORKERS, "timeout_worker_healthcheck": 60}
-    uvicorn.run("server:app", host=served.HOST, port=served.PORT, log_level="warning", **workers)
+    quiet = {"log_level": "warning", "access_log": False}
+    uvicorn.run("server:app", host=served.HOST, port=served.PORT, **workers, **quiet)

@@ -7,6 +7,7 @@ import pandas as pd
 import ray
 import served
 from ray import serve
+from starlette.responses import JSONResponse
 
 
 @serve.deployment(num_replicas=served.WORKERS, max_ongoing_requests=2 * served.MAX_BATCH)
@@ -23,7 +24,7 @@ class Model:
 
     async def __call__(self, request):
         body = await request.json()
-        return {"predictions": await self.predict(body["data"])}
+        return JSONResponse({"predictions": await self.predict(body["data"])})
 
 
 if __name__ == "__main__":
