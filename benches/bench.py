@@ -269,7 +269,12 @@ def words(*allowed):
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--only", type=words(*PARTS), default="", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--models", type=words("sk", "cheap"), default="", help="of sk, cheap; served online")
+    parser.add_argument(
+        "--models",
+        type=words(*online.MODELS),
+        default="",
+        help=f"of {', '.join(online.MODELS)}; served online",
+    )
     parser.add_argument(
         "--peers", type=words(*contestants.NAMES), default="", help=f"of {', '.join(contestants.NAMES)}"
     )

@@ -249,6 +249,9 @@ def surroundings():
     return {name: value for name, value in os.environ.items() if name not in left_out}
 
 
+MODELS = ("sk", "cheap", "free")
+
+
 def models(model, sample, folder):
     """`sk` and `cheap`, as makers of what is served: saving takes time."""
 
@@ -280,7 +283,8 @@ def bench_online(model, sample, folder, options):
             prepared(served, taking_part, unavailable)
             figures, beside = contest(served, taking_part, options.rounds, unavailable)
             told[name] = reports.contest(served, taking_part, figures, beside)
-    told["overhead"] = bench_overhead(sample, folder, options)
+    if "free" in options.models:
+        told["free"] = bench_overhead(sample, folder, options)
     told["unavailable"] = unavailable
     return told
 
