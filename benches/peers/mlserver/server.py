@@ -31,9 +31,11 @@ def settings(folder):
         "http_port": served.PORT,
         "grpc_port": served.PORT + 1,
         "metrics_port": served.PORT + 2,
+        "metrics_dir": str(folder / "metrics"),
         "parallel_workers": served.WORKERS,
         "debug": False,
     }
+    (folder / "metrics").mkdir(exist_ok=True)
     (folder / "settings.json").write_text(json.dumps(server))
     (folder / "model-settings.json").write_text(json.dumps(model))
 
