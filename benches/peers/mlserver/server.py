@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import served
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, PandasCodec
@@ -17,7 +18,7 @@ class Model(MLModel):
         return True
 
     async def predict(self, payload):
-        answer = self.function(PandasCodec.decode_request(payload))
+        answer = np.asarray(self.function(PandasCodec.decode_request(payload)))
         column = NumpyCodec.encode_output("predictions", answer)
         return InferenceResponse(model_name=self.name, outputs=[column])
 
