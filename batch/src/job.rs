@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use crate::AsOf;
+
 /// One application of a query function to a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
@@ -11,6 +13,10 @@ pub struct Job {
     /// The table that is read: path or `file://` URL of a Delta table, of a folder with Parquet
     /// files, or of one Parquet file.
     pub input: String,
+    /// Which snapshot of the input is read; the latest when absent.
+    pub as_of: Option<AsOf>,
+    /// Which rows of the input are read: an SQL condition on its columns; all when absent.
+    pub filter: Option<String>,
     /// The table that is written: path or `file://` URL of a folder.
     pub output: String,
     /// Columns of the input that the output has too, before the columns that the function gives.
@@ -30,6 +36,8 @@ impl Job {
         Self {
             function: None,
             input: input.into(),
+            as_of: None,
+            filter: None,
             output: output.into(),
             keep: vec![],
             mode: Mode::default(),

@@ -22,6 +22,7 @@
     reason = "a result stands for a batch of many rows, and callers match on what is inside"
 )]
 
+mod as_of;
 mod attempt;
 mod commit;
 mod delta_schema;
@@ -29,13 +30,16 @@ mod durable;
 mod error;
 #[cfg(test)]
 mod fake;
+mod filter;
 mod function;
 mod job;
 mod location;
 mod map_exec;
 mod part_file;
+mod partitions;
 mod plan;
 mod progress;
+mod prune;
 mod run;
 mod scan;
 mod schema;
@@ -45,6 +49,7 @@ mod source;
 mod statistics;
 mod target;
 
+pub use as_of::{AsOf, NotAsOf};
 pub use error::Error;
 pub use function::MapRows;
 pub use job::{Format, Job, Mode, Settings};

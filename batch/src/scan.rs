@@ -14,7 +14,7 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, Pa
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
 use datafusion::error::Result;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 
@@ -35,8 +35,8 @@ impl SnapshotTable {
 
     fn projected(&self, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
         Ok(match projection {
-            None => Arc::clone(&self.source.schema),
-            Some(columns) => Arc::new(Schema::project(&self.source.schema, columns)?),
+            None => Arc::clone(&self.source.scanned),
+            Some(columns) => Arc::new(Schema::project(&self.source.scanned, columns)?),
         })
     }
 }
@@ -44,11 +44,19 @@ impl SnapshotTable {
 #[async_trait]
 impl TableProvider for SnapshotTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.source.schema)
+        Arc::clone(&self.source.scanned)
     }
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    /// Files and parts of files are left out where their statistics allow, single rows are not.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
     async fn scan(

@@ -66,7 +66,7 @@ impl Columns {
     }
 }
 
-fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
+pub(crate) fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
     source
         .schema
         .fields()
@@ -76,17 +76,6 @@ fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Err
 
 fn no_column(source: &Source, name: &str) -> Error {
     let table = source.name.clone();
-    let folder = format!("/{name}=");
-    if source
-        .files
-        .iter()
-        .any(|file| file.path.to_string_lossy().contains(&folder))
-    {
-        return Error::Unsupported {
-            table,
-            feature: format!("has `{name}` in the names of its folders only"),
-        };
-    }
     let columns: Vec<String> = source
         .schema
         .fields()

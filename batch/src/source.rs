@@ -1,6 +1,6 @@
 //! What a table is when it is read: a fixed list of Parquet files and the columns they have.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +12,9 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
 
 use crate::location::Location;
+use crate::partitions::{Partitions, is_partition};
 use crate::schema::{lossless, plain_field, type_name};
-use crate::{Error, snapshot};
+use crate::{AsOf, Error, snapshot};
 
 /// A table as it is at one moment.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Its columns; those that partition it come last.
     pub(crate) schema: SchemaRef,
+    /// The same columns as the files are decoded into them; the map changes them, without loss.
+    pub(crate) scanned: SchemaRef,
     /// How many of the columns are not in the files but the same for all rows of a file.
     pub(crate) partition_columns: usize,
     /// Its files, in a stable order.
@@ -43,31 +46,81 @@ pub(crate) struct DataFile {
     pub(crate) partition_values: Vec<ScalarValue>,
     /// Columns that are known to lack values.
     pub(crate) columns_with_nulls: HashSet<String>,
+    /// A lower and an upper bound of the values of columns, where known without reading it.
+    pub(crate) ranges: HashMap<String, (ScalarValue, ScalarValue)>,
+}
+
+impl DataFile {
+    /// Gives it its values of the partition columns `fields`.
+    fn partition(&mut self, fields: &[Field], values: Vec<ScalarValue>) {
+        let lacking = fields
+            .iter()
+            .zip(&values)
+            .filter(|(_, value)| value.is_null());
+        let names = lacking.map(|(field, _)| field.name().clone());
+        self.columns_with_nulls.extend(names);
+        self.partition_values = values;
+    }
+}
+
+/// How a table is to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// Which snapshot; the latest when absent.
+    pub(crate) as_of: Option<AsOf>,
+    /// Types of the columns whose type the files do not say.
+    pub(crate) types: SchemaRef,
 }
 
 impl Source {
-    /// Finds the table at `location`: a Delta table at its latest version, a folder with Parquet
-    /// files, or one Parquet file.
+    /// Finds the table at `location` as it is now.
     pub(crate) async fn open(location: &Location) -> Result<Self, Error> {
+        let reading = Reading {
+            as_of: None,
+            types: Arc::new(Schema::empty()),
+        };
+        Self::read(location, &reading).await
+    }
+
+    /// Finds the table at `location`: a Delta table, a folder with files, or one file.
+    pub(crate) async fn read(location: &Location, reading: &Reading) -> Result<Self, Error> {
         let path = location.path();
         let not_found = |looked_for: &str| Error::TableNotFound {
             table: location.to_string(),
             looked_for: looked_for.to_owned(),
         };
-        if path.is_file() {
-            return parquet(location, vec![path.to_path_buf()]).await;
-        }
-        if !path.is_dir() {
+        if !path.exists() {
             return Err(not_found("no such file or folder"));
         }
         if path.join("_delta_log").is_dir() {
-            return snapshot::source(location).await;
+            return snapshot::source(location, reading.as_of).await;
+        }
+        if reading.as_of.is_some() {
+            return Err(Error::NoSnapshots {
+                table: location.to_string(),
+            });
+        }
+        if path.is_file() {
+            return parquet(location, vec![path.to_path_buf()]).await;
         }
         match parquet_files(path).map_err(|source| unreadable(location, path, source))? {
             files if files.is_empty() => Err(not_found(
                 "the folder holds neither `_delta_log` nor a file `*.parquet`",
             )),
             files => parquet(location, files).await,
+        }
+    }
+
+    /// A table that is empty, for tests of what looks at its columns only.
+    #[cfg(test)]
+    pub(crate) fn without_files(name: &str, schema: SchemaRef) -> Self {
+        Self {
+            name: name.to_owned(),
+            scanned: Arc::clone(&schema),
+            schema,
+            partition_columns: 0,
+            files: vec![],
+            version: None,
         }
     }
 
@@ -78,7 +131,7 @@ impl Source {
 
     /// The columns that are in the files.
     pub(crate) fn file_schema(&self) -> SchemaRef {
-        let fields = self.schema.fields();
+        let fields = self.scanned.fields();
         Arc::new(Schema::new(
             fields[..fields.len() - self.partition_columns].to_vec(),
         ))
@@ -95,7 +148,8 @@ impl Source {
 }
 
 /// Every file `*.parquet` below `folder`, sorted. Names that begin with `_` or `.` are skipped,
-/// files and folders alike: by convention they are not data.
+/// files and folders alike: by convention they are not data, unless `_` begins the name of a
+/// partition column.
 pub(crate) fn parquet_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = vec![];
     let mut folders = vec![folder.to_path_buf()];
@@ -107,7 +161,7 @@ pub(crate) fn parquet_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            if name.starts_with(['_', '.']) {
+            if name.starts_with('.') || name.starts_with('_') && !is_partition(&name) {
                 continue;
             }
             if path.is_dir() {
@@ -131,7 +185,7 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
         .try_collect()
         .await?;
     let mut columns: Option<Vec<Field>> = None;
-    let mut files = Vec::with_capacity(footers.len());
+    let mut files: Vec<DataFile> = Vec::with_capacity(footers.len());
     for (file, schema) in footers {
         let found: Vec<Field> = schema
             .fields()
@@ -144,10 +198,20 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
         });
         files.push(file);
     }
+    let mut columns = columns.unwrap_or_default();
+    let paths: Vec<PathBuf> = files.iter().map(|file| file.path.clone()).collect();
+    let partitions = Partitions::read(location.path(), &paths, &columns)?;
+    let partition_columns = partitions.fields.len();
+    for (file, values) in files.iter_mut().zip(partitions.values) {
+        file.partition(&partitions.fields, values);
+    }
+    columns.extend(partitions.fields);
+    let schema = Arc::new(Schema::new(columns));
     Ok(Source {
         name: location.to_string(),
-        schema: Arc::new(Schema::new(columns.unwrap_or_default())),
-        partition_columns: 0,
+        scanned: Arc::clone(&schema),
+        schema,
+        partition_columns,
         files,
         version: None,
     })
@@ -224,6 +288,7 @@ fn read_footer(
         rows: u64::try_from(metadata.file_metadata().num_rows()).ok(),
         partition_values: vec![],
         columns_with_nulls: columns_with_nulls(metadata),
+        ranges: HashMap::new(),
     };
     Ok((file, Arc::clone(footer.schema())))
 }

@@ -182,6 +182,10 @@ async fn parquet(
         return Ok(ParquetChange::Replace);
     }
     let same = match Source::open(location).await {
+        Ok(existing) if existing.partition_columns > 0 => Err(Error::Unsupported {
+            table: existing.name,
+            feature: "is partitioned".to_owned(),
+        }),
         Ok(existing) => check_same(&existing.name, &existing.schema, written, Format::Parquet),
         Err(error) => Err(error),
     };

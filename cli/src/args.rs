@@ -243,6 +243,14 @@ pub(crate) struct Batch {
     #[arg(long, value_name = "TABLE")]
     pub(crate) input: String,
 
+    /// Read a Delta table as it was: at a version or a time (RFC 3339)
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) as_of: Option<batch::AsOf>,
+
+    /// Read only rows for which this SQL condition on the columns is true
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Option<String>,
+
     /// Table to write
     #[arg(long, value_name = "TABLE")]
     pub(crate) output: String,
