@@ -10,8 +10,8 @@ use crate::AsOf;
 pub struct Job {
     /// Name of the query function; the envelope's default one when absent.
     pub function: Option<String>,
-    /// The table that is read: path or `file://` URL of a Delta table, of a folder with Parquet
-    /// files, or of one Parquet file.
+    /// The table that is read: path or `file://` URL of a Delta table, of a folder with Parquet, CSV,
+    /// JSON lines or Arrow files, or of one such file.
     pub input: String,
     /// Which snapshot of the input is read; the latest when absent.
     pub as_of: Option<AsOf>,

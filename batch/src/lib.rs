@@ -24,6 +24,7 @@
 
 mod as_of;
 mod attempt;
+mod blame;
 mod commit;
 mod delta_schema;
 mod durable;
@@ -31,6 +32,7 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod filter;
+mod formats;
 mod function;
 mod job;
 mod location;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
-use arrow_schema::{DataType, Field};
+use arrow_schema::{DataType, Field, Fields};
 use datafusion::scalar::ScalarValue;
 use percent_encoding::percent_decode;
 
@@ -29,7 +29,7 @@ impl Partitions {
     ///
     /// All files must have the same columns in the same order. Columns that are `in_files` too are
     /// left to the files.
-    pub(crate) fn read(table: &Path, files: &[PathBuf], in_files: &[Field]) -> Result<Self, Error> {
+    pub(crate) fn read(table: &Path, files: &[PathBuf], in_files: &Fields) -> Result<Self, Error> {
         let of_files = files
             .iter()
             .map(|file| folders(table, file))
@@ -205,7 +205,7 @@ mod tests {
     fn read(files: &[&str]) -> Result<Partitions, Error> {
         let table = Path::new("/t");
         let files: Vec<PathBuf> = files.iter().map(|file| table.join(file)).collect();
-        Partitions::read(table, &files, &[])
+        Partitions::read(table, &files, &Fields::empty())
     }
 
     fn only_type(files: &[&str]) -> String {
@@ -289,7 +289,7 @@ mod tests {
     #[test]
     fn a_column_of_the_files_is_left_to_them() {
         let files = [PathBuf::from("/t/a=1/b=2/f")];
-        let own = [Field::new("a", DataType::Int8, true)];
+        let own = Fields::from(vec![Field::new("a", DataType::Int8, true)]);
         let found = Partitions::read(Path::new("/t"), &files, &own).unwrap();
         assert_eq!(found.fields.len(), 1);
         assert_eq!(found.values[0].len(), 1);
@@ -333,7 +333,7 @@ mod tests {
                 .into()
             };
             let files: Vec<PathBuf> = rows.iter().map(path).collect();
-            let found = Partitions::read(Path::new("/t"), &files, &[]).unwrap();
+            let found = Partitions::read(Path::new("/t"), &files, &Fields::empty()).unwrap();
             assert_eq!(found.fields[0].name(), &name);
             for ((text, number), values) in rows.iter().zip(&found.values) {
                 assert_eq!(&values[0].to_string(), text);
@@ -347,7 +347,7 @@ mod tests {
         let random = &mut fastrand::Rng::with_seed(8);
         for _ in 0..10_000 {
             let file = PathBuf::from(format!("/t/{}/{}", text(random), text(random)));
-            if let Ok(found) = Partitions::read(Path::new("/t"), &[file], &[]) {
+            if let Ok(found) = Partitions::read(Path::new("/t"), &[file], &Fields::empty()) {
                 assert_eq!(found.fields.len(), found.values[0].len());
             }
         }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::Attempt;
+use crate::blame::located;
 use crate::commit::{Facts, commit};
 use crate::filter::Filter;
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
@@ -112,7 +113,10 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
 
     let attempt = Attempt::begin(&decided.target, components.id)?;
     let planned = plan(&decided, &attempt).await?;
-    let parts = execute(&planned, &decided).await?;
+    let parts = match execute(&planned, &decided).await {
+        Ok(parts) => parts,
+        Err(error) => return Err(decided.located(error).await),
+    };
     check_complete(&decided.source, &parts)?;
     let version = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
     Ok(Summary::of(&parts, version))
@@ -127,6 +131,13 @@ struct Decided<'j> {
     filter: Option<Filter>,
     columns: Columns,
     target: Target,
+}
+
+impl Decided<'_> {
+    /// The error with the place in the input that it comes from, if it can be found.
+    async fn located(&self, error: Error) -> Error {
+        located(error, &self.source, &self.columns.scanned).await
+    }
 }
 
 /// The table as it is read, and which of its rows are.

@@ -13,6 +13,7 @@ use object_store::ObjectStore;
 use serde::Deserialize;
 
 use crate::durable::DurableStore;
+use crate::formats::Kind;
 use crate::location::Location;
 use crate::schema::plain_field;
 use crate::source::{DataFile, Source};
@@ -109,6 +110,7 @@ pub(crate) async fn source(location: &Location, as_of: Option<AsOf>) -> Result<S
         scanned: Arc::clone(&schema),
         schema,
         files,
+        kind: Kind::PARQUET,
         version: Some(version_number(state.version())),
     })
 }

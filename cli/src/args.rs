@@ -239,7 +239,7 @@ pub(crate) struct Batch {
     #[command(flatten)]
     pub(crate) envelope: Ref,
 
-    /// Table to read: a Delta table, a folder with Parquet files, or a Parquet file
+    /// Table to read: a Delta table, or Parquet, CSV, JSON lines or Arrow files or one such file
     #[arg(long, value_name = "TABLE")]
     pub(crate) input: String,
 

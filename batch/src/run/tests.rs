@@ -22,6 +22,7 @@ use crate::{Format, Mode, snapshot};
 mod deltas;
 mod failures;
 mod filters;
+mod formats;
 mod outputs;
 mod parquets;
 mod partitions;
