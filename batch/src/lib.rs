@@ -50,6 +50,7 @@ mod snapshot;
 mod source;
 mod statistics;
 mod target;
+mod warehouse;
 
 pub use as_of::{AsOf, NotAsOf};
 pub use error::Error;

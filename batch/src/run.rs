@@ -19,7 +19,7 @@ use crate::blame::located;
 use crate::commit::{Facts, commit};
 use crate::filter::Filter;
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
-use crate::location::{Location, store_path};
+use crate::location::store_path;
 use crate::part_file::Part;
 use crate::plan::{self, MapSpec, SinkSpec};
 use crate::progress::{Progress, report};
@@ -146,7 +146,7 @@ async fn read(job: &Job, function: &Function) -> Result<(Arc<Source>, Option<Fil
         as_of: job.as_of,
         types: runtime::arrow_schema(&function.signature.input),
     };
-    let source = Source::read(&Location::parse(&job.input)?, &reading).await?;
+    let source = Source::read(&job.input()?, &reading).await?;
     let Some(filter) = &job.filter else {
         return Ok((Arc::new(source), None));
     };

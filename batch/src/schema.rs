@@ -91,7 +91,7 @@ fn no_column(source: &Source, name: &str) -> Error {
 }
 
 /// The name that `wanted` may be a slip of.
-fn nearest(wanted: &str, names: &[String]) -> Option<String> {
+pub(crate) fn nearest(wanted: &str, names: &[String]) -> Option<String> {
     // One slip for every three letters; more is another word.
     let most = wanted.chars().count().div_ceil(3);
     let distance = |name: &String| levenshtein(&wanted.to_lowercase(), &name.to_lowercase());

@@ -239,6 +239,10 @@ pub(crate) struct Batch {
     #[command(flatten)]
     pub(crate) envelope: Ref,
 
+    /// Folder of the tables that are given as `DATABASE.TABLE`
+    #[arg(long, value_name = "ROOT", env = "ENVELOPE_WAREHOUSE")]
+    pub(crate) warehouse: Option<String>,
+
     /// Table to read: a Delta table, or Parquet, CSV, JSON lines or Arrow files or one such file
     #[arg(long, value_name = "TABLE")]
     pub(crate) input: String,

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::fake::{Fake, Trouble, schema_of};
+use crate::location::Location;
 use crate::{Format, Mode, snapshot};
 
 mod deltas;
