@@ -13,9 +13,11 @@
 //! visible.
 //!
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
-//! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
-//! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
-//! `commit` makes them visible; `durable` sees to it that they survive a power cut.
+//! table (`formats` and `partitions` say what their columns are, `snapshot` reads the log of a Delta
+//! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
+//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go, an `attempt`
+//! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
+//! cut.
 
 #![expect(
     clippy::result_large_err,
