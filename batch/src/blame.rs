@@ -56,7 +56,8 @@ fn fault(table: &Source, schema: &SchemaRef, columns: &[usize], file: &Path) -> 
             .ok()?;
         match table.kind.encoding {
             Encoding::JsonLines => first_json_fault(opened, &schema.project(&columns).ok()?),
-            _ => first_csv_fault(opened, schema, columns),
+            Encoding::Csv => first_csv_fault(opened, schema, columns),
+            Encoding::Parquet | Encoding::Arrow => None,
         }
     };
     if let Some(fault) = read(vec![]) {

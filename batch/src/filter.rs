@@ -84,10 +84,11 @@ fn parsed(text: &str) -> Result<ast::Expr, String> {
     let dialect = GenericDialect {};
     let mut parser = Parser::new(&dialect).try_with_sql(text).map_err(wrong)?;
     let tree = parser.parse_expr().map_err(wrong)?;
-    match parser.next_token().token {
-        Token::EOF => Ok(tree),
-        token => Err(format!("is not one condition: it goes on with `{token}`")),
+    let rest = parser.next_token().token;
+    if rest == Token::EOF {
+        return Ok(tree);
     }
+    Err(format!("is not one condition: it goes on with `{rest}`"))
 }
 
 /// Makes an expression of the engine from a syntax tree.
@@ -194,6 +195,10 @@ impl Reader<'_> {
     /// `DATE '2026-01-31'`, `TIMESTAMP '2026-01-31 12:00:00'`.
     fn typed(&self, typed: &ast::TypedString) -> Result<Expr, Error> {
         use arrow_schema::{DataType, TimeUnit};
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "literals of other types are refused"
+        )]
         let data_type = match &typed.data_type {
             ast::DataType::Date => DataType::Date32,
             ast::DataType::Timestamp(None, _) => DataType::Timestamp(TimeUnit::Nanosecond, None),
@@ -211,13 +216,10 @@ impl Reader<'_> {
     fn unary(&mut self, op: ast::UnaryOperator, of: &ast::Expr) -> Result<Expr, Error> {
         match (op, of) {
             (ast::UnaryOperator::Not, of) => Ok(not(self.expr(of)?)),
-            (ast::UnaryOperator::Minus, ast::Expr::Value(value)) => match &value.value {
-                // Together, as the smallest whole number has no positive counterpart.
-                ast::Value::Number(digits, _) => {
-                    number(&format!("-{digits}")).ok_or_else(|| self.unknown(value))
-                }
-                _ => Err(self.unknown(value)),
-            },
+            // Together, as the smallest whole number has no positive counterpart.
+            (ast::UnaryOperator::Minus, ast::Expr::Value(value)) => {
+                number(&format!("-{value}")).ok_or_else(|| self.unknown(value))
+            }
             (ast::UnaryOperator::Minus, of) => Ok(Expr::Negative(Box::new(self.expr(of)?))),
             (ast::UnaryOperator::Plus, of) => self.expr(of),
             (other, _) => Err(self.unknown(other)),

@@ -54,7 +54,8 @@ impl Partitions {
     }
 
     fn add(&mut self, name: &str, texts: &[Option<&str>]) {
-        let kind = Kind::of(texts.iter().copied().flatten());
+        let present: Vec<&str> = texts.iter().copied().flatten().collect();
+        let kind = Kind::of(&present);
         let nullable = texts.iter().any(Option::is_none);
         self.fields
             .push(Field::new(name, kind.data_type(), nullable));
@@ -142,11 +143,8 @@ enum Kind {
 }
 
 impl Kind {
-    fn of<'t>(texts: impl Iterator<Item = &'t str> + Clone) -> Self {
-        let holds = |kind: &Self| {
-            let mut texts = texts.clone().peekable();
-            texts.peek().is_some() && texts.all(|text| kind.holds(text))
-        };
+    fn of(texts: &[&str]) -> Self {
+        let holds = |kind: &Self| !texts.is_empty() && texts.iter().all(|text| kind.holds(text));
         [Self::Date, Self::Small, Self::Large]
             .into_iter()
             .find(holds)
