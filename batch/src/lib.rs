@@ -13,29 +13,37 @@
 //! visible.
 //!
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
-//! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
-//! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
-//! `commit` makes them visible; `durable` sees to it that they survive a power cut.
+//! table (`formats` and `partitions` say what their columns are, `snapshot` reads the log of a Delta
+//! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
+//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go, an `attempt`
+//! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
+//! cut.
 
 #![expect(
     clippy::result_large_err,
     reason = "a result stands for a batch of many rows, and callers match on what is inside"
 )]
 
+mod as_of;
 mod attempt;
+mod blame;
 mod commit;
 mod delta_schema;
 mod durable;
 mod error;
 #[cfg(test)]
 mod fake;
+mod filter;
+mod formats;
 mod function;
 mod job;
 mod location;
 mod map_exec;
 mod part_file;
+mod partitions;
 mod plan;
 mod progress;
+mod prune;
 mod run;
 mod scan;
 mod schema;
@@ -44,7 +52,9 @@ mod snapshot;
 mod source;
 mod statistics;
 mod target;
+mod warehouse;
 
+pub use as_of::{AsOf, NotAsOf};
 pub use error::Error;
 pub use function::MapRows;
 pub use job::{Format, Job, Mode, Settings};

@@ -15,15 +15,17 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::Attempt;
+use crate::blame::located;
 use crate::commit::{Facts, commit};
+use crate::filter::Filter;
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
-use crate::location::{Location, store_path};
+use crate::location::store_path;
 use crate::part_file::Part;
 use crate::plan::{self, MapSpec, SinkSpec};
 use crate::progress::{Progress, report};
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
-use crate::source::Source;
+use crate::source::{Reading, Source};
 use crate::target::{Change, Target};
 use crate::{Error, Job, MapRows};
 
@@ -96,7 +98,7 @@ impl Summary {
 /// See [`Error`].
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
     let function = splittable(job, components)?;
-    let source = Arc::new(Source::open(&Location::parse(&job.input)?).await?);
+    let (source, filter) = read(job, function).await?;
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
     let target = Target::check(job, &columns.mapped).await?;
     let decided = Decided {
@@ -104,13 +106,17 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
         components,
         function,
         source,
+        filter,
         columns,
         target,
     };
 
     let attempt = Attempt::begin(&decided.target, components.id)?;
     let planned = plan(&decided, &attempt).await?;
-    let parts = execute(&planned, &decided).await?;
+    let parts = match execute(&planned, &decided).await {
+        Ok(parts) => parts,
+        Err(error) => return Err(decided.located(error).await),
+    };
     check_complete(&decided.source, &parts)?;
     let version = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
     Ok(Summary::of(&parts, version))
@@ -122,8 +128,30 @@ struct Decided<'j> {
     components: &'j Components,
     function: &'j Function,
     source: Arc<Source>,
+    filter: Option<Filter>,
     columns: Columns,
     target: Target,
+}
+
+impl Decided<'_> {
+    /// The error with the place in the input that it comes from, if it can be found.
+    async fn located(&self, error: Error) -> Error {
+        located(error, &self.source, &self.columns.scanned).await
+    }
+}
+
+/// The table as it is read, and which of its rows are.
+async fn read(job: &Job, function: &Function) -> Result<(Arc<Source>, Option<Filter>), Error> {
+    let reading = Reading {
+        as_of: job.as_of,
+        types: runtime::arrow_schema(&function.signature.input),
+    };
+    let source = Source::read(&job.input()?, &reading).await?;
+    let Some(filter) = &job.filter else {
+        return Ok((Arc::new(source), None));
+    };
+    let filter = Filter::parse(filter, &source)?;
+    Ok((Arc::new(source.filtered(&filter)), Some(filter)))
 }
 
 /// The function, if a table may be split for it.
@@ -148,6 +176,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         components,
         function,
         source,
+        filter,
         columns,
         target,
     } = decided;
@@ -174,8 +203,8 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     let partitions = settings.partitions.unwrap_or_else(cores);
     let callable = Callable::new(Arc::clone(&components.rows), partitions);
     let session = plan::session(callable, Arc::new(attempt.store()), partitions, batch_rows);
-    let input =
-        plan::scan(Arc::clone(source), columns.scanned.clone()).map_err(Error::from_engine)?;
+    let input = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
+        .map_err(Error::from_engine)?;
     let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;
     let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
     let plan = session
@@ -267,6 +296,9 @@ fn facts(decided: &Decided<'_>) -> Facts {
     ]);
     if let Some(version) = source.version {
         facts.insert("inputVersion".into(), version.into());
+    }
+    if let Some(filter) = &decided.filter {
+        facts.insert("inputFilter".into(), filter.text.clone().into());
     }
     facts
 }

@@ -67,7 +67,7 @@ impl Columns {
     }
 }
 
-fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
+pub(crate) fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
     source
         .schema
         .fields()
@@ -77,17 +77,6 @@ fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Err
 
 fn no_column(source: &Source, name: &str) -> Error {
     let table = source.name.clone();
-    let folder = format!("/{name}=");
-    if source
-        .files
-        .iter()
-        .any(|file| file.path.to_string_lossy().contains(&folder))
-    {
-        return Error::Unsupported {
-            table,
-            feature: format!("has `{name}` in the names of its folders only"),
-        };
-    }
     let columns: Vec<String> = source
         .schema
         .fields()
@@ -103,7 +92,7 @@ fn no_column(source: &Source, name: &str) -> Error {
 }
 
 /// The name that `wanted` may be a slip of.
-fn nearest(wanted: &str, names: &[String]) -> Option<String> {
+pub(crate) fn nearest(wanted: &str, names: &[String]) -> Option<String> {
     // One slip for every three letters; more is another word.
     let most = wanted.chars().count().div_ceil(3);
     let distance = |name: &String| levenshtein(&wanted.to_lowercase(), &name.to_lowercase());

@@ -209,7 +209,7 @@ impl Question {
         let Self {
             id, body, patience, ..
         } = self;
-        let head = "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+        let head = "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
         let length = body.len();
         format!("{head}x-request-id: {id}\r\nx-request-timeout: {patience}\r\ncontent-length: {length}\r\n\r\n{body}")
             .into_bytes()

@@ -35,7 +35,7 @@ const ATTACKS: [(&str, Attack); 19] = [
         repeat(stream, 4096, |_| "x".repeat(1000))
     }),
     ("a head that stays incomplete", |stream| {
-        stream.write_all(b"POST /predict HTTP/1.1\r\nhost: x\r\n")?;
+        stream.write_all(b"POST /predict HTTP/1.1\r\nhost: localhost\r\n")?;
         hold()
     }),
     ("a body that stalls", |stream| {
@@ -122,7 +122,7 @@ fn hold() -> io::Result<()> {
 
 fn head(headers: &str, length: usize) -> String {
     format!(
-        "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n"
+        "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n"
     )
 }
 
