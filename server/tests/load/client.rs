@@ -209,7 +209,8 @@ impl Question {
         let Self {
             id, body, patience, ..
         } = self;
-        let head = "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
+        let head =
+            "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n";
         let length = body.len();
         format!("{head}x-request-id: {id}\r\nx-request-timeout: {patience}\r\ncontent-length: {length}\r\n\r\n{body}")
             .into_bytes()
@@ -224,7 +225,7 @@ impl Question {
             let begin = stream::iter([Ok(Frame::data(body.slice(..body.len() / 2)))]);
             StreamBody::new(begin.chain(stream::once(pending()))).boxed_unsync()
         };
-        Request::post("http://x/predict")
+        Request::post("http://localhost/predict")
             .header("content-type", "application/json")
             .header("x-request-id", &self.id)
             .header("x-request-timeout", self.patience)
