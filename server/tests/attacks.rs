@@ -291,7 +291,7 @@ fn who_does_not_take_the_answer_is_given_up() {
             stream.write_all(call(-7.0, "").as_bytes()).unwrap();
         }
         // Long enough for answers of some megabytes to be made and not taken.
-        std::thread::sleep(10 * BRIEF);
+        std::thread::sleep(20 * BRIEF);
         for mut stream in streams {
             let answer = Answer::read(&mut stream);
             assert!(

@@ -1,6 +1,7 @@
 //! What is asked, for how long, and over how many connections.
 
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use fastrand::Rng;
@@ -78,10 +79,11 @@ impl<F: Fn(u64) -> Question + Sync> Load<F> {
     ) -> T {
         std::thread::scope(|scope| {
             let clients = scope.spawn(|| self.offer(address, connections));
-            let result = work();
+            // Clients that nobody ends would hide that the work has failed.
+            let result = catch_unwind(AssertUnwindSafe(work));
             self.end();
             clients.join().unwrap();
-            result
+            result.unwrap_or_else(|panic| resume_unwind(panic))
         })
     }
 }

@@ -79,6 +79,18 @@ impl Follower {
         begun.elapsed()
     }
 
+    /// Once no more are begun: the first one answers before the others are there.
+    fn settled_workers(&self) -> HashSet<i32> {
+        let mut workers = self.workers();
+        loop {
+            std::thread::sleep(Duration::from_millis(300));
+            let before = std::mem::replace(&mut workers, self.workers());
+            if workers == before {
+                return workers;
+            }
+        }
+    }
+
     fn workers(&self) -> HashSet<i32> {
         self.served
             .workers()
@@ -154,7 +166,7 @@ fn turn_to_new_ones(follower: &Follower, swaps: usize) -> Vec<Duration> {
 fn turn_to_kept_ones(follower: &Follower, swaps: usize) -> Vec<Duration> {
     follower.turn_to(0);
     follower.turn_to(1);
-    let before = follower.workers();
+    let before = follower.settled_workers();
     let swap = |number: usize| follower.turn_to(number % 2);
     let times = (0..swaps).map(swap).collect();
     assert!(
