@@ -39,6 +39,7 @@ pub(crate) struct Lasting {
     pub(crate) admission: Arc<Admission>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) services: Arc<grpc::Services>,
     pub(crate) certificates: Option<Arc<Certificates>>,
     /// Where spans go, if there is somebody to send them to.
     #[cfg(feature = "otlp")]
@@ -51,11 +52,13 @@ impl Lasting {
         let (calls, bytes) = (settings.max_calls_in_flight, settings.max_bytes_in_flight);
         let admission = Arc::new(Admission::new(calls, bytes));
         let telemetry = Arc::new(Telemetry::new(admission.clone()));
+        let readiness = Arc::new(Readiness::default());
         Self {
             #[cfg(feature = "otlp")]
             spans: Spans::start(settings.collector.as_ref(), telemetry.spans()).map(Arc::new),
             telemetry,
-            readiness: Arc::new(Readiness::default()),
+            services: Arc::new(grpc::Services::new(&readiness)),
+            readiness,
             certificates: settings.tls.clone().map(Certificates::new).map(Arc::new),
             admission,
             settings,
@@ -71,7 +74,7 @@ pub(crate) struct Stages {
     pub(crate) entrance: Entrance,
     pub(crate) routes: Routes,
     pub(crate) pages: Pages,
-    pub(crate) services: grpc::Services,
+    pub(crate) services: Arc<grpc::Services>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) backlog: Arc<Backlog>,
 }
@@ -84,6 +87,7 @@ impl Stages {
             admission,
             telemetry,
             readiness,
+            services,
             ..
         } = lasting.clone();
         let most_workers = components.calls.most_workers();
@@ -108,7 +112,7 @@ impl Stages {
             aliases: Aliases::new(&settings, first),
             entrance: Entrance::new(&settings),
             routes: Routes::new(&components.manifest.name, functions.collect()),
-            services: grpc::Services::new(&readiness),
+            services,
             pages: pages(components, telemetry, readiness, &settings),
             settings,
             admission,

@@ -15,12 +15,7 @@ use tempfile::TempDir;
 /// Builds an executable for an envelope of the acceptance tests, in a folder of its own.
 fn build_service(envelope: &str) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let environments = acceptance::environments();
-    let hints = Hints {
-        cache_dir: environments.cache,
-        uv: environments.uv,
-        interpreters: environments.interpreters,
-    };
+    let hints = Hints::from(acceptance::environments());
     let stub = Path::new(env!("CARGO_BIN_EXE_envelope-service"));
     let built = folder.path().join("built");
     let path = acceptance::envelope_path(envelope);

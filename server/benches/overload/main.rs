@@ -121,14 +121,9 @@ struct Service {
 
 impl Service {
     fn start(scenario: &Scenario) -> Self {
-        let environments = acceptance::environments();
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("service");
-        let hints = server::Hints {
-            cache_dir: environments.cache,
-            uv: environments.uv,
-            interpreters: environments.interpreters,
-        };
+        let hints = server::Hints::from(acceptance::environments());
         let stub = env!("CARGO_BIN_EXE_envelope-service").as_ref();
         let envelope = acceptance::envelope_path(scenario.envelope);
         let surroundings = server::Surroundings::Machine(&hints);

@@ -226,11 +226,5 @@ impl<'de> Visitor<'de> for Cell<'_> {
         Ok(())
     }
 
-    plain_values! {
-        visit_bool: bool => Got::Bool;
-        visit_i64: i64 => |value| Got::Integer(i128::from(value));
-        visit_u64: u64 => |value| Got::Integer(i128::from(value));
-        visit_f64: f64 => Got::Float;
-        visit_str: &str => Got::Text;
-    }
+    plain_values!();
 }

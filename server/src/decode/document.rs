@@ -88,13 +88,7 @@ impl<'de> Visitor<'de> for Document<'_, '_> {
         skip_list(list)
     }
 
-    plain_values! {
-        visit_bool: bool => Got::Bool;
-        visit_i64: i64 => |value| Got::Integer(i128::from(value));
-        visit_u64: u64 => |value| Got::Integer(i128::from(value));
-        visit_f64: f64 => Got::Float;
-        visit_str: &str => Got::Text;
-    }
+    plain_values!();
 }
 
 /// The list of rows.
@@ -137,11 +131,5 @@ impl<'de> Visitor<'de> for List<'_, '_> {
         skip_object(object)
     }
 
-    plain_values! {
-        visit_bool: bool => Got::Bool;
-        visit_i64: i64 => |value| Got::Integer(i128::from(value));
-        visit_u64: u64 => |value| Got::Integer(i128::from(value));
-        visit_f64: f64 => Got::Float;
-        visit_str: &str => Got::Text;
-    }
+    plain_values!();
 }

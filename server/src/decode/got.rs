@@ -34,14 +34,23 @@ impl fmt::Display for Got<'_> {
 
 /// Visits the values that are plain in one way: by making a [`Got`] of them.
 macro_rules! plain_values {
-    ($($visit:ident: $type:ty => $got:expr;)+) => {
-        $(fn $visit<E: serde::de::Error>(self, value: $type) -> Result<(), E> {
-            self.take($got(value))
-        })+
+    () => {
+        plain_values! {
+            visit_bool: bool => Got::Bool;
+            visit_i64: i64 => |value| Got::Integer(i128::from(value));
+            visit_u64: u64 => |value| Got::Integer(i128::from(value));
+            visit_f64: f64 => Got::Float;
+            visit_str: &str => Got::Text;
+        }
 
         fn visit_unit<E: serde::de::Error>(self) -> Result<(), E> {
             self.take(Got::Null)
         }
+    };
+    ($($visit:ident: $type:ty => $got:expr;)+) => {
+        $(fn $visit<E: serde::de::Error>(self, value: $type) -> Result<(), E> {
+            self.take($got(value))
+        })+
     };
 }
 

@@ -89,13 +89,7 @@ impl<'de> Visitor<'de> for Row<'_, '_> {
         skip_list(list)
     }
 
-    plain_values! {
-        visit_bool: bool => Got::Bool;
-        visit_i64: i64 => |value| Got::Integer(i128::from(value));
-        visit_u64: u64 => |value| Got::Integer(i128::from(value));
-        visit_f64: f64 => Got::Float;
-        visit_str: &str => Got::Text;
-    }
+    plain_values!();
 }
 
 /// The name of a column: its index, or the name when there is no such column.

@@ -31,12 +31,7 @@ impl Served {
     pub(crate) fn of(envelope: &Path, arguments: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         let program = folder.path().join("service");
-        let environments = acceptance::environments();
-        let hints = Hints {
-            cache_dir: environments.cache,
-            uv: environments.uv,
-            interpreters: environments.interpreters,
-        };
+        let hints = Hints::from(acceptance::environments());
         let stub = Path::new(env!("CARGO_BIN_EXE_envelope-service"));
         build(stub, envelope, Surroundings::Machine(&hints), &program).unwrap();
         let mut process = Command::new(&program)
