@@ -13,17 +13,20 @@
 //! visible.
 //!
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
-//! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
-//! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
-//! `commit` makes them visible; `durable` sees to it that they survive a power cut. The `workplace` is
-//! this process, or a `cluster`.
+//! table (`formats` and `partitions` say what their columns are, `snapshot` reads the log of a Delta
+//! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
+//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go, an `attempt`
+//! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
+//! cut. The `workplace` is this process, or a `cluster`.
 
 #![expect(
     clippy::result_large_err,
     reason = "a result stands for a batch of many rows, and callers match on what is inside"
 )]
 
+mod as_of;
 mod attempt;
+mod blame;
 #[cfg(feature = "cluster")]
 mod cluster;
 mod commit;
@@ -33,13 +36,17 @@ mod durable;
 mod error;
 #[cfg(test)]
 mod fake;
+mod filter;
+mod formats;
 mod function;
 mod job;
 mod location;
 mod map_exec;
 mod part_file;
+mod partitions;
 mod plan;
 mod progress;
+mod prune;
 mod run;
 mod scan;
 mod schema;
@@ -49,8 +56,10 @@ mod source;
 mod statistics;
 mod target;
 mod task;
+mod warehouse;
 mod workplace;
 
+pub use as_of::{AsOf, NotAsOf};
 #[cfg(feature = "cluster")]
 pub use cluster::{Envelopes, Executor, Scheduler};
 pub use error::Error;
@@ -58,4 +67,3 @@ pub use function::MapRows;
 pub use job::{Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};
-pub use schema::lossless;

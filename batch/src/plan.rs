@@ -13,7 +13,7 @@ use std::time::Duration;
 use arrow_schema::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
@@ -31,6 +31,7 @@ use envelope_format::{Digest, Signature};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use crate::filter::Filter;
 use crate::function::Callable;
 use crate::map_exec::MapExec;
 use crate::scan::SnapshotTable;
@@ -134,13 +135,38 @@ pub(crate) fn shared_out(
     options.optimizer.repartition_file_scans = true;
     // The function is the expensive part, not the reading: share out even small files.
     options.optimizer.repartition_file_min_size = 0;
+    // A filter is cheap: dealing its rows round would copy for nothing.
+    options.optimizer.enable_round_robin_repartition = false;
     config
 }
 
-/// Reads the columns `scanned` of `source`.
-pub(crate) fn scan(source: Arc<Source>, scanned: Vec<usize>) -> Result<LogicalPlan> {
+/// Reads the columns `scanned` of `source`, and only the rows that `filter` selects.
+pub(crate) fn scan(
+    source: Arc<Source>,
+    scanned: Vec<usize>,
+    filter: Option<&Filter>,
+) -> Result<LogicalPlan> {
+    let columns = Arc::clone(&source.scanned);
     let table = provider_as_source(Arc::new(SnapshotTable::new(source)));
-    LogicalPlanBuilder::scan("source", table, Some(scanned))?.build()
+    let Some(Filter {
+        expr,
+        columns: looked_at,
+        ..
+    }) = filter
+    else {
+        return LogicalPlanBuilder::scan("source", table, Some(scanned))?.build();
+    };
+    let wanted = scanned.iter().map(|&column| {
+        let name = columns.field(column).name();
+        Expr::Column(Column::new(Some("source"), name))
+    });
+    let wanted: Vec<Expr> = wanted.collect();
+    let more = looked_at.iter().filter(|column| !scanned.contains(column));
+    let read = scanned.iter().chain(more).copied().collect();
+    LogicalPlanBuilder::scan("source", table, Some(read))?
+        .filter(expr.clone())?
+        .project(wanted)?
+        .build()
 }
 
 /// Maps a function over `input`, which gives rows with the columns `mapped`.

@@ -17,16 +17,18 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::Attempt;
+use crate::blame::located;
 use crate::commit::{Facts, commit};
 use crate::coverage::{self, Written};
+use crate::filter::Filter;
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
-use crate::location::{Location, store_path};
+use crate::location::store_path;
 use crate::part_file::Part;
 use crate::plan::{self, MapSpec, SinkSpec};
 use crate::progress::{Progress, report};
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
-use crate::source::Source;
+use crate::source::{Reading, Source};
 use crate::target::{Change, Target};
 use crate::workplace::Workplace;
 use crate::{Error, Job, MapRows};
@@ -101,7 +103,7 @@ impl Summary {
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
     let function = splittable(job, components)?;
     let workplace = Workplace::find(job).await?;
-    let source = Arc::new(Source::open(&Location::parse(&job.input)?).await?);
+    let (source, filter) = read(job, function).await?;
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
     let target = Target::check(job, &columns.mapped).await?;
     let decided = Decided {
@@ -109,6 +111,7 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
         components,
         function,
         source,
+        filter,
         columns,
         target,
         workplace,
@@ -116,10 +119,9 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
 
     let attempt = Attempt::begin(&decided.target, components.id)?;
     let planned = plan(&decided, &attempt).await?;
-    let written = match &decided.workplace {
-        Workplace::Here => execute(&planned, &decided).await?,
-        #[cfg(feature = "cluster")]
-        Workplace::Cluster(cluster) => cluster.execute(&planned, &decided).await?,
+    let written = match carry_out(&planned, &decided).await {
+        Ok(written) => written,
+        Err(error) => return Err(decided.located(error).await),
     };
     let parts = coverage::parts(written, planned.partitions())?;
     check_complete(&decided.source, &parts)?;
@@ -133,9 +135,31 @@ pub(crate) struct Decided<'j> {
     pub(crate) components: &'j Components,
     function: &'j Function,
     pub(crate) source: Arc<Source>,
+    filter: Option<Filter>,
     columns: Columns,
     target: Target,
     workplace: Workplace,
+}
+
+impl Decided<'_> {
+    /// The error with the place in the input that it comes from, if it can be found.
+    async fn located(&self, error: Error) -> Error {
+        located(error, &self.source, &self.columns.scanned).await
+    }
+}
+
+/// The table as it is read, and which of its rows are.
+async fn read(job: &Job, function: &Function) -> Result<(Arc<Source>, Option<Filter>), Error> {
+    let reading = Reading {
+        as_of: job.as_of,
+        types: runtime::arrow_schema(&function.signature.input),
+    };
+    let source = Source::read(&job.input()?, &reading).await?;
+    let Some(filter) = &job.filter else {
+        return Ok((Arc::new(source), None));
+    };
+    let filter = Filter::parse(filter, &source)?;
+    Ok((Arc::new(source.filtered(&filter)), Some(filter)))
 }
 
 /// The function, if a table may be split for it.
@@ -168,6 +192,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         components,
         function,
         source,
+        filter,
         columns,
         target,
         workplace,
@@ -195,8 +220,8 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     let callable = Callable::new(Arc::clone(&components.rows), partitions);
     let envelope = (components.rows.digest(), callable);
     let session = plan::session(envelope, Arc::new(attempt.store()), partitions, batch_rows);
-    let input =
-        plan::scan(Arc::clone(source), columns.scanned.clone()).map_err(Error::from_engine)?;
+    let input = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
+        .map_err(Error::from_engine)?;
     let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;
     let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
     let plan = session
@@ -210,7 +235,16 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     })
 }
 
-/// Carries the plan out, all partitions at once.
+/// Has the plan carried out where the job is to be done.
+async fn carry_out(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Written>, Error> {
+    match &decided.workplace {
+        Workplace::Here => execute(planned, decided).await,
+        #[cfg(feature = "cluster")]
+        Workplace::Cluster(cluster) => cluster.execute(planned, decided).await,
+    }
+}
+
+/// Carries the plan out in this process, all partitions at once.
 async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Written>, Error> {
     let Planned { plan, session, .. } = planned;
     let Decided {
@@ -291,6 +325,9 @@ fn facts(decided: &Decided<'_>) -> Facts {
     ]);
     if let Some(version) = source.version {
         facts.insert("inputVersion".into(), version.into());
+    }
+    if let Some(filter) = &decided.filter {
+        facts.insert("inputFilter".into(), filter.text.clone().into());
     }
     facts
 }

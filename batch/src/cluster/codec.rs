@@ -3,7 +3,6 @@
 //! All else is Ballista's own to encode. What is ours begins with a mark that no message of
 //! Ballista's begins with.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,6 +23,7 @@ use prost::Message;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::formats::{Encoding, Kind};
 use crate::map_exec::MapExec;
 use crate::plan::{MapNode, MapSpec, SinkNode, SinkSpec, only};
 use crate::scan::SnapshotTable;
@@ -202,106 +202,138 @@ impl NodeMessage {
     }
 }
 
-/// A [`Source`].
+/// Of a [`Source`], what the plan of its reading is made of. What the driver has decided by is not
+/// sent: counts, bounds, promises.
 #[derive(Clone, PartialEq, Message)]
 struct TableMessage {
     #[prost(string, tag = "1")]
     name: String,
     #[prost(message, optional, tag = "2")]
-    schema: Option<protobuf::Schema>,
+    scanned: Option<protobuf::Schema>,
     #[prost(uint64, tag = "3")]
     partition_columns: u64,
     #[prost(message, repeated, tag = "4")]
     files: Vec<FileMessage>,
-    #[prost(int64, optional, tag = "5")]
-    version: Option<i64>,
+    #[prost(enumeration = "EncodingMessage", tag = "5")]
+    encoding: i32,
+    /// In the engine's word for it.
+    #[prost(string, tag = "6")]
+    compression: String,
 }
 
-/// A [`DataFile`].
+/// Of a [`DataFile`], which it is and what all its rows have in common.
 #[derive(Clone, PartialEq, Message)]
 struct FileMessage {
     #[prost(string, tag = "1")]
     path: String,
     #[prost(uint64, tag = "2")]
     bytes: u64,
-    #[prost(uint64, optional, tag = "3")]
-    rows: Option<u64>,
-    #[prost(message, repeated, tag = "4")]
+    #[prost(message, repeated, tag = "3")]
     partition_values: Vec<protobuf::ScalarValue>,
-    #[prost(string, repeated, tag = "5")]
-    columns_with_nulls: Vec<String>,
+}
+
+/// An [`Encoding`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+enum EncodingMessage {
+    Parquet = 0,
+    Csv = 1,
+    JsonLines = 2,
+    Arrow = 3,
+}
+
+impl From<Encoding> for EncodingMessage {
+    fn from(encoding: Encoding) -> Self {
+        match encoding {
+            Encoding::Parquet => Self::Parquet,
+            Encoding::Csv => Self::Csv,
+            Encoding::JsonLines => Self::JsonLines,
+            Encoding::Arrow => Self::Arrow,
+        }
+    }
+}
+
+impl From<EncodingMessage> for Encoding {
+    fn from(encoding: EncodingMessage) -> Self {
+        match encoding {
+            EncodingMessage::Parquet => Self::Parquet,
+            EncodingMessage::Csv => Self::Csv,
+            EncodingMessage::JsonLines => Self::JsonLines,
+            EncodingMessage::Arrow => Self::Arrow,
+        }
+    }
 }
 
 impl TableMessage {
     fn of(source: &Source) -> Result<Self> {
-        let Source {
-            name,
-            schema,
-            partition_columns,
-            files,
-            version,
-        } = source;
+        let Kind {
+            encoding,
+            compression,
+        } = source.kind;
         Ok(Self {
-            name: name.clone(),
-            schema: Some(sent_schema(schema)?),
-            partition_columns: *partition_columns as u64,
-            files: files.iter().map(FileMessage::of).collect::<Result<_>>()?,
-            version: *version,
+            name: source.name.clone(),
+            scanned: Some(sent_schema(&source.scanned)?),
+            partition_columns: source.partition_columns as u64,
+            files: source
+                .files
+                .iter()
+                .map(FileMessage::of)
+                .collect::<Result<_>>()?,
+            encoding: EncodingMessage::from(encoding).into(),
+            compression: compression.get_variant().to_string(),
         })
     }
 
     fn source(self) -> Result<Source> {
+        let scanned = Arc::new(read_schema(self.scanned)?);
+        let partition_columns = usize::try_from(self.partition_columns).map_err(damaged)?;
+        if partition_columns > scanned.fields().len() {
+            return Err(damaged("more partition columns than columns"));
+        }
+        let encoding = EncodingMessage::try_from(self.encoding).map_err(damaged)?;
         Ok(Source {
             name: self.name,
-            schema: Arc::new(read_schema(self.schema)?),
-            partition_columns: usize::try_from(self.partition_columns).map_err(damaged)?,
+            schema: Arc::clone(&scanned),
+            scanned,
+            partition_columns,
             files: self
                 .files
                 .into_iter()
                 .map(FileMessage::file)
                 .collect::<Result<_>>()?,
-            version: self.version,
+            kind: Kind {
+                encoding: encoding.into(),
+                compression: self.compression.parse()?,
+            },
+            version: None,
         })
     }
 }
 
 impl FileMessage {
     fn of(file: &DataFile) -> Result<Self> {
-        let DataFile {
-            path,
-            bytes,
-            rows,
-            partition_values,
-            columns_with_nulls,
-        } = file;
-        let path = path
-            .to_str()
-            .ok_or_else(|| unsendable(format!("the path `{}` is not UTF-8", path.display())))?;
-        let mut columns_with_nulls: Vec<String> = columns_with_nulls.iter().cloned().collect();
-        columns_with_nulls.sort();
+        let path = file.path.to_str().ok_or_else(|| {
+            unsendable(format!("the path `{}` is not UTF-8", file.path.display()))
+        })?;
         Ok(Self {
             path: path.to_owned(),
-            bytes: *bytes,
-            rows: *rows,
-            partition_values: partition_values
+            bytes: file.bytes,
+            partition_values: file
+                .partition_values
                 .iter()
                 .map(|value| protobuf::ScalarValue::try_from(value).map_err(unsendable))
                 .collect::<Result<_>>()?,
-            columns_with_nulls,
         })
     }
 
     fn file(self) -> Result<DataFile> {
         Ok(DataFile {
-            path: PathBuf::from(self.path),
-            bytes: self.bytes,
-            rows: self.rows,
             partition_values: self
                 .partition_values
                 .iter()
                 .map(|value| ScalarValue::try_from(value).map_err(damaged))
                 .collect::<Result<_>>()?,
-            columns_with_nulls: HashSet::from_iter(self.columns_with_nulls),
+            ..DataFile::new(PathBuf::from(self.path), self.bytes)
         })
     }
 }

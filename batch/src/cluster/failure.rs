@@ -34,6 +34,12 @@ enum Failure {
         column: String,
         file: Option<PathBuf>,
     },
+    /// Of a file that is damaged; where storage may be to blame, it is another one.
+    Read {
+        table: String,
+        file: Option<PathBuf>,
+        reason: String,
+    },
     Value {
         column: String,
         reason: String,
@@ -147,6 +153,15 @@ impl Failure {
                 column: column.clone(),
                 file: file.clone(),
             },
+            Error::Read {
+                table,
+                file,
+                source,
+            } if !is_of_storage(error) => Self::Read {
+                table: table.clone(),
+                file: file.clone(),
+                reason: whole_text(source.as_ref()),
+            },
             Error::Value { column, reason } => Self::Value {
                 column: column.clone(),
                 reason: reason.clone(),
@@ -197,6 +212,15 @@ impl Failure {
                 table,
                 column,
                 file,
+            },
+            Self::Read {
+                table,
+                file,
+                reason,
+            } => Error::Read {
+                table,
+                file,
+                source: reason.into(),
             },
             Self::Value { column, reason } => Error::Value { column, reason },
             Self::Cancelled => Error::Cancelled,

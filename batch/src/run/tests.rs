@@ -17,12 +17,16 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::fake::{Fake, Trouble, schema_of};
+use crate::location::Location;
 use crate::{Format, Mode, snapshot};
 
 mod deltas;
 mod failures;
+mod filters;
+mod formats;
 mod outputs;
 mod parquets;
+mod partitions;
 
 const FORMATS: [Format; 2] = [Format::Delta, Format::Parquet];
 
@@ -178,6 +182,16 @@ fn table_rows(first: usize, rows: usize) -> RecordBatch {
     ])
 }
 
+/// Lets somebody else's program write a table: Python with `folder` as its working folder.
+fn written_by_python(folder: &Path, script: &str) {
+    let python = acceptance::root().join(".venv/bin/python");
+    let status = std::process::Command::new(python)
+        .args(["-c", script])
+        .current_dir(folder)
+        .status();
+    assert!(status.unwrap().success(), "{script}");
+}
+
 fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(
         columns
@@ -262,11 +276,7 @@ async fn planned(bench: &Bench) -> String {
         job, components, ..
     } = bench;
     let function = splittable(job, components).unwrap();
-    let source = Arc::new(
-        Source::open(&Location::parse(&job.input).unwrap())
-            .await
-            .unwrap(),
-    );
+    let (source, filter) = super::read(job, function).await.unwrap();
     let columns = Columns::decide(&source, &function.signature, &job.keep).unwrap();
     let target = Target::check(job, &columns.mapped).await.unwrap();
     let decided = Decided {
@@ -274,6 +284,7 @@ async fn planned(bench: &Bench) -> String {
         components,
         function,
         source,
+        filter,
         columns,
         target,
     };

@@ -53,6 +53,9 @@ pub(crate) async fn batch(
 
 fn job(args: Batch) -> Job {
     let mut job = Job::new(args.input, args.output);
+    job.warehouse = args.warehouse;
+    job.as_of = args.as_of;
+    job.filter = args.filter;
     job.function = args.function;
     job.keep = args.keep;
     job.mode = match args.mode {

@@ -20,30 +20,26 @@ use crate::plan;
 /// Two files of a table that is partitioned by `day` and `part`.
 fn source() -> Source {
     let file = |name: &str, day: i32, part: Option<&str>| DataFile {
-        path: PathBuf::from(format!("/t/day={day}/a b%20{name}.parquet")),
-        bytes: 1000,
-        rows: Some(10),
         partition_values: vec![
             ScalarValue::Date32(Some(day)),
             ScalarValue::Utf8(part.map(Into::into)),
         ],
-        columns_with_nulls: HashSet::from(["x".to_owned()]),
+        ..DataFile::new(format!("/t/day={day}/a b%20{name}.parquet").into(), 1000)
     };
     let decimal = DataType::Decimal128(20, 4);
     let list = DataType::List(Arc::new(Field::new("item", DataType::Int32, true)));
+    let columns = schema_of(&[
+        ("id", DataType::Int64, false),
+        ("x", DataType::Float64, true),
+        ("price", decimal, false),
+        ("tags", list, true),
+        ("day", DataType::Date32, true),
+        ("part", DataType::Utf8, true),
+    ]);
     Source {
-        name: "/t".into(),
-        schema: schema_of(&[
-            ("id", DataType::Int64, false),
-            ("x", DataType::Float64, true),
-            ("price", decimal, false),
-            ("tags", list, true),
-            ("day", DataType::Date32, true),
-            ("part", DataType::Utf8, true),
-        ]),
         partition_columns: 2,
         files: vec![file("1", 7, Some("ü/é")), file("2", 8, None)],
-        version: Some(12),
+        ..Source::without_files("/t", columns)
     }
 }
 
