@@ -13,18 +13,26 @@
 //! tasks that nobody wants (`engine`) and says what went wrong in a form that survives the way back
 //! (`failure`). The driver submits, follows, cancels and collects (`driver`), over one connection
 //! (`client`); it commits as it does without a cluster.
+//!
+//! What Ballista starts listens to this machine only. With `credentials`, other machines get in by a
+//! `door` in front of it, to which their own parts come through a `tunnel`.
 
 mod client;
 mod codec;
+mod credentials;
+mod door;
 mod driver;
 mod engine;
 mod envelopes;
 mod executor;
 mod failure;
 mod listen;
+mod reach;
 mod scheduler;
+mod tunnel;
 
 pub(crate) use client::Cluster;
+pub use credentials::Credentials;
 pub use envelopes::Envelopes;
 pub(crate) use envelopes::Fetched;
 pub use executor::Executor;

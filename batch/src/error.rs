@@ -257,6 +257,14 @@ pub enum Error {
     /// This program was built without clusters.
     #[error("this program cannot use clusters")]
     NoClusters,
+    /// A file that lets this program into a cluster cannot be used.
+    #[error("`{}` cannot be used as a credential of a cluster: {reason}", path.display())]
+    Credentials {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// A part of a cluster would be reachable from other machines.
     #[error("`{address}` can be reached from other machines")]
     Exposed {
@@ -326,7 +334,7 @@ impl Error {
             }
             Self::NoClusters => Some("build it with them: `cargo build --release -p cli --features cluster`".into()),
             Self::Exposed { .. } => Some(
-                "whoever reaches a cluster can run code on it, and connections are not encrypted yet: listen on 127.0.0.1 or [::1]".into(),
+                "whoever reaches a cluster can run code on it: use an address of this machine alone (127.0.0.1), or give certificates and a token (`--cluster-certificate` and others)".into(),
             ),
             _ => None,
         }
@@ -364,6 +372,7 @@ impl Error {
             | Self::NotThatTable { .. }
             | Self::SchemaMismatch { .. }
             | Self::NoClusters
+            | Self::Credentials { .. }
             | Self::Exposed { .. }
             | Self::Value { .. }
             | Self::Panicked { .. }

@@ -73,14 +73,23 @@ pub enum Format {
     Parquet,
 }
 
+/// Where a cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterAt {
+    /// Its scheduler, as `df://HOST:PORT`.
+    pub scheduler: String,
+    /// What lets this program in. Without, the cluster is on this machine.
+    #[cfg(feature = "cluster")]
+    pub credentials: Option<crate::Credentials>,
+}
+
 /// What an operator may set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Rows of one call. Rounded down to whole tiles where the envelope asks for tiles.
     pub batch_rows: NonZeroUsize,
-    /// The scheduler of the cluster that does the work, as `df://HOST:PORT`; this process when
-    /// absent.
-    pub cluster: Option<String>,
+    /// The cluster that does the work; this process when absent.
+    pub cluster: Option<ClusterAt>,
     /// How many parts of the table are worked on at once; one for each core when absent. On a
     /// cluster, into how many parts the table is shared out; four for each slot when absent.
     pub partitions: Option<NonZeroUsize>,

@@ -61,9 +61,9 @@ mod workplace;
 
 pub use as_of::{AsOf, NotAsOf};
 #[cfg(feature = "cluster")]
-pub use cluster::{Envelopes, Executor, Scheduler};
+pub use cluster::{Credentials, Envelopes, Executor, Scheduler};
 pub use error::Error;
 pub use function::MapRows;
-pub use job::{Format, Job, Mode, Settings};
+pub use job::{ClusterAt, Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};

@@ -1,5 +1,10 @@
 //! What can be typed.
 
+#[cfg(feature = "cluster")]
+mod credentials;
+
+#[cfg(feature = "cluster")]
+use std::net::IpAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
@@ -283,6 +288,10 @@ pub(crate) struct Batch {
     #[arg(long, value_name = "URL", env = "ENVELOPE_CLUSTER")]
     pub(crate) cluster: Option<String>,
 
+    #[cfg(feature = "cluster")]
+    #[command(flatten)]
+    pub(crate) credentials: credentials::Credentials,
+
     /// Worker processes [default: one for each core]; on a cluster, parts that the table is shared
     /// out into [default: four for each slot]
     #[arg(long, value_name = "N")]
@@ -324,9 +333,12 @@ pub(crate) enum Format {
 #[derive(Debug, Args)]
 #[command(after_help = SCHEDULER_HELP)]
 pub(crate) struct Scheduler {
-    /// Where to listen; other machines cannot be let in yet
+    /// Where to listen; at an address that other machines reach only with certificates and a token
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
     pub(crate) listen: String,
+
+    #[command(flatten)]
+    pub(crate) credentials: credentials::Credentials,
 }
 
 /// Run an executor of a cluster: it maps functions over parts of tables
@@ -337,6 +349,13 @@ pub(crate) struct Executor {
     /// The scheduler
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:50050")]
     pub(crate) scheduler: String,
+
+    /// The address of this machine at which scheduler and drivers reach the executor
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) listen: IpAddr,
+
+    #[command(flatten)]
+    pub(crate) credentials: credentials::Credentials,
 
     /// Parts at the same time, and worker processes of each envelope [default: one for each core]
     #[arg(long, value_name = "N")]
@@ -485,15 +504,19 @@ const SCHEDULER_HELP: &str = "\
 Examples:
   envelope scheduler
   envelope scheduler --listen 127.0.0.1:50060
+  envelope scheduler --listen 10.0.0.5:50050 --cluster-certificate node.pem --cluster-key node.key \
+    --cluster-ca ca.pem --cluster-token token
 
-It listens to this machine only: whoever reaches it can run code on its executors, and connections are
-not encrypted yet. Its jobs are gone when it ends.";
+Whoever reaches it can run code on its executors, so without certificates it listens to this machine
+only. Its jobs are gone when it ends.";
 
 #[cfg(feature = "cluster")]
 const EXECUTOR_HELP: &str = "\
 Examples:
   envelope executor --slots 4
   envelope executor --scheduler 127.0.0.1:50060 --slots 2 --sandbox strong
+  envelope executor --scheduler 10.0.0.5:50050 --listen 10.0.0.6 --cluster-certificate node.pem \
+    --cluster-key node.key --cluster-ca ca.pem --cluster-token token
 
 It gets envelopes by their digest from the store (`--url`, `ENVELOPE_URL`) and runs them in worker
 processes, so that several may share it. When it is asked to end (Ctrl-C, SIGTERM), others do its work.";

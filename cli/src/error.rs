@@ -316,6 +316,7 @@ fn of_batch(error: &batch::Error) -> Kind {
         Error::Executor { .. } | Error::Incomplete { .. } => kind("cluster_failed", FAILED),
         Error::NoClusters => kind("no_clusters", USAGE),
         Error::Exposed { .. } => kind("exposed", USAGE),
+        Error::Credentials { .. } => kind("bad_credentials", USAGE),
         Error::Panicked { .. } | Error::Engine { .. } => kind("internal", FAILED),
         _ => kind("internal", FAILED),
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ballista_core::serde::protobuf::job_status::Status;
@@ -19,8 +20,11 @@ use tonic::transport::{Channel, Endpoint};
 use tower::ServiceExt as _;
 
 use super::MOST_MESSAGE_BYTES;
-use super::listen::only_here;
+use super::credentials::{Credentials, Keys};
+use super::listen::only_on_this_machine;
+use super::tunnel::{Tunnels, closed};
 use crate::Error;
+use crate::job::ClusterAt;
 
 /// A cluster that can do jobs.
 #[derive(Debug, Clone)]
@@ -28,6 +32,8 @@ pub(crate) struct Cluster {
     /// `HOST:PORT` of its scheduler.
     address: String,
     channel: Channel,
+    /// The ways to its parts, if they are on other machines.
+    pub(super) tunnels: Option<Arc<Tunnels>>,
     /// Tasks that it can do at the same time.
     slots: usize,
 }
@@ -52,15 +58,25 @@ struct Specification {
 }
 
 impl Cluster {
-    /// Looks for the scheduler at `df://HOST:PORT` and for its executors.
-    pub(crate) async fn connect(url: &str) -> Result<Self, Error> {
+    /// Looks for the scheduler and for its executors.
+    pub(crate) async fn connect(at: &ClusterAt) -> Result<Self, Error> {
+        let url = &at.scheduler;
         let address = url.strip_prefix("df://").ok_or_else(|| Error::Cluster {
-            address: url.to_owned(),
+            address: url.clone(),
             reason: "is not written as `df://HOST:PORT`".into(),
         })?;
+        let tunnels = match &at.credentials {
+            Some(files) => Some(tunnels(address, files).await?),
+            None => None,
+        };
+        let channel = match &tunnels {
+            Some(tunnels) => through(address, tunnels).await?,
+            None => connected(address).await?,
+        };
         let mut cluster = Self {
             address: address.to_owned(),
-            channel: connected(address).await?,
+            channel,
+            tunnels,
             slots: 0,
         };
         let executors: Vec<ExecutorSeen> = cluster.page("/api/executors").await?;
@@ -136,15 +152,30 @@ impl Cluster {
     }
 }
 
+/// The ways to the parts of a cluster, once its scheduler has let us in.
+async fn tunnels(address: &str, files: &Credentials) -> Result<Arc<Tunnels>, Error> {
+    let tunnels = Tunnels::new(Keys::read(files)?).map_err(|error| closed(address, &error))?;
+    let knocked = tunnels.knock(address).await;
+    knocked.map_err(|error| closed(address, &error))?;
+    Ok(tunnels)
+}
+
+async fn through(address: &str, tunnels: &Tunnels) -> Result<Channel, Error> {
+    let endpoint = tunnels.endpoint(address);
+    let endpoint = endpoint.map_err(|error| closed(address, &error))?;
+    let channel = endpoint.connect().await;
+    channel.map_err(|error| Error::Cluster {
+        address: address.to_owned(),
+        reason: format!("does not answer: {error}"),
+    })
+}
+
 async fn connected(address: &str) -> Result<Channel, Error> {
     let wrong = |reason: String| Error::Cluster {
         address: address.to_owned(),
         reason,
     };
-    let found = tokio::net::lookup_host(address).await;
-    for found in found.map_err(|error| wrong(format!("is not found: {error}")))? {
-        only_here(found)?;
-    }
+    only_on_this_machine(address).await?;
     let endpoint = Endpoint::from_shared(format!("http://{address}"));
     let endpoint = endpoint.map_err(|error| wrong(format!("is not an address: {error}")))?;
     endpoint

@@ -1,16 +1,17 @@
 //! The driver's part of a job on a cluster: submit, follow, collect; or cancel.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use ballista_core::client::BallistaClient;
 use ballista_core::error::BallistaError;
-use ballista_core::extension::SessionConfigExt as _;
+use ballista_core::extension::{BallistaConfigGrpcEndpoint, SessionConfigExt as _};
 use ballista_core::serde::protobuf::execute_query_params::Query;
 use ballista_core::serde::protobuf::job_status::Status;
 use ballista_core::serde::protobuf::{ExecuteQueryParams, KeyValuePair, PartitionLocation};
-use datafusion::error::DataFusionError;
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::SessionConfig;
@@ -25,6 +26,7 @@ use super::MOST_MESSAGE_BYTES;
 use super::client::Cluster;
 use super::codec::LogicalCodec;
 use super::failure;
+use super::tunnel::Tunnels;
 use crate::coverage::Written;
 use crate::run::{Decided, Planned};
 use crate::sink_exec::SinkExec;
@@ -117,12 +119,31 @@ impl Cluster {
     async fn collect(&self, places: Vec<PartitionLocation>) -> Result<Vec<Written>, Error> {
         let mut written = vec![];
         for place in places {
-            let batches = fetched(place).await;
+            let batches = self.fetched(place).await;
             let batches = batches
                 .map_err(|error| self.wrong(format_args!("has lost the results: {error}")))?;
             written.extend(batches.iter().flat_map(SinkExec::read));
         }
         Ok(written)
+    }
+
+    async fn fetched(&self, place: PartitionLocation) -> EngineResult<Vec<RecordBatch>> {
+        let lost = |what: &str| DataFusionError::Execution(format!("no {what} of a partition"));
+        let layout = place.layout();
+        let executor = place.executor_meta.ok_or_else(|| lost("executor"))?;
+        let partition = place.partition_id.ok_or_else(|| lost("number"))?;
+        let port = u16::try_from(executor.port).map_err(|_| lost("port"))?;
+        let way = self.tunnels.as_ref().map(Tunnels::by_address);
+        let way = way.map(|way| Arc::new(BallistaConfigGrpcEndpoint::new(way)));
+        let (host, most) = (&executor.host, MOST_MESSAGE_BYTES as usize);
+        let mut client = BallistaClient::try_new(host, port, most, false, way, 3, 500, 0, 0)
+            .await
+            .map_err(BallistaError::into_datafusion)?;
+        let rows = client
+            .fetch_partition(&executor.id, &partition.into(), place.file_id, layout, true)
+            .await
+            .map_err(BallistaError::into_datafusion)?;
+        rows.try_collect().await
     }
 
     /// Ends the tasks of a job that failed or is not wanted.
@@ -200,23 +221,6 @@ fn settings(session: &SessionState, name: &str) -> Vec<KeyValuePair> {
         value: entry.value,
     };
     entries.map(pair).collect()
-}
-
-async fn fetched(place: PartitionLocation) -> Result<Vec<RecordBatch>, DataFusionError> {
-    let lost = |what: &str| DataFusionError::Execution(format!("no {what} of a partition"));
-    let layout = place.layout();
-    let executor = place.executor_meta.ok_or_else(|| lost("executor"))?;
-    let partition = place.partition_id.ok_or_else(|| lost("number"))?;
-    let port = u16::try_from(executor.port).map_err(|_| lost("port"))?;
-    let most = MOST_MESSAGE_BYTES as usize;
-    let mut client = BallistaClient::try_new(&executor.host, port, most, false, None, 3, 500, 0, 0)
-        .await
-        .map_err(BallistaError::into_datafusion)?;
-    let rows = client
-        .fetch_partition(&executor.id, &partition.into(), place.file_id, layout, true)
-        .await
-        .map_err(BallistaError::into_datafusion)?;
-    rows.try_collect().await
 }
 
 /// The scheduler's page about the stages of a job, as far as it matters here.

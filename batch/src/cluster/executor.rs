@@ -1,7 +1,7 @@
 //! The executor: carries tasks out, with the functions of any envelope that it can get.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,17 +18,24 @@ use tokio_util::sync::CancellationToken;
 
 use super::MOST_MESSAGE_BYTES;
 use super::codec::{LogicalCodec, PhysicalCodec};
+use super::credentials::{Credentials, Keys};
 use super::engine::Engine;
 use super::envelopes::{Envelopes, Ready};
-use super::listen::{free_port, in_url, only_here};
+use super::listen::{HERE, host_and_port, in_url, only_here, only_on_this_machine};
+use super::reach::{Reach, lead};
+use super::tunnel::Tunnels;
 use crate::Error;
 use crate::durable::DurableStore;
 use crate::plan::Callables;
 
 /// An executor of a cluster.
 pub struct Executor {
-    /// The scheduler.
-    pub scheduler: SocketAddr,
+    /// The scheduler, as `HOST:PORT`.
+    pub scheduler: String,
+    /// The address of this machine at which others reach the executor.
+    pub listen: IpAddr,
+    /// What lets it in, and others in to it. Without, all are on this machine.
+    pub credentials: Option<Credentials>,
     /// Tasks at the same time, and workers of each envelope.
     pub slots: NonZeroUsize,
     /// Folder for what tasks give back until the driver has it. Its own, and empty.
@@ -42,6 +49,7 @@ impl fmt::Debug for Executor {
         formatter
             .debug_struct("Executor")
             .field("scheduler", &self.scheduler)
+            .field("listen", &self.listen)
             .field("slots", &self.slots)
             .finish_non_exhaustive()
     }
@@ -53,45 +61,70 @@ pub(super) const HEARTBEAT_SECONDS: u64 = 3;
 const CONNECT_SECONDS: u16 = 20;
 /// Between the goodbye, on which the scheduler gives an executor's tasks to others, and their end.
 const GOODBYE: Duration = Duration::from_secs(1);
-
 impl Executor {
     /// Carries tasks out until the process is asked to end (SIGINT, SIGTERM) or the scheduler is
     /// gone; `stopping` resolves on the same request. Tasks that are under way then are given to
     /// other executors.
     ///
     /// # Errors
-    /// [`Error::Exposed`] for a scheduler on another machine; [`Error::Cluster`] when it is not there.
+    /// [`Error::Exposed`] for an address that other machines reach when there are no credentials;
+    /// [`Error::Credentials`]; [`Error::Cluster`] when the scheduler is not there.
     pub async fn run(self, stopping: impl Future<Output = ()>) -> Result<(), Error> {
         let wrong = |reason: String| Error::Cluster {
-            address: self.scheduler.to_string(),
+            address: self.scheduler.clone(),
             reason,
         };
-        only_here(self.scheduler)?;
         let stopped = CancellationToken::new();
-        let settings = self
-            .settings(stopped.clone())
-            .map_err(|error| wrong(format!("gets no executor: {error}")))?;
+        let mut reach = self.reach().await?;
+        let doors = reach.doors();
+        let settings = self.settings(stopped.clone(), &reach)?;
         let executing = start_executor_process(Arc::new(settings));
         tokio::pin!(executing);
-        let done = tokio::select! {
-            done = &mut executing => done,
-            () = said_goodbye(stopping) => {
-                stopped.cancel();
-                executing.await
+        let executed = async {
+            tokio::select! {
+                done = &mut executing => done,
+                () = said_goodbye(stopping) => {
+                    stopped.cancel();
+                    executing.await
+                }
             }
         };
-        done.map_err(|error| wrong(format!("has lost this executor: {error}")))
+        let done = tokio::select! {
+            done = executed => done.map_err(|error| error.to_string()),
+            closed = lead(doors) => closed.map(|never| match never {}).map_err(|error| error.to_string()),
+        };
+        done.map_err(|reason| wrong(format!("has lost this executor: {reason}")))
     }
 
-    fn settings(&self, stopped: CancellationToken) -> std::io::Result<ExecutorProcessConfig> {
-        let here = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    async fn reach(&self) -> Result<Reach, Error> {
+        let reach = match &self.credentials {
+            Some(files) => Reach::outside(self.listen, Keys::read(files)?).await,
+            None => {
+                only_here(SocketAddr::new(self.listen, 0))?;
+                only_on_this_machine(&self.scheduler).await?;
+                Reach::here()
+            }
+        };
+        reach.map_err(|error| Error::Cluster {
+            address: self.listen.to_string(),
+            reason: format!("gets no executor: {error}"),
+        })
+    }
+
+    fn settings(
+        &self,
+        stopped: CancellationToken,
+        reach: &Reach,
+    ) -> Result<ExecutorProcessConfig, Error> {
+        let (scheduler_host, scheduler_port) = host_and_port(&self.scheduler)?;
+        let way = |tunnels: &Arc<Tunnels>| tunnels.always_to(self.scheduler.clone());
         Ok(ExecutorProcessConfig {
-            bind_host: here.to_string(),
-            external_host: Some(here.to_string()),
-            port: free_port(here)?,
-            grpc_port: free_port(here)?,
-            scheduler_host: in_url(self.scheduler.ip()),
-            scheduler_port: self.scheduler.port(),
+            bind_host: HERE.to_string(),
+            external_host: Some(in_url(reach.host)),
+            port: reach.results,
+            grpc_port: reach.tasks,
+            scheduler_host,
+            scheduler_port,
             scheduler_connect_timeout_seconds: CONNECT_SECONDS,
             vcores: self.slots.get(),
             // Only executors that tasks are pushed to can be told to end them.
@@ -105,6 +138,7 @@ impl Executor {
             override_runtime_producer: Some(durable_files()),
             override_logical_codec: Some(Arc::new(LogicalCodec::default())),
             override_physical_codec: Some(Arc::new(PhysicalCodec::default())),
+            override_create_grpc_client_endpoint: reach.tunnels.as_ref().map(way),
             ..ExecutorProcessConfig::default()
         })
     }

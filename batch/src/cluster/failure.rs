@@ -293,7 +293,7 @@ impl Cause {
 fn causes<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| error.source())
+    std::iter::successors(Some(error), |error| (*error).source())
 }
 
 /// Whether the network or a disk may be to blame. A file that is not there, or not allowed, stays so.

@@ -1,11 +1,15 @@
 //! Where the parts of a cluster may listen.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 
 use crate::Error;
 
-/// Refuses an address that other machines reach: connections are neither encrypted nor
-/// authenticated, and whoever reaches a scheduler can run code on its executors.
+/// Where everything listens that speaks without encryption.
+pub(super) const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Refuses an address that other machines reach: without credentials, connections are neither
+/// encrypted nor authenticated, and whoever reaches a scheduler can run code on its executors.
 pub(super) fn only_here(address: SocketAddr) -> Result<SocketAddr, Error> {
     if address.ip().is_loopback() {
         Ok(address)
@@ -16,10 +20,42 @@ pub(super) fn only_here(address: SocketAddr) -> Result<SocketAddr, Error> {
     }
 }
 
+/// Refuses a name of another machine.
+pub(super) async fn only_on_this_machine(address: &str) -> Result<(), Error> {
+    let found = tokio::net::lookup_host(address).await;
+    for found in found.map_err(|error| not_found(address, &error))? {
+        only_here(found)?;
+    }
+    Ok(())
+}
+
+fn not_found(address: &str, error: &io::Error) -> Error {
+    Error::Cluster {
+        address: address.to_owned(),
+        reason: format!("is not found: {error}"),
+    }
+}
+
+/// The parts of `HOST:PORT`.
+pub(super) fn host_and_port(address: &str) -> Result<(String, u16), Error> {
+    let parts = address
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)));
+    parts.ok_or_else(|| Error::Cluster {
+        address: address.to_owned(),
+        reason: "is not written as `HOST:PORT`".into(),
+    })
+}
+
 /// A port at which nobody listens. Somebody else may take it before it is used; what listens then
 /// says so.
-pub(super) fn free_port(host: IpAddr) -> std::io::Result<u16> {
-    Ok(TcpListener::bind((host, 0))?.local_addr()?.port())
+pub(super) fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind((HERE, 0))?.local_addr()?.port())
+}
+
+/// Whether nobody listens at this port of this machine.
+pub(super) fn is_free(port: u16) -> bool {
+    TcpListener::bind((HERE, port)).is_ok()
 }
 
 /// A host as it stands in a URL.

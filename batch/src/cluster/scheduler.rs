@@ -16,15 +16,28 @@ use tokio::net::TcpListener;
 
 use super::MOST_MESSAGE_BYTES;
 use super::codec::{LogicalCodec, PhysicalCodec};
-use super::listen::{in_url, only_here};
+use super::credentials::{Credentials, Keys};
+use super::door::Door;
+use super::listen::{HERE, in_url, only_here};
+use super::tunnel::Tunnels;
 use crate::Error;
 use crate::plan::EnvelopeQueryPlanner;
 
 /// A scheduler that listens and does not answer yet. Its jobs are gone when it ends.
 #[derive(Debug)]
 pub struct Scheduler {
+    /// What listens to this machine only.
     listener: TcpListener,
+    /// Where it is reached.
     address: SocketAddr,
+    outside: Option<Outside>,
+}
+
+/// The way in for other machines, and the ways to them.
+#[derive(Debug)]
+struct Outside {
+    door: Door,
+    tunnels: Arc<Tunnels>,
 }
 
 /// An executor that was not heard of for so long is lost, and its tasks go to others. They report
@@ -36,24 +49,43 @@ const LOOK_EVERY_SECONDS: u64 = 5;
 const WITHOUT_EXECUTORS_SECONDS: u64 = 60;
 
 impl Scheduler {
-    /// Listens at `address`.
+    /// Listens at `address`; to other machines only with credentials.
     ///
     /// # Errors
-    /// [`Error::Exposed`] for an address that other machines reach; [`Error::Cluster`] when nobody
-    /// can listen there.
-    pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
+    /// [`Error::Exposed`] for an address that other machines reach when there are no credentials;
+    /// [`Error::Credentials`]; [`Error::Cluster`] when nobody can listen there.
+    pub async fn bind(
+        address: SocketAddr,
+        credentials: Option<&Credentials>,
+    ) -> Result<Self, Error> {
         let wrong = |error: std::io::Error| Error::Cluster {
             address: address.to_string(),
             reason: format!("cannot listen there: {error}"),
         };
-        let listener = TcpListener::bind(only_here(address)?)
+        let Some(files) = credentials else {
+            let listener = TcpListener::bind(only_here(address)?).await;
+            let listener = listener.map_err(wrong)?;
+            return Ok(Self {
+                address: listener.local_addr().map_err(wrong)?,
+                listener,
+                outside: None,
+            });
+        };
+        let keys = Keys::read(files)?;
+        let door = Door::bind(address, Arc::clone(&keys))
             .await
             .map_err(wrong)?;
-        let address = listener.local_addr().map_err(wrong)?;
-        Ok(Self { listener, address })
+        Ok(Self {
+            listener: TcpListener::bind((HERE, 0)).await.map_err(wrong)?,
+            address: door.address().map_err(wrong)?,
+            outside: Some(Outside {
+                door,
+                tunnels: Tunnels::new(keys).map_err(wrong)?,
+            }),
+        })
     }
 
-    /// Where it listens.
+    /// Where it is reached.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -64,25 +96,42 @@ impl Scheduler {
     /// # Errors
     /// [`Error::Cluster`].
     pub async fn run(self) -> Result<(), Error> {
-        let config = Arc::new(settings(self.address));
-        let wrong = |error: ballista_core::error::BallistaError| Error::Cluster {
-            address: self.address.to_string(),
-            reason: format!("cannot be scheduled: {error}"),
+        let Self {
+            listener,
+            address,
+            outside,
+        } = self;
+        let failed = |reason: String| Error::Cluster {
+            address: address.to_string(),
+            reason: format!("cannot schedule: {reason}"),
         };
-        let cluster = BallistaCluster::new_from_config(&config)
-            .await
-            .map_err(wrong)?;
-        let scheduler = create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, config)
-            .await
-            .map_err(wrong)?;
-        start_grpc_service_with_listener(self.listener, scheduler)
-            .await
-            .map_err(wrong)
+        let inside = listener.local_addr();
+        let inside = inside.map_err(|error| failed(error.to_string()))?;
+        let tunnels = outside.as_ref().map(|outside| &outside.tunnels);
+        let scheduling = schedule(listener, Arc::new(settings(address, tunnels)));
+        let scheduled = match outside {
+            None => scheduling.await,
+            Some(Outside { door, .. }) => tokio::select! {
+                scheduled = scheduling => scheduled,
+                never = door.lead_to(inside) => match never {},
+            },
+        };
+        scheduled.map_err(|error| failed(error.to_string()))
     }
 }
 
-fn settings(address: SocketAddr) -> SchedulerConfig {
+async fn schedule(
+    listener: TcpListener,
+    config: Arc<SchedulerConfig>,
+) -> ballista_core::error::Result<()> {
+    let cluster = BallistaCluster::new_from_config(&config).await?;
+    let scheduler = create_scheduler::<LogicalPlanNode, PhysicalPlanNode>(cluster, config).await?;
+    start_grpc_service_with_listener(listener, scheduler).await
+}
+
+fn settings(address: SocketAddr, tunnels: Option<&Arc<Tunnels>>) -> SchedulerConfig {
     SchedulerConfig {
+        override_create_grpc_client_endpoint: tunnels.map(Tunnels::by_address),
         bind_host: address.ip().to_string(),
         external_host: in_url(address.ip()),
         bind_port: address.port(),

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use batch::{Components, Job, Progress, Summary};
+use batch::{ClusterAt, Components, Job, Progress, Summary};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,7 +25,7 @@ pub(crate) async fn batch(
     let began = Instant::now();
     let found = wiring.find_trusted(&args.envelope.reference).await?;
     let sandbox = args.sandbox.sandbox();
-    let job = job(args);
+    let job = job(args)?;
     let cancelled = CancellationToken::new();
     let waiting = Arc::new(Waiting::new(&wiring.terminal));
     let steps = Arc::clone(&waiting);
@@ -51,7 +51,8 @@ pub(crate) async fn batch(
     told(&wiring.terminal, &job, done?, began.elapsed())
 }
 
-fn job(args: Batch) -> Job {
+fn job(args: Batch) -> Result<Job, Error> {
+    let cluster = cluster(&args)?;
     let mut job = Job::new(args.input, args.output);
     job.warehouse = args.warehouse;
     job.as_of = args.as_of;
@@ -67,10 +68,21 @@ fn job(args: Batch) -> Job {
         Format::Delta => batch::Format::Delta,
         Format::Parquet => batch::Format::Parquet,
     };
-    job.settings.cluster = args.cluster;
+    job.settings.cluster = cluster;
     job.settings.partitions = args.workers;
     job.settings.call_deadline = Duration::from_secs(args.timeout.get());
-    job
+    Ok(job)
+}
+
+/// The cluster that is to do the work, if one is.
+fn cluster(args: &Batch) -> Result<Option<ClusterAt>, Error> {
+    #[cfg(feature = "cluster")]
+    let credentials = args.credentials.files()?;
+    Ok(args.cluster.clone().map(|scheduler| ClusterAt {
+        scheduler,
+        #[cfg(feature = "cluster")]
+        credentials,
+    }))
 }
 
 fn workers(job: &Job) -> usize {

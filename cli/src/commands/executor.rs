@@ -9,7 +9,6 @@ use batch::{Envelopes, MapRows};
 use envelope_format::Digest;
 use runtime::{EnvelopeFile, Sandbox};
 
-use super::scheduler::address;
 use crate::args::Executor;
 use crate::error::Error;
 use crate::on_demand::OnDemand;
@@ -28,7 +27,9 @@ pub(crate) async fn executor(
         .tempdir();
     let folder = folder.map_err(Error::io("make a folder in", Path::new("/tmp")))?;
     let executor = batch::Executor {
-        scheduler: address(&args.scheduler).await?,
+        scheduler: args.scheduler.clone(),
+        listen: args.listen,
+        credentials: args.credentials.files()?,
         slots,
         work_folder: folder.path().to_owned(),
         envelopes: Arc::new(FromStore {
@@ -37,7 +38,7 @@ pub(crate) async fn executor(
             sandbox: args.sandbox.sandbox(),
         }),
     };
-    let scheduler = executor.scheduler;
+    let scheduler = &executor.scheduler;
     wiring.terminal.say(&format!(
         "works on {slots} parts at a time for df://{scheduler}  (Ctrl-C ends it)"
     ));

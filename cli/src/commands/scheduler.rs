@@ -15,7 +15,9 @@ pub(crate) async fn scheduler(
     args: &Scheduler,
     interrupted: impl Future<Output = Error>,
 ) -> Result<(), Error> {
-    let scheduler = batch::Scheduler::bind(address(&args.listen).await?).await?;
+    let credentials = args.credentials.files()?;
+    let address = address(&args.listen).await?;
+    let scheduler = batch::Scheduler::bind(address, credentials.as_ref()).await?;
     ready(&wiring.terminal, scheduler.address());
     tokio::select! {
         ended = scheduler.run() => Ok(ended?),
@@ -25,7 +27,7 @@ pub(crate) async fn scheduler(
 
 /// The address behind `HOST:PORT`; where there are several, the one of the older protocol, which
 /// programs that are told a number usually listen to.
-pub(super) async fn address(text: &str) -> Result<SocketAddr, Error> {
+async fn address(text: &str) -> Result<SocketAddr, Error> {
     let wrong = |reason: String| Error::Usage {
         reason: format!("`{text}` is not an address: {reason}"),
         hint: "write `HOST:PORT`, as in `127.0.0.1:50050`",
