@@ -1,7 +1,11 @@
 """Saves the envelopes that the tests of clusters use in the store that `ENVELOPE_URL` names."""
 
 import ctypes
+import sys
+import tempfile
 import time
+import zipfile
+from pathlib import Path
 
 import model_envelope as me
 import numpy as np
@@ -31,6 +35,42 @@ def poison(features: pd.DataFrame) -> pd.Series:
     return features["x"] / 2
 
 
+def edition(features: pd.DataFrame) -> pd.Series:
+    """The version of a package that no environment can hold twice."""
+    package = __import__("clash" + "pack")
+    return features["x"] * 0 + package.EDITION
+
+
+def wheel(folder: Path, number: int) -> Path:
+    """The package `clashpack` in this version."""
+    path = folder / f"clashpack-{number}.0-py3-none-any.whl"
+    about = f"clashpack-{number}.0.dist-info"
+    members = {
+        "clashpack.py": f"EDITION = {number}\n",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: clashpack\nVersion: {number}.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    members[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in [*members, f"{about}/RECORD"])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in members.items():
+            archive.writestr(name, text)
+    return path
+
+
+def save_editions():
+    """The same function in two envelopes, whose environments cannot be one."""
+    with tempfile.TemporaryDirectory() as folder:
+        for number in (1, 2):
+            package = wheel(Path(folder), number)
+            sys.path.insert(0, str(package))
+            me.save_model(
+                query_function=edition, name=f"edition_{number}", api_input=SAMPLE, requirements=[str(package)]
+            )
+            sys.path.remove(str(package))
+            sys.modules.pop("clashpack")
+
+
 if __name__ == "__main__":
     for function in (score, slow, poison):
         me.save_model(query_function=function, name=function.__name__, api_input=SAMPLE)
+    save_editions()
