@@ -23,6 +23,8 @@ use object_store::{
     Result, UploadPart,
 };
 
+use crate::point;
+
 /// The local file system, from `/` on; writes are done when they are on the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct DurableStore {
@@ -156,10 +158,14 @@ impl ObjectStore for DurableStore {
             return self.reads.put_opts(location, payload, options).await;
         }
         let unnamed = self.unnamed(location)?;
-        match self
-            .write(move || unnamed.put(&payload, &options.mode))
-            .await
-        {
+        let put = move || {
+            unnamed.put(&payload, &options.mode)?;
+            if options.mode == PutMode::Create {
+                point::reached(point::LOG_WRITTEN);
+            }
+            Ok(())
+        };
+        match self.write(put).await {
             Ok(()) => Ok(PutResult {
                 e_tag: None,
                 version: None,
@@ -288,23 +294,32 @@ impl Drop for DurableUpload {
 
 /// Makes `folder` and those above it, durably. Gives those that were new, outermost first.
 pub(crate) fn create_folders(folder: &FilePath) -> io::Result<Vec<PathBuf>> {
-    let mut missing: Vec<PathBuf> = folder
+    let missing: Vec<&FilePath> = folder
         .ancestors()
         .take_while(|folder| !folder.exists())
-        .map(FilePath::to_path_buf)
         .collect();
-    missing.reverse();
-    for (position, folder) in missing.iter().enumerate() {
-        if let Err(error) = std::fs::create_dir(folder).and_then(|()| sync_folder(&parent(folder)))
-        {
-            for made in missing[..position].iter().rev() {
-                // Best effort: the first error is the one to report.
-                let _ = std::fs::remove_dir(made);
+    let mut made: Vec<PathBuf> = vec![];
+    for folder in missing.into_iter().rev() {
+        match std::fs::create_dir(folder).and_then(|()| sync_folder(&parent(folder))) {
+            Ok(()) => made.push(folder.to_path_buf()),
+            // Somebody else was quicker, and it is theirs.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(error) => {
+                for folder in made.iter().rev() {
+                    // Best effort: the first error is the one to report.
+                    let _ = std::fs::remove_dir(folder);
+                }
+                return Err(error);
             }
-            return Err(error);
         }
     }
-    Ok(missing)
+    Ok(made)
+}
+
+/// Makes a file that is on the disk, whole, when this is done. Refuses one that is there.
+pub(crate) fn write_new(path: &FilePath, bytes: &[u8]) -> io::Result<()> {
+    let payload = PutPayload::from(bytes.to_vec());
+    Unnamed::beside(path.to_path_buf())?.put(&payload, &PutMode::Create)
 }
 
 /// Asks the disk to keep the names in `folder`.

@@ -15,7 +15,9 @@
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
 //! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
 //! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
-//! `commit` makes them visible; `durable` sees to it that they survive a power cut.
+//! `commit` makes them visible; `durable` sees to it that they survive a power cut. An `identity` makes
+//! runs one job, a `claim` lets one process at a time work on it, and a `split` that one of them has
+//! finished is not computed again.
 
 #![expect(
     clippy::result_large_err,
@@ -23,6 +25,7 @@
 )]
 
 mod attempt;
+mod claim;
 mod commit;
 mod delta_schema;
 mod durable;
@@ -30,11 +33,13 @@ mod error;
 #[cfg(test)]
 mod fake;
 mod function;
+mod identity;
 mod job;
 mod location;
 mod map_exec;
 mod part_file;
 mod plan;
+mod point;
 mod progress;
 mod run;
 mod scan;
@@ -42,11 +47,13 @@ mod schema;
 mod sink_exec;
 mod snapshot;
 mod source;
+mod split;
 mod statistics;
 mod target;
 
 pub use error::Error;
 pub use function::MapRows;
+pub use identity::Identity;
 pub use job::{Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};

@@ -66,6 +66,8 @@ pub(crate) struct SinkSpec {
     pub(crate) folder: String,
     /// Is in the name of every part file of this job and of no other.
     pub(crate) job: String,
+    /// Folder of the notes about finished partitions, if another attempt may use them.
+    pub(crate) splits: Option<String>,
     /// Rows after which a file is closed.
     pub(crate) file_rows: usize,
     /// Whether minima, maxima and null counts are gathered.
@@ -85,11 +87,20 @@ impl Callables {
     }
 }
 
+/// Into how many parts a table is cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Partitions {
+    /// How many there are.
+    pub(crate) count: NonZeroUsize,
+    /// Whether each reads exactly what is planned for it, and not what another has no time for.
+    pub(crate) fixed: bool,
+}
+
 /// A session that can carry out plans with our nodes; `files` is where it reads and writes.
 pub(crate) fn session(
     callable: Callable,
     files: Arc<dyn ObjectStore>,
-    partitions: NonZeroUsize,
+    partitions: Partitions,
     batch_rows: usize,
 ) -> SessionState {
     let callables = Callables(HashMap::from([(
@@ -97,13 +108,14 @@ pub(crate) fn session(
         Arc::new(callable),
     )]));
     let mut config = SessionConfig::new()
-        .with_target_partitions(partitions.get())
+        .with_target_partitions(partitions.count.get())
         .with_batch_size(batch_rows)
         .with_extension(Arc::new(callables));
     let options = config.options_mut();
     options.optimizer.repartition_file_scans = true;
     // The function is the expensive part, not the reading: share out even small files.
     options.optimizer.repartition_file_min_size = 0;
+    options.execution.enable_file_stream_work_stealing = !partitions.fixed;
     let session = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_query_planner(Arc::new(EnvelopeQueryPlanner))

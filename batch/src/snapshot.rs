@@ -47,9 +47,13 @@ pub(crate) async fn loaded(location: &Location) -> Result<DeltaTable, Error> {
     }
 }
 
-/// The files of the Delta table at `location` at its latest version.
-pub(crate) async fn source(location: &Location) -> Result<Source, Error> {
-    let table = loaded(location).await?;
+/// The files of the Delta table at `location` at a version, the latest where none is given.
+pub(crate) async fn source(location: &Location, version: Option<i64>) -> Result<Source, Error> {
+    let mut table = loaded(location).await?;
+    if let Some(version) = version.and_then(|version| u64::try_from(version).ok()) {
+        let loaded = table.load_version(version).await;
+        loaded.map_err(|source| unreadable(location, source))?;
+    }
     let state = table
         .snapshot()
         .map_err(|source| unreadable(location, source))?;

@@ -49,6 +49,11 @@ impl Source {
     /// Finds the table at `location`: a Delta table at its latest version, a folder with Parquet
     /// files, or one Parquet file.
     pub(crate) async fn open(location: &Location) -> Result<Self, Error> {
+        Self::at(location, None).await
+    }
+
+    /// The same at a version, if the table has versions.
+    pub(crate) async fn at(location: &Location, version: Option<i64>) -> Result<Self, Error> {
         let path = location.path();
         let not_found = |looked_for: &str| Error::TableNotFound {
             table: location.to_string(),
@@ -61,7 +66,7 @@ impl Source {
             return Err(not_found("no such file or folder"));
         }
         if path.join("_delta_log").is_dir() {
-            return snapshot::source(location).await;
+            return snapshot::source(location, version).await;
         }
         match parquet_files(path).map_err(|source| unreadable(location, path, source))? {
             files if files.is_empty() => Err(not_found(

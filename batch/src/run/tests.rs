@@ -21,6 +21,7 @@ use crate::{Format, Mode, snapshot};
 
 mod deltas;
 mod failures;
+mod identities;
 mod outputs;
 mod parquets;
 
@@ -262,21 +263,7 @@ async fn planned(bench: &Bench) -> String {
         job, components, ..
     } = bench;
     let function = splittable(job, components).unwrap();
-    let source = Arc::new(
-        Source::open(&Location::parse(&job.input).unwrap())
-            .await
-            .unwrap(),
-    );
-    let columns = Columns::decide(&source, &function.signature, &job.keep).unwrap();
-    let target = Target::check(job, &columns.mapped).await.unwrap();
-    let decided = Decided {
-        job,
-        components,
-        function,
-        source,
-        columns,
-        target,
-    };
+    let decided = decide(job, components, function, None).await.unwrap();
     let attempt = Attempt::begin(&decided.target, components.id).unwrap();
     let planned = plan(&decided, &attempt).await.unwrap();
     displayable(planned.plan.as_ref()).indent(false).to_string()
