@@ -220,9 +220,8 @@ pub(crate) fn job_of(name: &str) -> Option<&str> {
     let name = name.strip_prefix('.').unwrap_or(name);
     let (partition, rest) = name.strip_prefix("part-")?.split_once('-')?;
     let (position, job) = rest.split_once('-')?;
-    let numbers = [partition, position].map(|part| {
-        part.len() >= 5 && part.bytes().all(|letter| letter.is_ascii_digit())
-    });
+    let numbers = [partition, position]
+        .map(|part| part.len() >= 5 && part.bytes().all(|letter| letter.is_ascii_digit()));
     let id = job.get(..LENGTH)?;
     let is_id = id.bytes().all(|letter| letter.is_ascii_hexdigit());
     (numbers == [true, true] && is_id && name.contains(".parquet")).then_some(id)
@@ -335,7 +334,9 @@ impl Submitted {
 
 impl Drop for Submitted {
     fn drop(&mut self) {
-        if self.0.kept && let Some(claim) = self.0.claim.take() {
+        if self.0.kept
+            && let Some(claim) = self.0.claim.take()
+        {
             claim.leave();
         }
     }

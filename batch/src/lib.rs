@@ -17,7 +17,7 @@
 //! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
 //! `commit` makes them visible; `durable` sees to it that they survive a power cut. An `identity` makes
 //! runs one job, a `claim` lets one process at a time work on it, and a `split` that one of them has
-//! finished is not computed again.
+//! finished is not computed again. [`vacuum`] deletes what nobody needs.
 
 #![expect(
     clippy::result_large_err,
@@ -50,6 +50,7 @@ mod source;
 mod split;
 mod statistics;
 mod target;
+mod vacuum;
 
 pub use error::Error;
 pub use function::MapRows;
@@ -58,3 +59,4 @@ pub use job::{Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};
 pub use schema::lossless;
+pub use vacuum::{Vacuumed, vacuum};

@@ -143,11 +143,7 @@ enum Claimed {
 }
 
 /// Looks whether the job is done already; if not, claims it.
-async fn claim(
-    job: &Job,
-    components: &Components,
-    function: &Function,
-) -> Result<Claimed, Error> {
+async fn claim(job: &Job, components: &Components, function: &Function) -> Result<Claimed, Error> {
     let Some(identity) = &job.identity else {
         return Ok(Claimed::Ours(None));
     };

@@ -205,10 +205,13 @@ impl Sink {
     ) -> Result<Vec<Part>> {
         let split = self.split(&input).await?;
         if let Some(split) = &split
-            && let Some(parts) = split.finished(&self.store, &self.folder().map_err(Error::into_engine)?).await?
+            && let Some(parts) = split
+                .finished(&self.store, &self.folder().map_err(Error::into_engine)?)
+                .await?
         {
             for part in &parts {
-                self.rows.add(usize::try_from(part.rows).unwrap_or(usize::MAX));
+                self.rows
+                    .add(usize::try_from(part.rows).unwrap_or(usize::MAX));
                 self.files.add(1);
             }
             self.reused.add(parts.len());
@@ -228,7 +231,10 @@ impl Sink {
         let Some(folder) = &self.spec.splits else {
             return Ok(None);
         };
-        let written = format!("{:?} {} {}", self.written, self.spec.file_rows, self.spec.statistics);
+        let written = format!(
+            "{:?} {} {}",
+            self.written, self.spec.file_rows, self.spec.statistics
+        );
         let folder = Path::parse(folder)?;
         Split::of((input, self.partition), written, &self.store, &folder).await
     }

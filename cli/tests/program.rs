@@ -563,6 +563,7 @@ fn every_command_shows_examples() {
         "serve",
         "build",
         "batch",
+        "vacuum",
         "export",
         "import",
         "tag",

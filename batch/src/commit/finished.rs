@@ -83,7 +83,9 @@ fn entry_of(entry: &[u8], name: &str, version: Version) -> Option<Finished> {
         ..Finished::default()
     };
     for action in actions {
-        finished.facts.extend(action.commit_info.unwrap_or_default());
+        finished
+            .facts
+            .extend(action.commit_info.unwrap_or_default());
         if let Some(add) = action.add {
             finished.rows += add.rows();
             finished.file_count += 1;

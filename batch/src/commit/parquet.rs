@@ -232,7 +232,12 @@ fn marks(table: &Path) -> io::Result<Vec<String>> {
             marks.push(name);
         } else if name.starts_with("part-") && entry.is_dir() {
             let within = entries(&entry)?;
-            marks.extend(within.iter().map(|path| self::name(path)).filter(|name| is_mark(name)));
+            marks.extend(
+                within
+                    .iter()
+                    .map(|path| self::name(path))
+                    .filter(|name| is_mark(name)),
+            );
         }
     }
     Ok(marks)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
@@ -24,6 +25,7 @@ mod failures;
 mod identities;
 mod outputs;
 mod parquets;
+mod vacuums;
 
 const FORMATS: [Format; 2] = [Format::Delta, Format::Parquet];
 

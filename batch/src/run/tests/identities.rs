@@ -158,7 +158,10 @@ async fn what_was_finished_of_another_input_is_not_used() {
 async fn what_was_finished_is_not_used_when_a_file_of_it_is_gone() {
     let bench = named(Fake::new().with_trouble(12, Trouble::Raises), Format::Delta);
     bench.run().await.expect_err("the job was done");
-    let gone = bench.names().into_iter().find(|name| name.starts_with("out/part-"));
+    let gone = bench
+        .names()
+        .into_iter()
+        .find(|name| name.starts_with("out/part-"));
     std::fs::remove_file(bench.path(&gone.unwrap())).unwrap();
     let bench = bench.with(Fake::new());
     assert_eq!(bench.run().await.unwrap().rows, 10_000);
