@@ -299,11 +299,12 @@ impl Drop for Attempt {
         if let Err(error) = self.delete() {
             self.warn(&error);
         }
-        self.end();
         for folder in self.made.iter().rev() {
             // Only those that are empty go: somebody else may use them by now.
             let _ = std::fs::remove_dir(folder);
         }
+        // The notes last: as long as they are there, nobody takes the files for somebody else's.
+        self.end();
     }
 }
 

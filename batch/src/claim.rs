@@ -187,12 +187,17 @@ impl Drop for Claim {
     }
 }
 
+/// Everything but the lock.
 fn delete_notes(folder: &Path) -> io::Result<()> {
-    remove(&folder.join(RECORD))?;
-    match std::fs::remove_dir_all(folder.join("splits")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        outcome => outcome,
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            std::fs::remove_dir_all(entry.path())?;
+        } else if entry.file_name() != LOCK {
+            remove(&entry.path())?;
+        }
     }
+    Ok(())
 }
 
 /// Deletes a file that may be gone already.

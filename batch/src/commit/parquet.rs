@@ -17,6 +17,7 @@ use rustix::io::Errno;
 use super::{Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, file_name};
+use crate::claim::remove;
 use crate::durable::{parent, sync_folder, write_new};
 use crate::identity::Key;
 use crate::location::{Location, store_path};
@@ -60,16 +61,20 @@ pub(super) async fn commit(
 
 /// The folder holds the files and the marks and nothing else, and is on the disk.
 fn prepare(attempt: &Attempt, parts: &[Part], marks: &[String]) -> io::Result<()> {
-    let mut named: HashSet<String> = parts.iter().map(|part| part.name.clone()).collect();
-    named.insert(empty_name(attempt));
-    attempt.sweep(&named)?;
-    for mark in marks {
-        match write_new(&attempt.folder().join(mark), &[]) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
+    let folder = attempt.folder();
+    let mut wanted: HashSet<&str> = parts.iter().map(|part| part.name.as_str()).collect();
+    let empty = empty_name(attempt);
+    wanted.insert(&empty);
+    // Attempts that died may have left files, whole or not: all that is there becomes the table.
+    for path in entries(folder)? {
+        if !wanted.contains(name(&path).as_str()) {
+            remove(&path)?;
         }
     }
-    sync_folder(attempt.folder())
+    for mark in marks {
+        write_new(&folder.join(mark), &[])?;
+    }
+    sync_folder(folder)
 }
 
 /// The marks that the folder gets: its own, and those of the table whose place it takes.
@@ -81,7 +86,11 @@ fn marks_to_come(
 ) -> Result<Vec<String>, Error> {
     let mut names = vec![];
     if change == ParquetChange::Replace {
+        // Those of other jobs; of this one there may be one that died after its renaming.
         names = marks(table).map_err(|source| write(table, source))?;
+        names.retain(|mark| of_mark(mark, attempt.id()).is_none());
+        names.sort();
+        names.dedup();
     }
     if attempt.splits().is_some() {
         let rows: u64 = parts.iter().map(|part| part.rows).sum();

@@ -172,6 +172,7 @@ async fn what_was_finished_is_not_used_when_a_file_of_it_is_gone() {
 async fn a_half_finished_job_reads_the_version_that_it_began_with() {
     let mut bench = named(Fake::new().with_outputs(&["x"]), Format::Delta);
     bench.job.identity = None;
+    bench.job.settings.file_rows = NonZeroUsize::new(500).unwrap();
     bench.run().await.unwrap();
     bench.job.input = bench.path("out").to_string_lossy().into_owned();
     bench.job.output = bench.path("again").to_string_lossy().into_owned();
