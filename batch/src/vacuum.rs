@@ -39,12 +39,6 @@ pub struct Vacuumed {
 pub async fn vacuum(table: &str, older_than: Duration, dry_run: bool) -> Result<Vacuumed, Error> {
     let location = Location::parse(table)?.resolved();
     let path = location.path();
-    if !path.is_dir() && !parent(path).is_dir() {
-        return Err(Error::TableNotFound {
-            table: location.to_string(),
-            looked_for: "no such folder".into(),
-        });
-    }
     let limit = SystemTime::now()
         .checked_sub(older_than)
         .unwrap_or(SystemTime::UNIX_EPOCH);
@@ -53,10 +47,16 @@ pub async fn vacuum(table: &str, older_than: Duration, dry_run: bool) -> Result<
     let jobs = Jobs::look(&location, is_delta, limit).map_err(wrong)?;
     let found = if is_delta {
         let needed = needed(&location, limit).await?;
-        unneeded(path, &needed, &jobs, limit).map_err(wrong)?
+        unneeded(path, needed.as_ref(), &jobs, limit).map_err(wrong)?
     } else {
         staged(&location, &jobs, limit).map_err(wrong)?
     };
+    if !path.is_dir() && found.is_empty() && jobs.is_empty() {
+        return Err(Error::TableNotFound {
+            table: location.to_string(),
+            looked_for: "no such folder".into(),
+        });
+    }
     let vacuumed = Vacuumed {
         bytes: found.iter().map(|file| file.bytes).sum(),
         files: found.into_iter().map(|file| file.path).collect(),
@@ -74,7 +74,7 @@ struct Jobs {
     /// Those whose files may still become visible.
     in_use: HashSet<String>,
     /// Those that died long ago. Nobody else can take them up as long as they are here.
-    dead: Vec<Claim>,
+    dead: Vec<(String, Claim)>,
 }
 
 impl Jobs {
@@ -85,7 +85,7 @@ impl Jobs {
         };
         for (id, folder) in notes(table, is_delta)? {
             match Claim::attempt(&folder)? {
-                Some(claim) if newest(&folder)? < limit => jobs.dead.push(claim),
+                Some(claim) if newest(&folder)? < limit => jobs.dead.push((id, claim)),
                 Some(claim) => {
                     claim.leave();
                     jobs.in_use.insert(id);
@@ -102,8 +102,16 @@ impl Jobs {
         self.in_use.contains(id)
     }
 
+    fn has_left(&self, id: &str) -> bool {
+        self.dead.iter().any(|(dead, _)| dead == id)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.in_use.is_empty() && self.dead.is_empty()
+    }
+
     fn end(self, dry_run: bool) {
-        for claim in self.dead {
+        for (_, claim) in self.dead {
             if dry_run {
                 claim.leave();
             } else {
@@ -151,11 +159,12 @@ struct Unneeded {
     bytes: u64,
 }
 
-/// The files that versions name which were the latest at some moment since `limit`.
-async fn needed(location: &Location, limit: SystemTime) -> Result<HashSet<PathBuf>, Error> {
+/// The files that versions name which were the latest at some moment since `limit`. None where there is
+/// no version.
+async fn needed(location: &Location, limit: SystemTime) -> Result<Option<HashSet<PathBuf>>, Error> {
     let table = match loaded(location).await {
         Ok(table) => table,
-        Err(Error::TableNotFound { .. }) => return Ok(HashSet::new()),
+        Err(Error::TableNotFound { .. }) => return Ok(None),
         Err(error) => return Err(error),
     };
     let wrong = |source| unreadable(location, source);
@@ -190,21 +199,26 @@ async fn needed(location: &Location, limit: SystemTime) -> Result<HashSet<PathBu
             needed.insert(location.path().join(path.as_ref()));
         }
     }
-    Ok(needed)
+    Ok(Some(needed))
 }
 
-/// Files of a Delta table that are not needed and older than `limit`.
+/// Files of a Delta table that are not needed and older than `limit`. Without a log that says what is
+/// needed, only what jobs that died have left: the rest may be anybody's.
 fn unneeded(
     table: &Path,
-    needed: &HashSet<PathBuf>,
+    needed: Option<&HashSet<PathBuf>>,
     jobs: &Jobs,
     limit: SystemTime,
 ) -> io::Result<Vec<Unneeded>> {
     let mut found = vec![];
     for path in data_files(table)? {
-        let job = job_of(&name(&path)).map(str::to_owned);
-        let is_used = job.is_some_and(|job| jobs.uses(&job));
-        if !needed.contains(&path) && !is_used {
+        let name = name(&path);
+        let job = job_of(&name);
+        let is_unneeded = match needed {
+            Some(needed) => !needed.contains(&path) && !job.is_some_and(|job| jobs.uses(job)),
+            None => job.is_some_and(|job| jobs.has_left(job)),
+        };
+        if is_unneeded {
             found.extend(old(path, limit)?);
         }
     }

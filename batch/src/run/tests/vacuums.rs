@@ -79,3 +79,17 @@ async fn other_files_in_the_folder_of_a_table_stay() {
     assert_eq!(vacuumed(&bench, Duration::ZERO).await, 0);
     assert!(bench.path("out/thesis.txt").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_log_only_files_of_jobs_that_died_go() {
+    let mut bench = Bench::new(Fake::new().with_trouble(3, Trouble::Raises), 3, 2_000);
+    named(&mut bench);
+    bench.run().await.expect_err("the job was done");
+    write_parquet(&bench.path("out/theirs.parquet"), &table_rows(0, 10), 10);
+    assert!(vacuumed(&bench, Duration::ZERO).await > 0);
+    let out = bench
+        .names()
+        .into_iter()
+        .filter(|name| name.starts_with("out/"));
+    assert_eq!(out.collect::<Vec<_>>(), ["out/theirs.parquet"]);
+}
