@@ -118,6 +118,20 @@ impl Summary {
 /// # Errors
 /// See [`Error`].
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
+    const ATTEMPTS: usize = 5;
+    let mut attempt = 1;
+    loop {
+        match attempt_at(job, components).await {
+            // What is finished lasts, so that another look at the table and another commit cost little.
+            Err(Error::Conflict { .. }) if job.identity.is_some() && attempt < ATTEMPTS => {
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error> {
     let function = splittable(job, components)?;
     let claim = match claim(job, components, function).await? {
         Claimed::Done(finished) => return Ok(Summary::before(&finished)),
