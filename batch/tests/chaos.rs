@@ -107,7 +107,7 @@ impl Stage {
         for harm in harms {
             let fired = self.path("fired");
             let child = match harm {
-                Harm::AtPoint(point, times) => errand.start(Some((*point, *times, &fired))),
+                Harm::AtPoint(point, times) => errand.start(Some((point, *times, fired.as_path()))),
                 Harm::Driver(_) | Harm::Workers(_) => errand.start(None),
             };
             let (ended, killed) = disturb(child, harm);

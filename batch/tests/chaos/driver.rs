@@ -1,5 +1,6 @@
 //! The driver of one job: this program once more, told by variables what to do and where to die.
 
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -71,9 +72,9 @@ impl Errand {
             _ => Format::Delta,
         };
         job.identity = Some(Identity::new(&self.job, None).unwrap());
-        job.settings.batch_rows = 200.try_into().unwrap();
-        job.settings.partitions = 2.try_into().ok();
-        job.settings.split_bytes = 10_000.try_into().unwrap();
+        job.settings.batch_rows = NonZeroUsize::new(200).unwrap();
+        job.settings.partitions = NonZeroUsize::new(2);
+        job.settings.split_bytes = NonZeroU64::new(10_000).unwrap();
         job
     }
 }
