@@ -22,18 +22,18 @@ use uuid::Uuid;
 
 /// One job.
 #[derive(Debug, Clone)]
-pub struct Errand {
-    pub input: PathBuf,
-    pub output: PathBuf,
-    pub format: String,
-    pub job: String,
+pub(crate) struct Errand {
+    pub(crate) input: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) format: String,
+    pub(crate) job: String,
     /// Whether real workers do it, and not a function of this program.
-    pub real: bool,
+    pub(crate) real: bool,
 }
 
 impl Errand {
     /// Starts a driver; it dies when it is at a point for so many times, and says so in a file.
-    pub fn start(&self, death: Option<(&str, usize, &Path)>) -> Child {
+    pub(crate) fn start(&self, death: Option<(&str, usize, &Path)>) -> Child {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "driver::drives", "--ignored", "--nocapture"])
@@ -195,7 +195,7 @@ impl Visit for Point {
 }
 
 /// Kills the processes that `driver` has started, and those that they have started. Gives how many.
-pub fn kill_descendants(driver: u32) -> usize {
+pub(crate) fn kill_descendants(driver: u32) -> usize {
     let mut killed = 0;
     let mut parents = vec![driver];
     let all = processes();
