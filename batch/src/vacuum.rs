@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
 
@@ -29,19 +29,17 @@ pub struct Vacuumed {
     pub jobs_running: usize,
 }
 
-/// Deletes files of a table that no version needs which was the latest within the time `older_than`,
-/// and what jobs have left that died before that. With `dry_run` it only tells which.
+/// Deletes files of a table that no version needs which was the latest at some moment since `limit`,
+/// and what jobs have left that died before that. With `dry_run` it only tells which. The limit is a
+/// moment of the past.
 ///
 /// The table of a Parquet folder has no versions: only what jobs have left beside it is deleted.
 ///
 /// # Errors
 /// [`Error::TableNotFound`], [`Error::Read`], or [`Error::Write`] where something cannot be deleted.
-pub async fn vacuum(table: &str, older_than: Duration, dry_run: bool) -> Result<Vacuumed, Error> {
+pub async fn vacuum(table: &str, limit: SystemTime, dry_run: bool) -> Result<Vacuumed, Error> {
     let location = Location::parse(table)?.resolved();
     let path = location.path();
-    let limit = SystemTime::now()
-        .checked_sub(older_than)
-        .unwrap_or(SystemTime::UNIX_EPOCH);
     let is_delta = path.join("_delta_log").is_dir() || path.join(CLAIMS).is_dir();
     let wrong = |source| unwritable(path, source);
     let jobs = Jobs::look(&location, is_delta, limit).map_err(wrong)?;

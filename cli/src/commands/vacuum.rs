@@ -1,6 +1,6 @@
 //! `envelope vacuum`: the files of a table that nobody needs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -12,7 +12,10 @@ use crate::wiring::Wiring;
 /// Deletes the files, or only tells which they are.
 pub(crate) async fn vacuum(wiring: &Wiring, args: &Vacuum) -> Result<(), Error> {
     let age = Duration::from_secs(u64::from(args.older_than) * 3600);
-    let vacuumed = batch::vacuum(&args.table, age, args.dry_run).await?;
+    #[expect(clippy::disallowed_methods, reason = "this is where the time comes in")]
+    let now = SystemTime::now();
+    let limit = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
+    let vacuumed = batch::vacuum(&args.table, limit, args.dry_run).await?;
     let terminal = &wiring.terminal;
     if terminal.json() {
         return terminal.document(&json!({
