@@ -139,6 +139,16 @@ impl Unnamed {
     }
 }
 
+/// Whether a name is one that files have here until they are complete.
+pub(crate) fn is_incomplete(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let ending = name
+        .strip_prefix('.')
+        .and_then(|name| name.rsplit_once('.'))
+        .and_then(|(_, ending)| ending.split_once('-'));
+    ending.is_some_and(|(process, write)| is_number(process) && is_number(write))
+}
+
 impl std::fmt::Display for DurableStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Durable({})", self.reads)
@@ -388,6 +398,8 @@ mod tests {
         let (folder, path) = folder();
         let (store, file) = (DurableStore::local(), path.join("part.parquet"));
         let mut upload = store.put_multipart(&file).await.unwrap();
+        assert!(is_incomplete(&names(&folder)[0]), "{:?}", names(&folder));
+        assert!(!is_incomplete("part.parquet") && !is_incomplete(".0.json.crc"));
         upload.put_part("half".into()).await.unwrap();
         assert!(store.head(&file).await.is_err());
         upload.complete().await.unwrap();

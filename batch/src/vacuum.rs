@@ -14,7 +14,7 @@ use futures::TryStreamExt as _;
 use crate::Error;
 use crate::attempt::{job_of, remove_empty};
 use crate::claim::{CLAIMS, Claim, remove};
-use crate::durable::parent;
+use crate::durable::{is_incomplete, parent};
 use crate::location::Location;
 use crate::snapshot::{loaded, unreadable};
 
@@ -220,10 +220,10 @@ fn unneeded(
             found.extend(old(path, limit)?);
         }
     }
-    // An entry of the log has another name before it has its own.
+    // Whoever writes an entry of the log right now is a job that is in use.
     if jobs.in_use.is_empty() {
         for path in entries(&table.join("_delta_log"))? {
-            if name(&path).starts_with('.') && name(&path).contains(".json.") {
+            if is_incomplete(&name(&path)) {
                 found.extend(old(path, limit)?);
             }
         }
