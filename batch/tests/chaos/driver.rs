@@ -42,6 +42,7 @@ impl Errand {
             .env("CHAOS_FORMAT", &self.format)
             .env("CHAOS_JOB", &self.job)
             .env("CHAOS_REAL", if self.real { "1" } else { "0" })
+            .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::null());
         if let Some((point, times, fired)) = death {
             command
