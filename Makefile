@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients lint format docs bench chaos batch-chaos overload swaps bundle-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -40,8 +40,9 @@ rust-tests: build package $(VENV)/.test-tools ## The Rust tests alone
 python-tests: build package $(VENV)/.test-tools ## The Python tests alone
 	$(VENV)/python tests/run_all.py python
 
-models: build package $(VENV)/.models-tools ## Twelve kinds of models, online and over 100,000 rows each
+models: build package $(VENV)/.models-tools ## Twelve kinds of models, online and over 100,000 rows each; eleven services that look the same
 	cd python && MODELS_ROWS=100000 ../$(VENV)/pytest -q -rs tests/test_models.py
+	FRAMEWORKS=11 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture frameworks
 
 $(VENV)/.models-tools: requirements/models.txt $(VENV)/.test-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/models.txt
@@ -50,9 +51,16 @@ $(VENV)/.models-tools: requirements/models.txt $(VENV)/.test-tools
 clients: build package $(VENV)/.demo-tools ## The real clients of every protocol, unmodified, each in its own environment
 	$(VENV)/python tests/clients/run.py
 
+page-test: build package $(VENV)/.demo-tools ## The page of a service in a real Chromium, with no network but loopback
+	$(VENV)/python tests/clients/run.py page
+
+otlp-test: ## Spans of calls, as a collector of OpenTelemetry gets them
+	PYO3_NO_PYTHON=1 cargo test $(CARGO_FLAGS) -p server --features otlp --lib --test otlp
+
 lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
 	cargo fmt --all --check
 	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) --workspace --all-targets --quiet -- -D warnings
+	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) -p server --features otlp --all-targets --quiet -- -D warnings
 	PYO3_NO_PYTHON=1 RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --quiet
 	$(VENV)/ruff check python runtime/worker/src/python examples tests benches
 	$(VENV)/ruff format --check python runtime/worker/src/python examples tests benches
@@ -66,16 +74,19 @@ format: $(VENV)/.test-tools ## Rewrites the sources in the house style
 docs: ## The API documentation, in target/doc
 	PYO3_NO_PYTHON=1 cargo doc $(CARGO_FLAGS) --workspace --no-deps
 
-bench: build package $(VENV)/.bench-tools ## Speed against peers on this machine: ratios in one run
-	$(VENV)/python benches/bench.py
+bench: build package $(VENV)/.bench-tools ## Speed against peers: ratios in one run; ONLY="online batch" PEERS="fastapi mlserver" JSON=FILE
+	cargo build $(CARGO_FLAGS) --quiet -p server --example load --example hello
+	cargo build $(CARGO_FLAGS) --quiet -p runtime --example runtime_figures
+	$(VENV)/python benches/bench.py --only "$(ONLY)" --models "$(MODELS)" --peers "$(PEERS)" --json "$(JSON)"
 
 $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/bench.txt
 	touch $@
 
-chaos: package $(VENV)/.test-tools ## A million calls while 2,500 workers end in all ways; 500 kills of busy ones
+chaos: package $(VENV)/.test-tools ## A million calls while workers end in all ways; of clients that leave; poison, stalls, attacks
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
 	CHAOS_CALLS=1000000 cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture mixed_deaths
+	CHAOS_REQUESTS=1000000 ATTACK_SECONDS=60 POISON_REQUESTS=100000 POISON_HANGS=10 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture --test-threads 1 chaos poison stall memory
 
 batch-chaos: package $(VENV)/.test-tools ## JOBS (130) jobs whose drivers and workers are killed, then run until they are done
 	CHAOS_JOBS=$(or $(JOBS),130) cargo test $(CARGO_FLAGS) -p batch --test chaos -- --nocapture
@@ -83,7 +94,8 @@ batch-chaos: package $(VENV)/.test-tools ## JOBS (130) jobs whose drivers and wo
 overload: package $(VENV)/.test-tools ## From 10 % to 300 % of what a service can answer, over an open loop
 	cargo bench --profile release -p server --bench overload
 
-swaps: ## A thousand envelopes, one after the other, under load
+swaps: package $(VENV)/.test-tools ## A thousand swaps to kept workers and back, and some to new ones, under load
+	SWAPS=$(or $(SWAPS),1000) cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture swaps
 	SWAPS=$(or $(SWAPS),1000) cargo test $(CARGO_FLAGS) -p server --test swap -- --nocapture no_call_fails
 
 bundle-test: build package $(VENV)/.test-tools ## A real model in one executable, in a root without Python, shell and network

@@ -1,9 +1,10 @@
 """`make bench`: our speed against peers on this machine, as ratios within one run.
 
 Rounds are interleaved (ours, theirs, ours, theirs …) and medians printed with the spread, because a
-shared machine drifts. Nothing is asserted about time.
+shared machine drifts. Goals are printed as met or not; nothing is asserted about time.
 """
 
+import argparse
 import json
 import multiprocessing
 import os
@@ -15,63 +16,38 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the peers: more is slower here; ours sets it itself
 
+import contestants
 import model_envelope as me
 import numpy as np
+import online
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from models import NUMBERS, TEXTS, features, train
 from saving import bench_large, bench_save
-from sklearn.compose import make_column_transformer
-from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.ensemble import RandomForestRegressor
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVELOPE = ROOT / "target/release/envelope"
-LOAD = ROOT / "target/release/examples/load"
 FIGURES = ROOT / "target/release/examples/runtime_figures"
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
-SECONDS = os.environ.get("BENCH_SECONDS", "4")
 LARGE_MB = int(os.environ.get("BENCH_LARGE_MB", "1024"))
 ROWS = int(os.environ.get("BENCH_ROWS", "2000000"))
 FILES = 16
 FOREST_ROWS = int(os.environ.get("BENCH_FOREST_ROWS", "40000"))
 """As many as make a forest of 364 MB."""
-NUMBERS = [f"f{index}" for index in range(8)]
-TEXTS = ["colour", "size"]
-
-
-def features(rows, seed):
-    chance = np.random.default_rng(seed)
-    frame = pd.DataFrame({name: chance.normal(size=rows) for name in NUMBERS})
-    frame["colour"] = chance.choice(["red", "green", "blue"], rows)
-    frame["size"] = chance.choice(["s", "m", "l", "xl"], rows)
-    return frame
-
-
-def train():
-    """The `sk` model: scaled numbers and encoded texts into 100 boosted trees."""
-    sample = features(20_000, 1)
-    columns = make_column_transformer((StandardScaler(), NUMBERS), (OneHotEncoder(), TEXTS))
-    model = make_pipeline(columns, HistGradientBoostingRegressor(max_iter=100))
-    return model.fit(sample, sample["f0"] * 2 + np.sin(sample["f1"])), sample
 
 
 def save(model, sample, folder):
     def sk(rows):
         return model.predict(rows)
 
-    def cheap(rows):
-        return rows["f0"] * 2 + rows["f1"]
-
     bench_save(sk, sample, folder, ROUNDS)
-    me.save_model(cheap, name="bench_cheap", api_input=sample[["f0", "f1"]])
 
 
 def save_large(folder):
@@ -226,7 +202,7 @@ def timed(work, out):
     return time.monotonic() - began
 
 
-def bench_batch(model, table, folder):
+def bench_batch(model, sample, table, folder):
     def sk(rows):
         return model.predict(rows)
 
@@ -234,11 +210,12 @@ def bench_batch(model, table, folder):
         return rows["f0"] * 2 + rows["f1"]
 
     for name, function, columns in (("sk", sk, NUMBERS + TEXTS), ("cheap", cheap, ["f0", "f1"])):
+        me.save_model(function, name=f"batch_{name}", api_input=sample[columns])
         seconds = {"limit": [], "ours": [], "hand": []}
         for _ in range(ROUNDS):
             seconds["limit"].append(limit(function, columns, table))
             out = folder / "ours"
-            seconds["ours"].append(timed(lambda n=name, o=out: ours(f"bench_{n}", table, o), out))
+            seconds["ours"].append(timed(lambda n=name, o=out: ours(f"batch_{n}", table, o), out))
             out = folder / "hand"
             seconds["hand"].append(timed(lambda f=function, c=columns, o=out: by_hand(f, c, table, o), out))
         check(folder, name)
@@ -262,155 +239,81 @@ def check(folder, name):
     assert np.allclose(read[0]["prediction"], read[1]["prediction"]), name
 
 
-# === online
-
-FASTAPI = """
-import cloudpickle, pandas as pd, sys
-from fastapi import FastAPI, Request
-import numpy as np
-function = cloudpickle.load(open({pickle!r}, "rb"))
-app = FastAPI()
-
-@app.post("/predict")
-def predict(body: dict):
-    return {{"predictions": np.asarray(function(pd.DataFrame(body["data"]))).tolist()}}
-"""
+# === which parts
 
 
-@contextmanager
-def serving(command, pattern, environment=None):
-    began = time.monotonic()
-    process = subprocess.Popen(
-        list(map(str, command)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, **(environment or {})},
+PARTS = ("saving", "large", "runtime", "online", "batch")
+
+
+@dataclass
+class Options:
+    parts: list
+    models: list
+    peers: list
+    rounds: int
+    json: Path | None
+
+
+def words(*allowed):
+    """Reads a list of words, with spaces or commas between them; nothing means all."""
+
+    def read(text):
+        found = re.split(r"[\s,]+", text.strip()) if text.strip() else list(allowed)
+        if unknown := set(found) - set(allowed):
+            raise argparse.ArgumentTypeError(f"{', '.join(unknown)}: not one of {', '.join(allowed)}")
+        return found
+
+    return read
+
+
+def read_options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--only", type=words(*PARTS), default="", help=f"of {', '.join(PARTS)}")
+    parser.add_argument(
+        "--models",
+        type=words(*online.MODELS),
+        default="",
+        help=f"of {', '.join(online.MODELS)}; served online",
     )
-    try:
-        for line in process.stdout:
-            found = re.search(pattern, line)
-            if found:
-                wait_ready(found.group(1))
-                yield found.group(1), time.monotonic() - began
-                return
-        raise SystemExit(f"{command[0]} did not start")
-    finally:
-        process.terminate()
-        process.wait(20)
-
-
-def wait_ready(address):
-    for _ in range(600):
-        try:
-            urllib.request.urlopen(f"http://{address}/readyz").read()
-            return
-        except urllib.error.HTTPError:
-            return  # it answers
-        except OSError:
-            time.sleep(0.05)
-
-
-def load(address, body, connections):
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
-        file.write(body)
-        file.flush()
-        command = [LOAD, address, "/predict", file.name, str(connections), SECONDS]
-        return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-
-def bench_online(model, sample, folder):
-    import cloudpickle
-
-    def sk(rows):
-        return model.predict(rows)
-
-    def cheap(rows):
-        return rows["f0"] * 2 + rows["f1"]
-
-    for name, function, columns in (("sk", sk, NUMBERS + TEXTS), ("cheap", cheap, ["f0", "f1"])):
-        one = sample[columns].head(1)
-        body = json.dumps({"data": one.to_dict("records")})
-        pickle = folder / f"{name}.pkl"
-        pickle.write_bytes(cloudpickle.dumps(function))
-        (folder / f"app_{name}.py").write_text(FASTAPI.format(pickle=str(pickle)))
-        bare = in_process(function, one)
-        print(f"  {name:6} {'the call itself, in process':30} p50 {bare:7.3f} ms")
-        mine = [ENVELOPE, "serve", f"bench_{name}", "--port", "0"]
-        peer = [
-            sys.executable,
-            "-m",
-            "uvicorn",
-            f"app_{name}:app",
-            "--port",
-            "18431",
-            "--app-dir",
-            folder,
-            "--no-access-log",
-        ]
-        results = {}
-        starts = {"ours": [], "fastapi": []}
-        for _ in range(ROUNDS):
-            for who, command, pattern in (
-                ("ours", mine, r"http://(127\.0\.0\.1:\d+)"),
-                ("fastapi", peer, r"http://(127\.0\.0\.1:\d+)"),
-            ):
-                with serving(command, pattern) as (address, started):
-                    starts[who].append(started)
-                    load(address, body, 4)  # warm up
-                    for connections in (1, 16, 64):
-                        results.setdefault((who, connections), []).append(load(address, body, connections))
-        report_online(name, results, starts)
-
-
-def in_process(function, one):
-    times = []
-    for _ in range(300):
-        began = time.perf_counter()
-        function(one)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times[50:]) * 1e3
-
-
-def report_online(name, results, starts):
-    for connections in (1, 16, 64):
-        base = statistics.median(r["per_second"] for r in results["fastapi", connections])
-        for who, label in (("ours", "envelope serve"), ("fastapi", "FastAPI + uvicorn")):
-            rounds = results[who, connections]
-            rate, p50, p99 = (
-                statistics.median(r[key] for r in rounds) for key in ("per_second", "p50_ms", "p99_ms")
-            )
-            failed = sum(r["failed"] for r in rounds)
-            print(
-                f"  {name:6} {label:22} c={connections:<3} {rate:9,.0f}/s  p50 {p50:8.2f} ms  p99 {p99:8.2f} ms  "
-                f"×{rate / base:5.1f}{f'  {failed} FAILED' if failed else ''}"
-            )
-    for who in starts:
-        print(f"  {name:6} {who:22} start to ready {statistics.median(starts[who]):.2f} s")
+    parser.add_argument(
+        "--peers", type=words(*contestants.NAMES), default="", help=f"of {', '.join(contestants.NAMES)}"
+    )
+    parser.add_argument("--json", metavar="FILE", help="what was measured online, round by round")
+    told = parser.parse_args()
+    return Options(told.only, told.models, told.peers, ROUNDS, Path(told.json) if told.json else None)
 
 
 def main():
-    for package, example in (("acceptance", "load"), ("runtime", "runtime_figures")):
-        build = ["cargo", "build", "--release", "-p", package, "--example", example, "--quiet"]
-        subprocess.run(build, cwd=ROOT, check=True)
+    options = read_options()
     with tempfile.TemporaryDirectory(prefix="envelope-bench-") as name:
         folder = Path(name)
         os.environ["ENVELOPE_URL"] = str(folder / "store")
-        print(
-            f"{ROUNDS} rounds, medians; {os.cpu_count()} cores; {SECONDS} s per online figure; {ROWS:,} rows"
-        )
+        print(f"{ROUNDS} rounds, medians; {os.cpu_count()} cores")
         model, sample = train()
-        print("\nSave")
-        save(model, sample, folder)
-        print(f"\nA state of {LARGE_MB} MB")
-        save_large(folder)
-        print("\nThe runtime")
-        bench_runtime(folder / "cache")
-        print("\nOnline, one row per request (× is the ratio of answers per second to FastAPI's)")
-        bench_online(model, sample, folder)
-        print(f"\nBatch, {ROWS:,} rows × {1 + len(NUMBERS + TEXTS)} columns in {FILES} Parquet files")
-        make_table(folder / "table")
-        bench_batch(model, folder / "table", folder)
+        for part in options.parts:
+            run(part, model, sample, folder, options)
+
+
+def run(part, model, sample, folder, options):
+    match part:
+        case "saving":
+            print("\nSave")
+            save(model, sample, folder)
+        case "large":
+            print(f"\nA state of {LARGE_MB} MB")
+            save_large(folder)
+        case "runtime":
+            print("\nThe runtime")
+            bench_runtime(folder / "cache")
+        case "online":
+            print(f"\nOnline, {online.SECONDS} s for each figure")
+            told = online.bench_online(model, sample, folder, options)
+            if options.json:
+                options.json.write_text(json.dumps(told, indent=1))
+        case "batch":
+            print(f"\nBatch, {ROWS:,} rows × {1 + len(NUMBERS + TEXTS)} columns in {FILES} Parquet files")
+            make_table(folder / "table")
+            bench_batch(model, sample, folder / "table", folder)
 
 
 if __name__ == "__main__":

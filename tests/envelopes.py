@@ -37,6 +37,24 @@ def cheap():
     return save(cheap, frame()[["a", "b"]], tags={"kind": "cheap"})
 
 
+def minus():
+    """Takes what `cheap` takes, gives something else."""
+
+    def minus(features):
+        return features["a"] * 2 - features["b"]
+
+    return save(minus, frame()[["a", "b"]])
+
+
+def times():
+    """Takes what `cheap` takes, gives something else again."""
+
+    def times(features):
+        return features["a"] * features["b"]
+
+    return save(times, frame()[["a", "b"]])
+
+
 def nullable():
     """Takes a number that may be missing and a text; gives a frame of two columns."""
     import pandas as pd
@@ -210,6 +228,39 @@ def halving():
     return save(halving, pd.DataFrame({"x": [float(value) for value in range(20)]}))
 
 
+def poisonous():
+    """Row-wise, doubles `x`; by its `action` a row is poison: it raises, kills its worker, never ends."""
+    import pandas as pd
+
+    def poisonous(features):
+        actions = set(features["action"])
+        if len(actions) > 1:
+            print("poison among others:", *sorted(actions - {"none"}), flush=True)
+        if "raise" in actions:
+            raise ValueError("poison")
+        if "segfault" in actions:
+            import ctypes
+
+            ctypes.string_at(0)
+        while "hang" in actions:
+            pass
+        time.sleep(0.002)
+        return features["x"] * 2
+
+    return save(poisonous, pd.DataFrame({"action": ["none"] * 20, "x": [float(x) for x in range(20)]}))
+
+
+def steady():
+    """Row-wise; takes 20 ms for a call of however many rows."""
+    import pandas as pd
+
+    def steady(features):
+        time.sleep(0.02)
+        return features["x"] * 2
+
+    return save(steady, pd.DataFrame({"x": [float(x) for x in range(20)]}))
+
+
 def alone():
     """Has loaded what does not outlive a fork; goes on for ever where `x` is negative."""
     import pandas as pd
@@ -261,9 +312,12 @@ def sklearn_pipeline():
     return save(sklearn_pipeline, sample[["a", "b", "colour"]])
 
 
-if __name__ == "__main__":
-    make, target = globals()[sys.argv[1]], sys.argv[2]
-    envelope = make()
+def put(envelope, target):
+    """All at once: tests in other processes may be looking for it."""
     with tempfile.NamedTemporaryFile(dir=os.path.dirname(target), delete=False) as file:
         shutil.copyfile(envelope.path, file.name)
     os.replace(file.name, target)
+
+
+if __name__ == "__main__":
+    put(globals()[sys.argv[1]](), sys.argv[2])

@@ -45,7 +45,7 @@ impl Attempt {
     /// Makes room for the files of a job whose results go to `target` and that nobody can know of.
     pub(crate) fn begin(target: &Target, id: Uuid) -> Result<Self, Error> {
         let id = id.simple().to_string();
-        let claim = Claim::new(Claim::place(&target.location, target.format(), &id))?;
+        let claim = Claim::new(&Claim::place(&target.location, target.format(), &id))?;
         Self::within(target, claim, (id.clone(), id.clone(), id))
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct Record {
     pub(crate) job: String,
     /// The table that is read.
     pub(crate) input: String,
+    /// Which snapshot of it was asked for, if one was.
+    pub(crate) as_of: Option<String>,
     /// Its version, if it has versions.
     pub(crate) version: Option<i64>,
     /// Into how many parts it is cut.
@@ -81,11 +83,11 @@ impl Claim {
     }
 
     /// Claims a job that nobody else can know of.
-    pub(crate) fn new(folder: PathBuf) -> Result<Self, Error> {
-        let claimed = Self::attempt(&folder).and_then(|claim| {
+    pub(crate) fn new(folder: &Path) -> Result<Self, Error> {
+        let claimed = Self::attempt(folder).and_then(|claim| {
             claim.ok_or_else(|| io::Error::other("another process works on the same job"))
         });
-        claimed.map_err(|source| unwritable(&folder, source))
+        claimed.map_err(|source| unwritable(folder, source))
     }
 
     /// Claims the job at `folder`, unless another process has it.
@@ -233,6 +235,7 @@ mod tests {
         Record {
             job: "j".into(),
             input: "t".into(),
+            as_of: None,
             version: Some(3),
             splits: 7,
         }
@@ -257,10 +260,10 @@ mod tests {
     fn what_is_noted_outlives_a_failure_and_ends_with_the_job() {
         let folder = TempDir::new().unwrap();
         let place = folder.path().join(CLAIMS).join("k");
-        let mut claim = Claim::new(place.clone()).unwrap();
+        let mut claim = Claim::new(&place).unwrap();
         claim.note(&record()).unwrap();
         drop(claim);
-        let claim = Claim::new(place.clone()).unwrap();
+        let claim = Claim::new(&place).unwrap();
         assert_eq!(claim.record(), Some(record()));
         claim.end();
         assert!(!place.exists());

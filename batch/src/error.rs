@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use datafusion::error::DataFusionError;
 use deltalake_core::DeltaTableError;
 
+use crate::AsOf;
+use crate::partitions::told;
+
 /// Why a job failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -36,6 +39,24 @@ pub enum Error {
         /// What was looked for there.
         looked_for: String,
     },
+    /// The table does not have the snapshot that is asked for.
+    #[error("the table `{table}` has no snapshot at {as_of}")]
+    NoSnapshot {
+        /// The table.
+        table: String,
+        /// The snapshot.
+        as_of: AsOf,
+        /// Its latest version.
+        latest: u64,
+        /// Why the snapshot cannot be read, where it is not after the latest or before the first.
+        source: Option<DeltaTableError>,
+    },
+    /// A snapshot is asked for of a table that keeps none.
+    #[error("the table `{table}` keeps no snapshots")]
+    NoSnapshots {
+        /// The table.
+        table: String,
+    },
     /// The table to read is damaged, or cannot be read.
     #[error("the table `{table}` cannot be read{}", in_file(file.as_ref()))]
     Read {
@@ -66,6 +87,14 @@ pub enum Error {
         /// The columns that there are.
         columns: Vec<String>,
     },
+    /// The filter is not a condition on the table's columns, or one that is not known here.
+    #[error("the filter `{filter}` {reason}")]
+    Filter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it, with a verb.
+        reason: String,
+    },
     /// Values of a column cannot be given to the function without a change of meaning.
     #[error("column `{column}` of the table `{table}` is {found}, the function takes {expected}")]
     ColumnType {
@@ -91,6 +120,18 @@ pub enum Error {
         found: String,
         /// Type in the files before.
         expected: String,
+    },
+    /// Files of a table are in folders of different partition columns.
+    #[error("`{}` has {}, other files of the table `{table}` have {}", file.display(), told(found), told(expected))]
+    LayoutsDiffer {
+        /// The table.
+        table: String,
+        /// The file that differs from the ones before.
+        file: PathBuf,
+        /// Partition columns of that file, outermost folder first.
+        found: Vec<String>,
+        /// Partition columns of the files before.
+        expected: Vec<String>,
     },
     /// A value is missing in a column in which the function takes none.
     #[error("column `{column}` of the table `{table}` has a missing value{}, the function takes none", in_file(file.as_ref()))]
@@ -243,7 +284,14 @@ impl Error {
             Self::NotRowWise { .. } => {
                 Some("call it once on all rows (`envelope predict`), or make its output for a row depend on that row alone".into())
             }
+            Self::NoSnapshot { latest, .. } => Some(format!("its latest version is {latest}")),
+            Self::NoSnapshots { .. } => {
+                Some("only Delta tables keep what they were; leave out `--as-of`".into())
+            }
             Self::NoColumn { columns, .. } => Some(format!("the columns are {}", listed(columns))),
+            Self::Filter { .. } => Some(
+                "filters have columns, numbers, 'text', DATE '2026-01-31', comparisons, IN, BETWEEN, LIKE, IS NULL, AND, OR, NOT and arithmetic".into(),
+            ),
             Self::ColumnType { column, expected, .. } => {
                 Some(format!("only lossless changes are made; make `{column}` {expected} in the table first"))
             }
@@ -284,10 +332,14 @@ impl Error {
             | Self::Location { .. }
             | Self::TableNotFound { .. }
             | Self::Read { .. }
+            | Self::NoSnapshot { .. }
+            | Self::NoSnapshots { .. }
             | Self::Unsupported { .. }
             | Self::NoColumn { .. }
+            | Self::Filter { .. }
             | Self::ColumnType { .. }
             | Self::FilesDiffer { .. }
+            | Self::LayoutsDiffer { .. }
             | Self::MissingValue { .. }
             | Self::ColumnTwice { .. }
             | Self::NoDeltaType { .. }

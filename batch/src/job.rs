@@ -3,17 +3,24 @@
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
-use crate::Identity;
+use crate::{AsOf, Identity};
 
 /// One application of a query function to a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// Name of the query function; the envelope's default one when absent.
     pub function: Option<String>,
-    /// The table that is read: path or `file://` URL of a Delta table, of a folder with Parquet
-    /// files, or of one Parquet file.
+    /// Folder of the tables that are given as `database.table`: path or `file://` URL. Without
+    /// one, all tables are given by path.
+    pub warehouse: Option<String>,
+    /// The table that is read: name, path or `file://` URL of a Delta table, of a folder with Parquet, CSV,
+    /// JSON lines or Arrow files, or of one such file.
     pub input: String,
-    /// The table that is written: path or `file://` URL of a folder.
+    /// Which snapshot of the input is read; the latest when absent.
+    pub as_of: Option<AsOf>,
+    /// Which rows of the input are read: an SQL condition on its columns; all when absent.
+    pub filter: Option<String>,
+    /// The table that is written: name, path or `file://` URL of a folder.
     pub output: String,
     /// Columns of the input that the output has too, before the columns that the function gives.
     pub keep: Vec<String>,
@@ -34,7 +41,10 @@ impl Job {
     pub fn new(input: impl Into<String>, output: impl Into<String>) -> Self {
         Self {
             function: None,
+            warehouse: None,
             input: input.into(),
+            as_of: None,
+            filter: None,
             output: output.into(),
             keep: vec![],
             mode: Mode::default(),

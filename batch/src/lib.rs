@@ -13,18 +13,21 @@
 //! visible.
 //!
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
-//! table, `schema` decides which columns are read and how they change; `plan`, `map_exec` and
-//! `sink_exec` are the nodes; `target` is where results go, an `attempt` owns the files until
-//! `commit` makes them visible; `durable` sees to it that they survive a power cut. An `identity` makes
-//! runs one job, a `claim` lets one process at a time work on it, and a `split` that one of them has
-//! finished is not computed again. [`vacuum`] deletes what nobody needs.
+//! table (`formats` and `partitions` say what their columns are, `snapshot` reads the log of a Delta
+//! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
+//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go, an `attempt`
+//! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
+//! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
+//! that one of them has finished is not computed again. [`vacuum`] deletes what nobody needs.
 
 #![expect(
     clippy::result_large_err,
     reason = "a result stands for a batch of many rows, and callers match on what is inside"
 )]
 
+mod as_of;
 mod attempt;
+mod blame;
 mod claim;
 mod commit;
 mod delta_schema;
@@ -32,15 +35,19 @@ mod durable;
 mod error;
 #[cfg(test)]
 mod fake;
+mod filter;
+mod formats;
 mod function;
 mod identity;
 mod job;
 mod location;
 mod map_exec;
 mod part_file;
+mod partitions;
 mod plan;
 mod point;
 mod progress;
+mod prune;
 mod run;
 mod scan;
 mod schema;
@@ -51,12 +58,13 @@ mod split;
 mod statistics;
 mod target;
 mod vacuum;
+mod warehouse;
 
+pub use as_of::{AsOf, NotAsOf};
 pub use error::Error;
 pub use function::MapRows;
 pub use identity::Identity;
 pub use job::{Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};
-pub use schema::lossless;
 pub use vacuum::{Vacuumed, vacuum};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_cast::cast::{CastOptions, cast_with_options};
 use arrow_cast::display::array_value_to_string;
-use arrow_schema::SchemaRef;
+use arrow_schema::{DataType, SchemaRef};
 use arrow_select::coalesce::BatchCoalescer;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
@@ -253,11 +253,9 @@ impl Caller {
                     source: DataFusionError::Internal(format!("the scan lost the column `{name}`")),
                 })
         };
-        let kept = self
-            .spec
-            .keep
-            .iter()
-            .map(|name| column(name))
+        let kept = self.spec.keep.iter().zip(self.given.fields());
+        let kept = kept
+            .map(|(name, field)| self.exact(name, &column(name)?, field.data_type()))
             .collect::<Result<_, _>>()?;
         let taken = self.taken.fields().iter().map(|field| {
             let found = column(field.name())?;
@@ -268,18 +266,34 @@ impl Caller {
                     file: None,
                 });
             }
-            let exact = CastOptions {
-                safe: false,
-                ..CastOptions::default()
-            };
-            cast_with_options(&found, field.data_type(), &exact)
-                .map_err(|source| self.unreadable(source))
+            self.exact(field.name(), &found, field.data_type())
         });
         let taken = taken.collect::<Result<Vec<_>, _>>()?;
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let taken = RecordBatch::try_new_with_options(Arc::clone(&self.taken), taken, &rows)
             .map_err(|source| self.unreadable(source))?;
         Ok(Rows { kept, taken })
+    }
+
+    /// Values of a column as another type, which must hold them.
+    fn exact(&self, name: &str, found: &ArrayRef, to: &DataType) -> Result<ArrayRef, Error> {
+        let exact = CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        };
+        let cast = |from: &ArrayRef, to: &DataType| {
+            cast_with_options(from, to, &exact).map_err(|source| self.unreadable(source))
+        };
+        let made = cast(found, to)?;
+        // Whole numbers of JSON lines: this is the one cast that would drop a fraction.
+        if found.data_type().is_decimal()
+            && to.is_integer()
+            && cast(&made, found.data_type())?.to_data() != found.to_data()
+        {
+            let reason = format!("column `{name}` has a number that is not whole");
+            return Err(self.unreadable(std::io::Error::other(reason)));
+        }
+        Ok(made)
     }
 
     async fn call(&self, rows: Rows) -> Result<RecordBatch, Error> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use arrow_schema::{Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::{DFSchema, DFSchemaRef};
+use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
@@ -32,6 +32,7 @@ use envelope_format::{Digest, Signature};
 use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
+use crate::filter::Filter;
 use crate::function::Callable;
 use crate::map_exec::MapExec;
 use crate::scan::SnapshotTable;
@@ -68,6 +69,8 @@ pub(crate) struct SinkSpec {
     pub(crate) job: String,
     /// Folder of the notes about finished partitions, if another attempt may use them.
     pub(crate) splits: Option<String>,
+    /// Which rows of the input come here: a part that is finished is one of these rows only.
+    pub(crate) filter: Option<String>,
     /// Rows after which a file is closed.
     pub(crate) file_rows: usize,
     /// Whether minima, maxima and null counts are gathered.
@@ -89,7 +92,7 @@ impl Callables {
 
 /// Into how many parts a table is cut.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Partitions {
+pub(crate) struct Cut {
     /// How many there are.
     pub(crate) count: NonZeroUsize,
     /// Whether each reads exactly what is planned for it, and not what another has no time for.
@@ -100,7 +103,7 @@ pub(crate) struct Partitions {
 pub(crate) fn session(
     callable: Callable,
     files: Arc<dyn ObjectStore>,
-    partitions: Partitions,
+    cut: Cut,
     batch_rows: usize,
 ) -> SessionState {
     let callables = Callables(HashMap::from([(
@@ -108,14 +111,16 @@ pub(crate) fn session(
         Arc::new(callable),
     )]));
     let mut config = SessionConfig::new()
-        .with_target_partitions(partitions.count.get())
+        .with_target_partitions(cut.count.get())
         .with_batch_size(batch_rows)
         .with_extension(Arc::new(callables));
     let options = config.options_mut();
     options.optimizer.repartition_file_scans = true;
     // The function is the expensive part, not the reading: share out even small files.
     options.optimizer.repartition_file_min_size = 0;
-    options.execution.enable_file_stream_work_stealing = !partitions.fixed;
+    options.execution.enable_file_stream_work_stealing = !cut.fixed;
+    // A filter is cheap: dealing its rows round would copy for nothing.
+    options.optimizer.enable_round_robin_repartition = false;
     let session = SessionStateBuilder::new_with_default_features()
         .with_config(config)
         .with_query_planner(Arc::new(EnvelopeQueryPlanner))
@@ -127,10 +132,33 @@ pub(crate) fn session(
     session
 }
 
-/// Reads the columns `scanned` of `source`.
-pub(crate) fn scan(source: Arc<Source>, scanned: Vec<usize>) -> Result<LogicalPlan> {
+/// Reads the columns `scanned` of `source`, and only the rows that `filter` selects.
+pub(crate) fn scan(
+    source: Arc<Source>,
+    scanned: Vec<usize>,
+    filter: Option<&Filter>,
+) -> Result<LogicalPlan> {
+    let columns = Arc::clone(&source.scanned);
     let table = provider_as_source(Arc::new(SnapshotTable::new(source)));
-    LogicalPlanBuilder::scan("source", table, Some(scanned))?.build()
+    let Some(Filter {
+        expr,
+        columns: looked_at,
+        ..
+    }) = filter
+    else {
+        return LogicalPlanBuilder::scan("source", table, Some(scanned))?.build();
+    };
+    let wanted = scanned.iter().map(|&column| {
+        let name = columns.field(column).name();
+        Expr::Column(Column::new(Some("source"), name))
+    });
+    let wanted: Vec<Expr> = wanted.collect();
+    let more = looked_at.iter().filter(|column| !scanned.contains(column));
+    let read = scanned.iter().chain(more).copied().collect();
+    LogicalPlanBuilder::scan("source", table, Some(read))?
+        .filter(expr.clone())?
+        .project(wanted)?
+        .build()
 }
 
 /// Maps a function over `input`, which gives rows with the columns `mapped`.

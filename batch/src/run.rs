@@ -16,20 +16,22 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::attempt::{Attempt, tidy};
+use crate::blame::located;
 use crate::claim::{Claim, Record};
 use crate::commit::{Facts, Finished, Outcome, commit, finished};
+use crate::filter::Filter;
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
 use crate::identity::Key;
-use crate::location::{Location, store_path};
+use crate::location::store_path;
 use crate::part_file::Part;
-use crate::plan::{self, MapSpec, Partitions, SinkSpec};
+use crate::plan::{self, Cut, MapSpec, SinkSpec};
 use crate::point;
 use crate::progress::{Progress, report};
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
-use crate::source::Source;
+use crate::source::{Reading, Source};
 use crate::target::{Change, Target};
-use crate::{Error, Identity, Job, MapRows};
+use crate::{AsOf, Error, Identity, Job, MapRows};
 
 /// What does the work of a job.
 #[derive(Clone)]
@@ -142,7 +144,10 @@ async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error
 
     let attempt = begin(&decided, claim)?;
     let planned = plan(&decided, &attempt).await?;
-    let parts = execute(&planned, &decided).await?;
+    let parts = match execute(&planned, &decided).await {
+        Ok(parts) => parts,
+        Err(error) => return Err(decided.located(error).await),
+    };
     check_complete(&decided.source, &parts)?;
     let outcome = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
     Ok(Summary::of(&parts, reused(&planned), outcome))
@@ -162,7 +167,7 @@ async fn claim(job: &Job, components: &Components, function: &Function) -> Resul
         return Ok(Claimed::Ours(None));
     };
     let key = identity.key(components.rows.digest());
-    let output = Location::parse(&job.output)?.resolved();
+    let output = job.output()?.resolved();
     let mut claim = None;
     let mut found = finished(&output, job.format, &key).await?;
     if found.is_none() {
@@ -188,25 +193,39 @@ fn check_same_job(
     function: &Function,
     finished: &Finished,
 ) -> Result<(), Error> {
-    let input = Location::parse(&job.input)?.to_string();
-    let now = [
-        ("queryFunction", "function", function.name.clone()),
-        ("inputTable", "input", input),
-    ];
-    for (fact, what, now) in now {
-        match finished.facts.get(fact).and_then(|before| before.as_str()) {
-            Some(before) if before != now => {
-                return Err(Error::OtherJob {
-                    job: identity.name().to_owned(),
-                    what,
-                    before: before.to_owned(),
-                    now,
-                });
-            }
-            Some(_) | None => {}
+    if finished.facts.is_empty() {
+        // The output does not tell what the job was.
+        return Ok(());
+    }
+    let told = |fact: &str| finished.facts.get(fact).and_then(|before| before.as_str());
+    for (fact, what, now) in asked(job, function, job.input_place()?.to_string()) {
+        let before = told(fact);
+        if before != now.as_deref() {
+            let told = |text: Option<&str>| text.unwrap_or("none").to_owned();
+            return Err(Error::OtherJob {
+                job: identity.name().to_owned(),
+                what,
+                before: told(before),
+                now: told(now.as_deref()),
+            });
         }
     }
     Ok(())
+}
+
+/// What decides on the results, beside the envelope: what the log calls it, what messages call it, and
+/// what it is.
+fn asked(
+    job: &Job,
+    function: &Function,
+    input: String,
+) -> [(&'static str, &'static str, Option<String>); 4] {
+    [
+        ("queryFunction", "function", Some(function.name.clone())),
+        ("inputTable", "input", Some(input)),
+        ("inputAsOf", "snapshot of the input", as_of_text(job)),
+        ("inputFilter", "filter", job.filter.clone()),
+    ]
 }
 
 /// Everything about a job that is settled before any work.
@@ -215,9 +234,10 @@ struct Decided<'j> {
     components: &'j Components,
     function: &'j Function,
     source: Arc<Source>,
+    filter: Option<Filter>,
     columns: Columns,
     target: Target,
-    partitions: Partitions,
+    cut: Cut,
 }
 
 /// Settles all that can be refused. An attempt before this one has settled which version is read, and
@@ -228,15 +248,17 @@ async fn decide<'j>(
     function: &'j Function,
     before: Option<Record>,
 ) -> Result<Decided<'j>, Error> {
-    let input = Location::parse(&job.input)?;
-    let before = before.filter(|before| before.input == input.to_string());
+    let (input, asked) = (job.input_place()?.to_string(), as_of_text(job));
+    let before = before.filter(|before| before.input == input && before.as_of == asked);
     let version = before.as_ref().and_then(|before| before.version);
-    let source = Arc::new(Source::at(&input, version).await?);
+    let version = version.and_then(|version| u64::try_from(version).ok());
+    let as_of = version.map(AsOf::Version).or(job.as_of);
+    let (source, filter) = read(job, function, as_of).await?;
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
     let target = Target::check(job, &columns.mapped).await?;
     let count = before.and_then(|before| NonZeroUsize::new(before.splits));
     Ok(Decided {
-        partitions: Partitions {
+        cut: Cut {
             count: count.unwrap_or_else(|| partition_count(job, &source)),
             fixed: job.identity.is_some(),
         },
@@ -244,9 +266,14 @@ async fn decide<'j>(
         components,
         function,
         source,
+        filter,
         columns,
         target,
     })
+}
+
+fn as_of_text(job: &Job) -> Option<String> {
+    job.as_of.map(|as_of| as_of.to_string())
 }
 
 /// One for each worker; more for a large table if what is done of it may have to last.
@@ -269,9 +296,10 @@ fn workers(job: &Job) -> NonZeroUsize {
 fn begin(decided: &Decided<'_>, claim: Option<(Key, Claim)>) -> Result<Attempt, Error> {
     let Decided {
         components,
+        job,
         source,
         target,
-        partitions,
+        cut,
         ..
     } = decided;
     let Some((key, mut claim)) = claim else {
@@ -280,10 +308,36 @@ fn begin(decided: &Decided<'_>, claim: Option<(Key, Claim)>) -> Result<Attempt, 
     claim.note(&Record {
         job: key.text().to_owned(),
         input: source.name.clone(),
+        as_of: as_of_text(job),
         version: source.version,
-        splits: partitions.count.get(),
+        splits: cut.count.get(),
     })?;
     Attempt::again(target, &key, claim, components.id)
+}
+
+impl Decided<'_> {
+    /// The error with the place in the input that it comes from, if it can be found.
+    async fn located(&self, error: Error) -> Error {
+        located(error, &self.source, &self.columns.scanned).await
+    }
+}
+
+/// The table as it is read, and which of its rows are.
+async fn read(
+    job: &Job,
+    function: &Function,
+    as_of: Option<AsOf>,
+) -> Result<(Arc<Source>, Option<Filter>), Error> {
+    let reading = Reading {
+        as_of,
+        types: runtime::arrow_schema(&function.signature.input),
+    };
+    let source = Source::read(&job.input()?, &reading).await?;
+    let Some(filter) = &job.filter else {
+        return Ok((Arc::new(source), None));
+    };
+    let filter = Filter::parse(filter, &source)?;
+    Ok((Arc::new(source.filtered(&filter)), Some(filter)))
 }
 
 /// The function, if a table may be split for it.
@@ -308,9 +362,10 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         components,
         function,
         source,
+        filter,
         columns,
         target,
-        partitions,
+        cut,
     } = decided;
     let settings = &job.settings;
     let tile = function.certificate.tile;
@@ -329,13 +384,14 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         folder: store_path(attempt.folder())?.to_string(),
         job: attempt.job().to_owned(),
         splits: splits(attempt)?,
+        filter: job.filter.clone(),
         file_rows: settings.file_rows.get(),
         statistics: matches!(target.change, Change::Delta(_)),
     };
     let callable = Callable::new(Arc::clone(&components.rows), workers(job));
-    let session = plan::session(callable, Arc::new(attempt.store()), *partitions, batch_rows);
-    let input =
-        plan::scan(Arc::clone(source), columns.scanned.clone()).map_err(Error::from_engine)?;
+    let session = plan::session(callable, Arc::new(attempt.store()), *cut, batch_rows);
+    let input = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
+        .map_err(Error::from_engine)?;
     let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;
     let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
     let plan = session
@@ -455,10 +511,11 @@ fn facts(decided: &Decided<'_>) -> Facts {
             "envelopeDigest".into(),
             components.rows.digest().to_string().into(),
         ),
-        ("queryFunction".into(), function.name.clone().into()),
         ("jobId".into(), components.id.simple().to_string().into()),
-        ("inputTable".into(), source.name.clone().into()),
     ]);
+    for (fact, _, asked) in asked(job, function, source.name.clone()) {
+        facts.extend(asked.map(|asked| (fact.to_owned(), asked.into())));
+    }
     if let Some(identity) = &job.identity {
         facts.insert("jobName".into(), identity.name().into());
         facts.insert("logicalDate".into(), identity.logical_date().into());

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use envelope_format::Signature;
+use runtime::lossless;
 
 use crate::source::Source;
 use crate::{Error, Format};
@@ -66,7 +67,7 @@ impl Columns {
     }
 }
 
-fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
+pub(crate) fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
     source
         .schema
         .fields()
@@ -76,17 +77,6 @@ fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Err
 
 fn no_column(source: &Source, name: &str) -> Error {
     let table = source.name.clone();
-    let folder = format!("/{name}=");
-    if source
-        .files
-        .iter()
-        .any(|file| file.path.to_string_lossy().contains(&folder))
-    {
-        return Error::Unsupported {
-            table,
-            feature: format!("has `{name}` in the names of its folders only"),
-        };
-    }
     let columns: Vec<String> = source
         .schema
         .fields()
@@ -102,7 +92,7 @@ fn no_column(source: &Source, name: &str) -> Error {
 }
 
 /// The name that `wanted` may be a slip of.
-fn nearest(wanted: &str, names: &[String]) -> Option<String> {
+pub(crate) fn nearest(wanted: &str, names: &[String]) -> Option<String> {
     // One slip for every three letters; more is another word.
     let most = wanted.chars().count().div_ceil(3);
     let distance = |name: &String| levenshtein(&wanted.to_lowercase(), &name.to_lowercase());
@@ -142,108 +132,6 @@ fn check_distinct(mapped: &[FieldRef], keep: &[String]) -> Result<(), Error> {
         }
     }
     Ok(())
-}
-
-/// Whether values of type `found` can be given as `expected` without a change of meaning.
-///
-/// Everything that is not listed here is refused: nothing is coerced silently.
-#[must_use]
-pub fn lossless(found: &DataType, expected: &DataType) -> bool {
-    use DataType::{
-        Binary, BinaryView, Decimal128, Dictionary, Duration, FixedSizeBinary, FixedSizeList,
-        LargeBinary, LargeList, LargeUtf8, List, Null, Struct, Time32, Time64, Timestamp, Utf8,
-        Utf8View,
-    };
-    if let (Some(found), Some(expected)) = (Number::of(found), Number::of(expected)) {
-        return found.fits(expected);
-    }
-    match (found, expected) {
-        (found, expected) if found == expected => true,
-        (Null, _) => true,
-        (Dictionary(_, value), expected) => lossless(value, expected),
-        (LargeUtf8 | Utf8View, Utf8) => true,
-        (LargeBinary | BinaryView | FixedSizeBinary(_), Binary) => true,
-        (Timestamp(from, None), Timestamp(to, None)) | (Duration(from), Duration(to)) => {
-            finer(*from, *to)
-        }
-        // The zone says how a moment is shown, not which moment it is.
-        (Timestamp(from, Some(_)), Timestamp(to, Some(_))) => finer(*from, *to),
-        (List(from) | LargeList(from) | FixedSizeList(from, _), List(to)) => {
-            lossless(from.data_type(), to.data_type())
-        }
-        // Tables know no lists of fixed length, or forget them: a list of another one stops the job.
-        (List(from) | LargeList(from), FixedSizeList(to, _)) => {
-            lossless(from.data_type(), to.data_type())
-        }
-        (FixedSizeList(from, length), FixedSizeList(to, wanted)) => {
-            length == wanted && lossless(from.data_type(), to.data_type())
-        }
-        (Struct(from), Struct(to)) => {
-            from.len() == to.len()
-                && from.iter().zip(to).all(|(from, to)| {
-                    from.name() == to.name() && lossless(from.data_type(), to.data_type())
-                })
-        }
-        (Time32(from) | Time64(from), Time32(to) | Time64(to)) => finer(*from, *to),
-        (Decimal128(precision, scale), Decimal128(wider, finer)) => {
-            let whole = |precision: u8, scale: i8| i16::from(precision) - i16::from(scale);
-            scale <= finer && whole(*precision, *scale) <= whole(*wider, *finer)
-        }
-        _ => false,
-    }
-}
-
-/// A number type as the whole numbers that it holds exactly.
-#[derive(Debug, Clone, Copy)]
-struct Number {
-    /// Digits of the fraction can be held too.
-    float: bool,
-    /// Negative numbers can be held.
-    signed: bool,
-    /// All whole numbers below 2 to this power can be held.
-    bits: u32,
-}
-
-impl Number {
-    fn of(data_type: &DataType) -> Option<Self> {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "the other types are not numbers"
-        )]
-        let (float, signed, bits) = match data_type {
-            DataType::Int8 => (false, true, 7),
-            DataType::Int16 => (false, true, 15),
-            DataType::Int32 => (false, true, 31),
-            DataType::Int64 => (false, true, 63),
-            DataType::UInt8 => (false, false, 8),
-            DataType::UInt16 => (false, false, 16),
-            DataType::UInt32 => (false, false, 32),
-            DataType::UInt64 => (false, false, 64),
-            DataType::Float16 => (true, true, 11),
-            DataType::Float32 => (true, true, 24),
-            DataType::Float64 => (true, true, 53),
-            _ => return None,
-        };
-        Some(Self {
-            float,
-            signed,
-            bits,
-        })
-    }
-
-    fn fits(self, wider: Self) -> bool {
-        self.bits <= wider.bits && (wider.signed || !self.signed) && (wider.float || !self.float)
-    }
-}
-
-fn finer(from: TimeUnit, to: TimeUnit) -> bool {
-    let rank = |unit| match unit {
-        TimeUnit::Second => 0,
-        TimeUnit::Millisecond => 1,
-        TimeUnit::Microsecond => 2,
-        TimeUnit::Nanosecond => 3,
-    };
-    rank(from) <= rank(to)
 }
 
 /// The same columns in the types that this crate works with: one text type, one binary type, no

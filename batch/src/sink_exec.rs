@@ -232,8 +232,8 @@ impl Sink {
             return Ok(None);
         };
         let written = format!(
-            "{:?} {} {}",
-            self.written, self.spec.file_rows, self.spec.statistics
+            "{:?} {} {} {:?}",
+            self.written, self.spec.file_rows, self.spec.statistics, self.spec.filter
         );
         let folder = Path::parse(folder)?;
         Split::of((input, self.partition), written, &self.store, &folder).await

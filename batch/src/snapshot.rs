@@ -12,11 +12,12 @@ use futures::TryStreamExt as _;
 use object_store::ObjectStore;
 use serde::Deserialize;
 
-use crate::Error;
 use crate::durable::DurableStore;
+use crate::formats::Kind;
 use crate::location::Location;
 use crate::schema::plain_field;
 use crate::source::{DataFile, Source};
+use crate::{AsOf, Error};
 
 /// The Delta table at `location`, not yet read. What is written to its log is safe on disk when
 /// the write is done.
@@ -47,13 +48,41 @@ pub(crate) async fn loaded(location: &Location) -> Result<DeltaTable, Error> {
     }
 }
 
-/// The files of the Delta table at `location` at a version, the latest where none is given.
-pub(crate) async fn source(location: &Location, version: Option<i64>) -> Result<Source, Error> {
+/// The Delta table at `location` as it was.
+async fn loaded_as_of(location: &Location, as_of: AsOf) -> Result<DeltaTable, Error> {
     let mut table = loaded(location).await?;
-    if let Some(version) = version.and_then(|version| u64::try_from(version).ok()) {
-        let loaded = table.load_version(version).await;
-        loaded.map_err(|source| unreadable(location, source))?;
+    let latest = table.version().unwrap_or_default();
+    let absent = |source| Error::NoSnapshot {
+        table: location.to_string(),
+        as_of,
+        latest,
+        source,
+    };
+    let found = match as_of {
+        AsOf::Version(version) if version > latest => return Err(absent(None)),
+        AsOf::Version(version) => table.load_version(version).await,
+        AsOf::Time(time) => table.load_with_datetime(time).await,
+    };
+    found.map_err(|source| absent(Some(source)))?;
+    match as_of {
+        // The library gives the first version there is for any time before it.
+        AsOf::Time(time) if committed(&table) > Some(time.timestamp_millis()) => Err(absent(None)),
+        AsOf::Time(_) | AsOf::Version(_) => Ok(table),
     }
+}
+
+/// When the version that is loaded was committed, in milliseconds.
+fn committed(table: &DeltaTable) -> Option<i64> {
+    let state = table.snapshot().ok()?;
+    state.version_timestamp(state.version())
+}
+
+/// The files of the Delta table at `location`, at its latest version unless another is asked for.
+pub(crate) async fn source(location: &Location, as_of: Option<AsOf>) -> Result<Source, Error> {
+    let table = match as_of {
+        None => loaded(location).await?,
+        Some(as_of) => loaded_as_of(location, as_of).await?,
+    };
     let state = table
         .snapshot()
         .map_err(|source| unreadable(location, source))?;
@@ -71,14 +100,17 @@ pub(crate) async fn source(location: &Location, version: Option<i64>) -> Result<
         .map_err(|source| unreadable(location, source))?;
     let mut files = views
         .iter()
-        .map(|view| data_file(location, view, &partitions))
+        .map(|view| data_file(location, view, (&columns, &partitions)))
         .collect::<Result<Vec<_>, _>>()?;
     files.sort_by(|one, other| one.path.cmp(&other.path));
+    let schema = Arc::new(Schema::new([columns, partitions.clone()].concat()));
     Ok(Source {
         name: location.to_string(),
         partition_columns: partitions.len(),
-        schema: Arc::new(Schema::new([columns, partitions].concat())),
+        scanned: Arc::clone(&schema),
+        schema,
         files,
+        kind: Kind::PARQUET,
         version: Some(version_number(state.version())),
     })
 }
@@ -140,7 +172,7 @@ fn split(schema: &Schema, partition_columns: &[String]) -> (Vec<FieldRef>, Vec<F
 fn data_file(
     location: &Location,
     view: &LogicalFileView,
-    partitions: &[FieldRef],
+    (columns, partitions): (&[FieldRef], &[FieldRef]),
 ) -> Result<DataFile, Error> {
     let unsupported = |feature: &str| Error::Unsupported {
         table: location.to_string(),
@@ -174,6 +206,7 @@ fn data_file(
         rows: statistics.rows,
         partition_values,
         columns_with_nulls,
+        ranges: statistics.ranges(columns),
     })
 }
 
@@ -206,6 +239,10 @@ struct Statistics {
     rows: Option<u64>,
     #[serde(default, rename = "nullCount")]
     nulls: HashMap<String, serde_json::Value>,
+    #[serde(default, rename = "minValues")]
+    minima: HashMap<String, serde_json::Value>,
+    #[serde(default, rename = "maxValues")]
+    maxima: HashMap<String, serde_json::Value>,
 }
 
 impl Statistics {
@@ -215,6 +252,17 @@ impl Statistics {
             .unwrap_or_default()
     }
 
+    fn ranges(&self, columns: &[FieldRef]) -> HashMap<String, (ScalarValue, ScalarValue)> {
+        let range = |column: &FieldRef| {
+            let of = |bounds: &HashMap<String, _>| bound(bounds.get(column.name())?, column);
+            Some((
+                column.name().clone(),
+                (of(&self.minima)?, of(&self.maxima)?),
+            ))
+        };
+        columns.iter().filter_map(range).collect()
+    }
+
     fn columns_with_nulls(&self) -> impl Iterator<Item = String> {
         let lacking = self
             .nulls
@@ -222,6 +270,18 @@ impl Statistics {
             .filter(|(_, nulls)| nulls.as_u64().is_some_and(|nulls| nulls > 0));
         lacking.map(|(name, _)| name.clone())
     }
+}
+
+/// A bound as the log writes it. Only types are used whose bounds hold for every value: those of
+/// floats say nothing about NaN, those of times are cut to milliseconds.
+fn bound(value: &serde_json::Value, column: &Field) -> Option<ScalarValue> {
+    use arrow_schema::DataType::{Date32, Int8, Int16, Int32, Int64, Utf8};
+    let text = match (column.data_type(), value) {
+        (Int8 | Int16 | Int32 | Int64, serde_json::Value::Number(number)) => number.to_string(),
+        (Utf8 | Date32, serde_json::Value::String(text)) => text.clone(),
+        _ => return None,
+    };
+    ScalarValue::try_from_string(text, column.data_type()).ok()
 }
 
 #[cfg(test)]

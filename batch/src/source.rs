@@ -1,6 +1,6 @@
-//! What a table is when it is read: a fixed list of Parquet files and the columns they have.
+//! What a table is when it is read: a fixed list of files and the columns they have.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,10 +10,13 @@ use datafusion::scalar::ScalarValue;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use runtime::lossless;
 
+use crate::formats::{Encoding, Kind};
 use crate::location::Location;
-use crate::schema::{lossless, plain_field, type_name};
-use crate::{Error, snapshot};
+use crate::partitions::{Partitions, is_partition};
+use crate::schema::{plain_field, type_name};
+use crate::{AsOf, Error, snapshot};
 
 /// A table as it is at one moment.
 #[derive(Debug, Clone)]
@@ -22,15 +25,19 @@ pub(crate) struct Source {
     pub(crate) name: String,
     /// Its columns; those that partition it come last.
     pub(crate) schema: SchemaRef,
+    /// The same columns as the files are decoded into them; the map changes them, without loss.
+    pub(crate) scanned: SchemaRef,
     /// How many of the columns are not in the files but the same for all rows of a file.
     pub(crate) partition_columns: usize,
     /// Its files, in a stable order.
     pub(crate) files: Vec<DataFile>,
+    /// How its files are written.
+    pub(crate) kind: Kind,
     /// Version of the Delta table.
     pub(crate) version: Option<i64>,
 }
 
-/// One Parquet file of a table.
+/// One file of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct DataFile {
     /// Where it is.
@@ -43,37 +50,114 @@ pub(crate) struct DataFile {
     pub(crate) partition_values: Vec<ScalarValue>,
     /// Columns that are known to lack values.
     pub(crate) columns_with_nulls: HashSet<String>,
+    /// A lower and an upper bound of the values of columns, where known without reading it.
+    pub(crate) ranges: HashMap<String, (ScalarValue, ScalarValue)>,
+}
+
+impl DataFile {
+    /// A file of which nothing is known but its length.
+    fn new(path: PathBuf, bytes: u64) -> Self {
+        Self {
+            path,
+            bytes,
+            rows: None,
+            partition_values: vec![],
+            columns_with_nulls: HashSet::new(),
+            ranges: HashMap::new(),
+        }
+    }
+
+    /// Gives it its values of the partition columns `fields`.
+    fn partition(&mut self, fields: &[Field], values: Vec<ScalarValue>) {
+        let lacking = fields
+            .iter()
+            .zip(&values)
+            .filter(|(_, value)| value.is_null());
+        let names = lacking.map(|(field, _)| field.name().clone());
+        self.columns_with_nulls.extend(names);
+        self.partition_values = values;
+    }
+}
+
+/// How a table is to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// Which snapshot; the latest when absent.
+    pub(crate) as_of: Option<AsOf>,
+    /// Types of the columns whose type the files do not say.
+    pub(crate) types: SchemaRef,
 }
 
 impl Source {
-    /// Finds the table at `location`: a Delta table at its latest version, a folder with Parquet
-    /// files, or one Parquet file.
+    /// Finds the table at `location` as it is now.
     pub(crate) async fn open(location: &Location) -> Result<Self, Error> {
-        Self::at(location, None).await
+        let reading = Reading {
+            as_of: None,
+            types: Arc::new(Schema::empty()),
+        };
+        Self::read(location, &reading).await
     }
 
-    /// The same at a version, if the table has versions.
-    pub(crate) async fn at(location: &Location, version: Option<i64>) -> Result<Self, Error> {
+    /// Finds the table at `location`: a Delta table, a folder with files, or one file.
+    pub(crate) async fn read(location: &Location, reading: &Reading) -> Result<Self, Error> {
         let path = location.path();
         let not_found = |looked_for: &str| Error::TableNotFound {
             table: location.to_string(),
             looked_for: looked_for.to_owned(),
         };
-        if path.is_file() {
-            return parquet(location, vec![path.to_path_buf()]).await;
-        }
-        if !path.is_dir() {
+        if !path.exists() {
             return Err(not_found("no such file or folder"));
         }
         if path.join("_delta_log").is_dir() {
-            return snapshot::source(location, version).await;
+            return snapshot::source(location, reading.as_of).await;
         }
-        match parquet_files(path).map_err(|source| unreadable(location, path, source))? {
-            files if files.is_empty() => Err(not_found(
-                "the folder holds neither `_delta_log` nor a file `*.parquet`",
+        if reading.as_of.is_some() {
+            return Err(Error::NoSnapshots {
+                table: location.to_string(),
+            });
+        }
+        if path.is_file() {
+            let kind = Kind::of(path).unwrap_or(Kind::PARQUET);
+            return of_kind(location, reading, kind, vec![path.to_path_buf()]).await;
+        }
+        let files = data_files(path).map_err(|source| unreadable(location, path, source))?;
+        match one_kind(location, files)? {
+            Some((kind, files)) => of_kind(location, reading, kind, files).await,
+            None => Err(not_found(
+                "the folder holds neither `_delta_log` nor a file `*.parquet`, `*.csv`, `*.jsonl` or `*.arrow`",
             )),
-            files => parquet(location, files).await,
         }
+    }
+
+    /// A table that is empty, for tests of what looks at its columns only.
+    #[cfg(test)]
+    pub(crate) fn without_files(name: &str, schema: SchemaRef) -> Self {
+        Self {
+            name: name.to_owned(),
+            scanned: Arc::clone(&schema),
+            schema,
+            partition_columns: 0,
+            files: vec![],
+            kind: Kind::PARQUET,
+            version: None,
+        }
+    }
+
+    /// Adds the columns that are in the names of the folders below `location`.
+    fn partition(&mut self, location: &Location) -> Result<(), Error> {
+        let paths: Vec<PathBuf> = self.files.iter().map(|file| file.path.clone()).collect();
+        let partitions = Partitions::read(location.path(), &paths, self.schema.fields())?;
+        for (file, values) in self.files.iter_mut().zip(partitions.values) {
+            file.partition(&partitions.fields, values);
+        }
+        let with = |schema: &Schema| {
+            let columns = schema.fields().iter().cloned();
+            let added = partitions.fields.iter().cloned().map(Arc::new);
+            Arc::new(Schema::new(columns.chain(added).collect::<Fields>()))
+        };
+        (self.schema, self.scanned) = (with(&self.schema), with(&self.scanned));
+        self.partition_columns = partitions.fields.len();
+        Ok(())
     }
 
     /// Its rows, where known without reading it.
@@ -83,7 +167,7 @@ impl Source {
 
     /// The columns that are in the files.
     pub(crate) fn file_schema(&self) -> SchemaRef {
-        let fields = self.schema.fields();
+        let fields = self.scanned.fields();
         Arc::new(Schema::new(
             fields[..fields.len() - self.partition_columns].to_vec(),
         ))
@@ -99,9 +183,17 @@ impl Source {
     }
 }
 
-/// Every file `*.parquet` below `folder`, sorted. Names that begin with `_` or `.` are skipped,
-/// files and folders alike: by convention they are not data.
+/// Every file `*.parquet` below `folder`, sorted.
 pub(crate) fn parquet_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = data_files(folder)?;
+    files.retain(|file| Kind::of(file) == Some(Kind::PARQUET));
+    Ok(files)
+}
+
+/// Every file below `folder` whose name is that of a known format, sorted. Names that begin with
+/// `_` or `.` are skipped, files and folders alike: by convention they are not data, unless `_`
+/// begins the name of a partition column.
+fn data_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = vec![];
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -112,18 +204,145 @@ pub(crate) fn parquet_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
-            if name.starts_with(['_', '.']) {
+            if name.starts_with('.') || name.starts_with('_') && !is_partition(&name) {
                 continue;
             }
             if path.is_dir() {
                 folders.push(path);
-            } else if name.ends_with(".parquet") {
+            } else if Kind::of(&path).is_some() {
                 files.push(path);
             }
         }
     }
     files.sort();
     Ok(files)
+}
+
+/// The files that are the table, and how they are written. Beside Parquet files, others are notes.
+fn one_kind(
+    location: &Location,
+    mut files: Vec<PathBuf>,
+) -> Result<Option<(Kind, Vec<PathBuf>)>, Error> {
+    let is_parquet = |file: &PathBuf| Kind::of(file) == Some(Kind::PARQUET);
+    if files.iter().any(is_parquet) {
+        files.retain(is_parquet);
+    }
+    let Some(kind) = files.first().and_then(|file| Kind::of(file)) else {
+        return Ok(None);
+    };
+    match files.iter().find(|file| Kind::of(file) != Some(kind)) {
+        None => Ok(Some((kind, files))),
+        Some(other) => Err(Error::Unsupported {
+            table: location.to_string(),
+            feature: format!(
+                "has files of several formats (`{}`, `{}`)",
+                files[0].display(),
+                other.display()
+            ),
+        }),
+    }
+}
+
+async fn of_kind(
+    location: &Location,
+    reading: &Reading,
+    kind: Kind,
+    files: Vec<PathBuf>,
+) -> Result<Source, Error> {
+    match kind.encoding {
+        Encoding::Parquet => parquet(location, files).await,
+        Encoding::Arrow | Encoding::Csv | Encoding::JsonLines => {
+            plain_files(location, reading, kind, files).await
+        }
+    }
+}
+
+/// A table of files that are decoded as they are: all have the same columns.
+async fn plain_files(
+    location: &Location,
+    reading: &Reading,
+    kind: Kind,
+    paths: Vec<PathBuf>,
+) -> Result<Source, Error> {
+    let mut columns: Option<Vec<Field>> = None;
+    let mut files = vec![];
+    for path in paths {
+        let found = columns_of(location, reading, kind, &path).await?;
+        let metadata = path.metadata();
+        let metadata = metadata.map_err(|source| unreadable(location, &path, source))?;
+        // A line of JSON need not have all columns.
+        let same = kind.encoding == Encoding::JsonLines;
+        columns = Some(match columns {
+            Some(columns) if same => columns,
+            Some(columns) => alike(location, columns, &found, &path)?,
+            None => found,
+        });
+        files.push(DataFile::new(path, metadata.len()));
+    }
+    let scanned = columns.unwrap_or_default();
+    let promised = scanned.iter().map(|field| kind.promised(field, reading));
+    let columns: Vec<Field> = promised.collect();
+    let mut source = Source {
+        name: location.to_string(),
+        schema: Arc::new(Schema::new(columns)),
+        scanned: Arc::new(Schema::new(scanned)),
+        partition_columns: 0,
+        files,
+        kind,
+        version: None,
+    };
+    source.partition(location)?;
+    Ok(source)
+}
+
+async fn columns_of(
+    location: &Location,
+    reading: &Reading,
+    kind: Kind,
+    path: &Path,
+) -> Result<Vec<Field>, Error> {
+    let (file, types) = (path.to_path_buf(), Arc::clone(&reading.types));
+    // A task of its own, as for Parquet files.
+    let read = tokio::task::spawn_blocking(move || kind.columns(&file, &types)).await;
+    let schema = match read {
+        Ok(read) => read.map_err(|source| unreadable(location, path, source))?,
+        Err(panic) => return Err(unreadable(location, path, panic)),
+    };
+    let fields = schema.fields().iter();
+    Ok(fields
+        .map(|field| field.as_ref().clone().with_nullable(true))
+        .collect())
+}
+
+/// Refuses a file whose columns are not those of the files before, in their order.
+fn alike(
+    location: &Location,
+    columns: Vec<Field>,
+    found: &[Field],
+    file: &Path,
+) -> Result<Vec<Field>, Error> {
+    let told = |field: Option<&Field>| {
+        field.map_or_else(
+            || "not a column".to_owned(),
+            |field| format!("`{}`, {}", field.name(), type_name(field.data_type())),
+        )
+    };
+    for position in 0..columns.len().max(found.len()) {
+        let (one, other) = (columns.get(position), found.get(position));
+        let same = |one: &Field, other: &Field| {
+            one.name() == other.name() && one.data_type() == other.data_type()
+        };
+        if !one.zip(other).is_some_and(|(one, other)| same(one, other)) {
+            return Err(Error::FilesDiffer {
+                table: location.to_string(),
+                column: format!("{}", position + 1),
+                file: file.to_path_buf(),
+                found: told(other),
+                expected: told(one),
+            });
+        }
+    }
+    Ok(columns)
 }
 
 /// Footers that are read at the same time.
@@ -149,13 +368,18 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
         });
         files.push(file);
     }
-    Ok(Source {
+    let schema = Arc::new(Schema::new(columns.unwrap_or_default()));
+    let mut source = Source {
         name: location.to_string(),
-        schema: Arc::new(Schema::new(columns.unwrap_or_default())),
+        scanned: Arc::clone(&schema),
+        schema,
         partition_columns: 0,
         files,
+        kind: Kind::PARQUET,
         version: None,
-    })
+    };
+    source.partition(location)?;
+    Ok(source)
 }
 
 /// The columns of all files so far and of one more: the wider type where one holds the other.
@@ -224,11 +448,9 @@ fn read_footer(
     let footer = ArrowReaderMetadata::load(&file, options)?;
     let metadata = footer.metadata();
     let file = DataFile {
-        path,
-        bytes,
         rows: u64::try_from(metadata.file_metadata().num_rows()).ok(),
-        partition_values: vec![],
         columns_with_nulls: columns_with_nulls(metadata),
+        ..DataFile::new(path, bytes)
     };
     Ok((file, Arc::clone(footer.schema())))
 }

@@ -60,8 +60,8 @@ pub(crate) enum ParquetChange {
 impl Target {
     /// Refuses an output that the results cannot go to, before any work.
     pub(crate) async fn check(job: &Job, mapped: &SchemaRef) -> Result<Self, Error> {
-        let location = Location::parse(&job.output)?.resolved();
-        check_apart(&Location::parse(&job.input)?.resolved(), &location)?;
+        let location = job.output()?.resolved();
+        check_apart(&job.input()?.resolved(), &location)?;
         let written = written(mapped, job.format)?;
         if location.path().is_file() {
             return Err(not_that(&location, "is a file, not a folder"));
@@ -192,6 +192,10 @@ async fn parquet(
         return Ok(ParquetChange::Replace);
     }
     let same = match Source::open(location).await {
+        Ok(existing) if existing.partition_columns > 0 => Err(Error::Unsupported {
+            table: existing.name,
+            feature: "is partitioned".to_owned(),
+        }),
         Ok(existing) => check_same(&existing.name, &existing.schema, written, Format::Parquet),
         Err(error) => Err(error),
     };

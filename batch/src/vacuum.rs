@@ -29,9 +29,10 @@ pub struct Vacuumed {
     pub jobs_running: usize,
 }
 
-/// Deletes files of a table that no version needs which was the latest at some moment since `limit`,
-/// and what jobs have left that died before that. With `dry_run` it only tells which. The limit is a
-/// moment of the past.
+/// Deletes files of a table that nobody needs.
+///
+/// These are files that no version needs which was the latest at some moment since `limit`, and what jobs
+/// have left that died before that. With `dry_run` it only tells which. The limit is a moment of the past.
 ///
 /// The table of a Parquet folder has no versions: only what jobs have left beside it is deleted.
 ///

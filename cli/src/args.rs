@@ -240,9 +240,21 @@ pub(crate) struct Batch {
     #[command(flatten)]
     pub(crate) envelope: Ref,
 
-    /// Table to read: a Delta table, a folder with Parquet files, or a Parquet file
+    /// Folder of the tables that are given as `DATABASE.TABLE`
+    #[arg(long, value_name = "ROOT", env = "ENVELOPE_WAREHOUSE")]
+    pub(crate) warehouse: Option<String>,
+
+    /// Table to read: a Delta table, or Parquet, CSV, JSON lines or Arrow files or one such file
     #[arg(long, value_name = "TABLE")]
     pub(crate) input: String,
+
+    /// Read a Delta table as it was: at a version or a time (RFC 3339)
+    #[arg(long, value_name = "VERSION|TIME")]
+    pub(crate) as_of: Option<batch::AsOf>,
+
+    /// Read only rows for which this SQL condition on the columns is true
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) filter: Option<String>,
 
     /// Table to write
     #[arg(long, value_name = "TABLE")]
@@ -439,6 +451,7 @@ const SERVE_HELP: &str = "\
 Examples:
   envelope serve client_ltv_model
   envelope serve client_ltv_model:7 --port 9000 --workers 1..4
+  envelope serve client_ltv_model --port 8443 --tls-cert cert.pem --tls-key key.pem
   envelope serve client_ltv_model --watch           # and whatever version comes next
   envelope serve 'region=US,stage=prod' --watch     # and what is tagged so later
   curl -d '{\"data\":[{\"age\":41,\"region\":\"UK\"}]}' -H 'content-type: application/json' \\

@@ -255,6 +255,7 @@ fn of_registry(error: &registry::Error) -> Kind {
         Error::Ambiguous { .. } => kind("ambiguous", CONFLICT),
         Error::NewerStore { .. } => kind("newer_store", CONFLICT),
         Error::BytesMissing { .. } => kind("bytes_missing", FAILED),
+        Error::Database { .. } if error.is_forbidden() => kind("not_allowed", NOT_ALLOWED),
         Error::OldSqlite { .. } | Error::Database { .. } | Error::Store { .. } => {
             kind("store_failed", FAILED)
         }
@@ -295,11 +296,14 @@ fn of_batch(error: &batch::Error) -> Kind {
         Error::Location { .. } => kind("invalid_location", USAGE),
         Error::JobIdentity { .. } => kind("invalid_job", USAGE),
         Error::OtherJob { .. } => kind("other_job", CONFLICT),
+        Error::Filter { .. } => kind("bad_filter", USAGE),
         Error::TableNotFound { .. } => kind("table_not_found", NOT_FOUND),
+        Error::NoSnapshot { .. } | Error::NoSnapshots { .. } => kind("no_such_snapshot", NOT_FOUND),
         Error::Read { .. } => kind("bad_table", FAILED),
         Error::Unsupported { .. } => kind("unsupported_table", FAILED),
         Error::NoColumn { .. } => kind("no_such_column", FAILED),
         Error::ColumnType { .. } | Error::FilesDiffer { .. } => kind("wrong_type", FAILED),
+        Error::LayoutsDiffer { .. } => kind("layouts_differ", FAILED),
         Error::MissingValue { .. } => kind("missing_value", FAILED),
         Error::ColumnTwice { .. } => kind("column_twice", FAILED),
         Error::NoDeltaType { .. } | Error::Value { .. } => kind("unwritable", FAILED),

@@ -85,7 +85,7 @@ fn fitted(rows: RecordBatch, takes: &Rows) -> Result<RecordBatch, ArrowError> {
             .iter()
             .find(|taken| taken.name == *field.name());
         let column = match taken.map(|taken| runtime::arrow_type(&taken.data_type)) {
-            Some(expected) if batch::lossless(column.data_type(), &expected) => {
+            Some(expected) if runtime::lossless(column.data_type(), &expected) => {
                 arrow_cast::cast(column, &expected)?
             }
             _ => ArrayRef::clone(column),

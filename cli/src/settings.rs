@@ -91,9 +91,16 @@ impl Surroundings {
         self.get(name).map(PathBuf::from)
     }
 
-    fn is_set(&self, name: &str) -> bool {
-        self.text(name)
-            .is_some_and(|value| !matches!(value.as_str(), "0" | "false" | "no" | "off"))
+    /// For what nobody should be wrong about: another value is refused.
+    fn is_true(&self, name: &str) -> Result<bool, Error> {
+        match self.text(name).unwrap_or_default().as_str() {
+            "" | "0" | "false" | "no" | "off" => Ok(false),
+            "1" | "true" | "yes" | "on" => Ok(true),
+            other => Err(Error::Usage {
+                reason: format!("`{name}` is `{other}`, which is neither true nor false"),
+                hint: "write 1 or 0, or leave it out",
+            }),
+        }
     }
 
     /// A folder of the XDG base directories: relative ones are to be ignored.
@@ -185,7 +192,7 @@ impl Settings {
                 .path("ENVELOPE_UV")
                 .or_else(|| uv(around.beside.as_deref(), &path)),
             path,
-            offline: around.is_set("ENVELOPE_OFFLINE"),
+            offline: around.is_true("ENVELOPE_OFFLINE")?,
             trust: flags
                 .trust
                 .clone()
@@ -286,6 +293,17 @@ mod tests {
             (settings.store, settings.cache),
             ("here".into(), "there".into())
         );
+    }
+
+    #[test]
+    fn offline_is_true_or_false_and_nothing_else() {
+        let decide = |variables: fn(&str) -> Option<OsString>| {
+            Settings::decide(&flags(&[]), &around(variables)).map(|settings| settings.offline)
+        };
+        assert!(decide(|name| (name == "ENVELOPE_OFFLINE").then(|| "yes".into())).unwrap());
+        assert!(!decide(|name| (name == "ENVELOPE_OFFLINE").then(|| "off".into())).unwrap());
+        let refused = decide(|name| (name == "ENVELOPE_OFFLINE").then(|| "maybe".into()));
+        assert!(matches!(refused, Err(Error::Usage { .. })), "{refused:?}");
     }
 
     #[test]

@@ -201,6 +201,8 @@ impl Error {
             ),
             Self::BytesMissing { .. } => Some("import the envelope again from a copy".into()),
             Self::NewerStore { .. } => Some("use the newer program, or another store".into()),
+            Self::Io { doing: OPENING, .. } => Some(WRITABLE.into()),
+            Self::Database { .. } if self.is_forbidden() => Some(WRITABLE.into()),
             Self::Envelope { .. }
             | Self::Changed { .. }
             | Self::Tag(_)
@@ -212,6 +214,30 @@ impl Error {
         }
     }
 }
+
+/// What is being done when a store cannot even be opened.
+pub(crate) const OPENING: &str = "open the store in";
+
+const WRITABLE: &str = "set `ENVELOPE_URL` or `--url` to a folder that you may write to";
+
+impl Error {
+    /// Whether this user may not write to the store, which can be read.
+    #[must_use]
+    pub fn is_forbidden(&self) -> bool {
+        let Self::Database {
+            source: sqlx::Error::Database(error),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        // The lower byte of an SQLite code is the case, the others say more about it.
+        let code = error.code().and_then(|code| code.parse::<u32>().ok());
+        code.is_some_and(|code| code & 0xff == SQLITE_READONLY)
+    }
+}
+
+const SQLITE_READONLY: u32 = 8;
 
 /// Names what was being done when the database failed.
 pub(crate) fn database(doing: &'static str) -> impl Fn(sqlx::Error) -> Error {

@@ -43,7 +43,7 @@ impl Registry {
             });
         }
         let failed = |source| Error::Io {
-            doing: "open the store in",
+            doing: crate::error::OPENING,
             path: root.to_owned(),
             source,
         };

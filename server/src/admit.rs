@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use hyper::http::Extensions;
 
 use crate::error::Refusal;
+use crate::ports::Port;
 use crate::share::{Share, Shares};
 
 /// Who sent a request. Put into its extensions by the connection.
@@ -18,6 +19,8 @@ pub(crate) struct Client {
     pub(crate) address: IpAddr,
     /// It came over a connection that was kept back for health and metrics, when all others were in use.
     pub(crate) is_extra: bool,
+    /// Where the connection came in.
+    pub(crate) port: Port,
 }
 
 impl Client {
@@ -25,6 +28,7 @@ impl Client {
         let nobody = Self {
             address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             is_extra: false,
+            port: Port::Calls,
         };
         extensions.get::<Self>().copied().unwrap_or(nobody)
     }
@@ -112,6 +116,7 @@ mod tests {
         extensions.insert(Client {
             address: IpAddr::from([10, 0, 0, last]),
             is_extra,
+            port: Port::Calls,
         });
         extensions
     }

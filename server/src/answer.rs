@@ -41,8 +41,7 @@ where
     })
     .await?;
     let Asked { rows, form } = asked?;
-    timer.has_rows(rows.num_rows());
-    let output = function.call(rows, patience).await?;
+    let output = function.call(rows, patience, timer).await?;
     apart(written_bytes(&output), move || {
         let response = form.write(&function, &output)?;
         body::compressed(response, accepts_gzip)

@@ -9,7 +9,7 @@
 //!
 //! Calls are gathered only where the envelope holds the evidence that the output for a row does not
 //! depend on the rows around it, to the bit. When a gathered call fails, its members are asked again in smaller groups
-//! until the ones whose fault it is fail alone.
+//! until the ones whose fault it is fail alone; when it does not end, each of them alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -36,12 +36,44 @@ pub(crate) struct Batcher {
     line: Line,
 }
 
+/// What came of a call, and how.
+#[derive(Debug)]
+pub(crate) struct Called {
+    pub(crate) output: Result<RecordBatch, Refusal>,
+    /// `None` when no worker has answered it.
+    pub(crate) course: Option<Course>,
+}
+
+/// How a call went.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Course {
+    /// When it began to wait for a worker.
+    pub(crate) queued: Instant,
+    /// When it got one.
+    pub(crate) begun: Instant,
+    /// When the worker had answered it.
+    pub(crate) ended: Instant,
+    /// Rows of all calls that the worker was asked for together with it.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "spans alone tell it")
+    )]
+    pub(crate) rows: usize,
+    /// How many calls these were, itself included.
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(dead_code, reason = "spans alone tell it")
+    )]
+    pub(crate) calls: usize,
+}
+
 /// A call that waits for its output.
 #[derive(Debug)]
 struct Waiting {
     rows: RecordBatch,
+    queued: Instant,
     deadline: Instant,
-    answer: oneshot::Sender<Result<RecordBatch, Arc<Error>>>,
+    answer: oneshot::Sender<(Result<RecordBatch, Arc<Error>>, Course)>,
     #[expect(dead_code, reason = "held for its drop")]
     place: Place,
 }
@@ -50,6 +82,36 @@ impl Waiting {
     /// Whether its caller has gone, or given up, or is about to.
     fn is_moot(&self) -> bool {
         self.answer.is_closed() || self.deadline <= Instant::now()
+    }
+
+    /// Its caller may have gone.
+    fn give(self, output: Result<RecordBatch, Arc<Error>>, together: Together) {
+        let course = Course {
+            queued: self.queued,
+            begun: together.begun,
+            ended: Instant::now(),
+            rows: together.rows,
+            calls: together.calls,
+        };
+        drop(self.answer.send((output, course)));
+    }
+}
+
+/// What calls that were answered together have in common.
+#[derive(Debug, Clone, Copy)]
+struct Together {
+    begun: Instant,
+    rows: usize,
+    calls: usize,
+}
+
+impl Together {
+    fn of(group: &[Waiting], begun: Instant) -> Self {
+        Self {
+            begun,
+            rows: group.iter().map(|call| call.rows.num_rows()).sum(),
+            calls: group.len(),
+        }
     }
 }
 
@@ -148,12 +210,20 @@ impl Batcher {
     ///
     /// Dropping the future takes the call out of the queue. Once a worker has it, it is finished
     /// and its output thrown away: that costs less than another worker.
-    pub(crate) async fn call(
+    pub(crate) async fn call(&self, rows: RecordBatch, deadline: Instant) -> Called {
+        let mut course = None;
+        let output = self.wait_for(rows, deadline, &mut course).await;
+        Called { output, course }
+    }
+
+    async fn wait_for(
         &self,
         rows: RecordBatch,
         deadline: Instant,
+        course: &mut Option<Course>,
     ) -> Result<RecordBatch, Refusal> {
-        let after = deadline - Instant::now();
+        let queued = Instant::now();
+        let after = deadline - queued;
         let (cost, count) = (self.line.cost(), rows.num_rows());
         let backlog = &self.line.backlog;
         backlog.has_time(cost.alone(count), after)?;
@@ -162,14 +232,17 @@ impl Batcher {
         self.queue
             .send(Waiting {
                 rows,
+                queued,
                 deadline,
                 answer,
                 place,
             })
             .map_err(|_| Refusal::Internal)?;
         let answered = timeout_at(deadline, answered).await;
-        let output = answered.map_err(|_| Refusal::Deadline { after })?;
-        output.map_err(|_| Refusal::Internal)?.map_err(|error| {
+        let answered = answered.map_err(|_| Refusal::Deadline { after })?;
+        let (output, went) = answered.map_err(|_| Refusal::Internal)?;
+        *course = Some(went);
+        output.map_err(|error| {
             if matches!(*error, Error::Deadline { .. }) {
                 Refusal::Deadline { after }
             } else {
@@ -219,12 +292,16 @@ impl Most {
         let Some(gathering) = line.gathering() else {
             return Self { rows: 0, bytes: 0 };
         };
-        let time = deadline.saturating_duration_since(Instant::now()) / 2;
+        let time = half_until(deadline);
         Self {
             rows: gathering.rows.min(line.cost().rows_within(time)),
             bytes: gathering.bytes,
         }
     }
+}
+
+fn half_until(deadline: Instant) -> Duration {
+    deadline.saturating_duration_since(Instant::now()) / 2
 }
 
 /// `first` and what has queued behind it, up to so much; and the call that was too much.
@@ -255,36 +332,61 @@ fn gather(
 
 /// Gives each call of the group its output, or the reason why there is none.
 async fn answer(line: &Line, group: Vec<Waiting>) {
+    let begun = Instant::now();
     let mut groups = vec![group];
     while let Some(mut group) = groups.pop() {
         group.retain(|call| !call.is_moot());
-        let Some(deadline) = group.iter().map(|call| call.deadline).max() else {
+        let Some(time) = time_of(&group) else {
             continue;
         };
-        match ask(line, &group, deadline).await {
+        let together = Together::of(&group, begun);
+        match ask(line, &group, time).await {
             Ok(output) => {
                 let sample = sample(line, &group, &output);
-                scatter(group, &output);
+                scatter(group, &output, together);
                 if let Some(sample) = sample {
-                    ask_again(line, sample, deadline).await;
+                    ask_again(line, sample, time).await;
                 }
             }
+            Err(Error::Deadline { .. }) if group.len() > 1 => ask_apart(line, group),
             Err(error) if group.len() > 1 && may_be_the_fault_of_one(&error) => {
                 groups.extend(split(group, &error))
             }
             Err(error) => {
                 let error = Arc::new(error);
-                group
-                    .into_iter()
-                    .for_each(|call| drop(call.answer.send(Err(error.clone()))));
+                for call in group {
+                    call.give(Err(error.clone()), together);
+                }
             }
         }
     }
 }
 
-/// One call of the function on the rows of the whole group. It has the time of the most patient
-/// member: the others stop waiting by themselves.
-async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<RecordBatch, Error> {
+/// How long a worker has for the group. Several calls have what they were gathered for (see
+/// [`Most`]): if one of them never ends, there is time to ask the others again.
+fn time_of(group: &[Waiting]) -> Option<Duration> {
+    match group {
+        [] => None,
+        [only] => Some(only.deadline - Instant::now()),
+        [first, ..] => Some(half_until(first.deadline)),
+    }
+}
+
+/// Each call alone, on whichever worker is free: one of them may not end, and must not keep the
+/// others from the worker it has.
+fn ask_apart(line: &Line, group: Vec<Waiting>) {
+    for call in group {
+        let line = line.clone();
+        tokio::spawn(async move {
+            if let Ok(_worker) = line.workers.clone().acquire_owned().await {
+                answer(&line, vec![call]).await;
+            }
+        });
+    }
+}
+
+/// One call of the function on the rows of the whole group.
+async fn ask(line: &Line, group: &[Waiting], time: Duration) -> Result<RecordBatch, Error> {
     let rows = match group {
         [only] => only.rows.clone(),
         _ => concat_batches(&group[0].rows.schema(), group.iter().map(|call| &call.rows)).map_err(
@@ -297,7 +399,7 @@ async fn ask(line: &Line, group: &[Waiting], deadline: Instant) -> Result<Record
     let expected = rows.num_rows();
     #[expect(clippy::cast_precision_loss, reason = "a metric")]
     line.rows.observe(expected as f64);
-    let output = line.ask(rows, deadline - Instant::now()).await?;
+    let output = line.ask(rows, time).await?;
     if group.len() > 1 && output.num_rows() != expected {
         let reason = format!(
             "it has {} rows for {expected} rows of input",
@@ -333,30 +435,25 @@ fn sample(line: &Line, group: &[Waiting], output: &RecordBatch) -> Option<Sample
 }
 
 /// On the worker that is still ours: nobody waits for it but the calls behind.
-async fn ask_again(line: &Line, Sample { rows, answered }: Sample, deadline: Instant) {
+async fn ask_again(line: &Line, Sample { rows, answered }: Sample, time: Duration) {
     let Some(gathering) = &line.gather else {
         return;
     };
-    let time = deadline
-        .saturating_duration_since(Instant::now())
-        .max(line.grace);
+    let time = time.max(line.grace);
     let alone = line.calls.call(&line.function, rows, time).await;
     gathering.compare(&line.function, &answered, alone);
 }
 
 /// Each call's own rows, without a copy.
-fn scatter(group: Vec<Waiting>, output: &RecordBatch) {
-    if let [_] = group.as_slice() {
-        // All of it, however many rows: a function may give one row for the whole call.
-        group
-            .into_iter()
-            .for_each(|call| drop(call.answer.send(Ok(output.clone()))));
-        return;
-    }
+fn scatter(group: Vec<Waiting>, output: &RecordBatch, together: Together) {
     let mut begin = 0;
     for call in group {
-        let length = call.rows.num_rows();
-        drop(call.answer.send(Ok(output.slice(begin, length))));
+        let length = match together.calls {
+            // All of it, however many rows: a function may give one row for the whole call.
+            1 => output.num_rows(),
+            _ => call.rows.num_rows(),
+        };
+        call.give(Ok(output.slice(begin, length)), together);
         begin += length;
     }
 }

@@ -65,6 +65,16 @@ pub(crate) trait Column: Send {
         Err(Misfit::Type)
     }
 
+    /// Takes a null as the value that the column makes of it; `false` where it makes none.
+    fn take_null(&mut self) -> bool {
+        false
+    }
+
+    /// Whether values of other types are changed into its own.
+    fn casts(&self) -> bool {
+        false
+    }
+
     /// Begins a list: where its items go until [`Column::end_list`].
     /// `None` when the column holds no lists.
     fn begin_list(&mut self) -> Option<&mut dyn Column> {
@@ -155,6 +165,16 @@ pub(crate) fn column_of(data_type: &DataType) -> Box<dyn Column> {
         DataType::List(item) => Box::new(Lists::of(item)),
         DataType::FixedList(item, length) => Box::new(FixedLists::of(item, *length)),
         DataType::Struct(fields) => Box::new(Structs::of(fields)),
+    }
+}
+
+/// Counts of a unit since 1970, of no zone.
+pub(crate) fn counts(unit: TimeUnit) -> Box<dyn Column> {
+    match unit {
+        TimeUnit::Second => integers::<TimestampSecondType>(),
+        TimeUnit::Millisecond => integers::<TimestampMillisecondType>(),
+        TimeUnit::Microsecond => integers::<TimestampMicrosecondType>(),
+        TimeUnit::Nanosecond => integers::<TimestampNanosecondType>(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! One connection: its limits, its requests, its end.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -12,18 +13,21 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::admit::Client;
 use crate::delivery::Delivery;
 use crate::doors::Slot;
 use crate::patience::Patient;
+use crate::ports::Port;
 use crate::service::respond;
 use crate::settings::Settings;
 use crate::swap::Swap;
+use crate::tls::Agreed;
 
 /// How long a connection beyond the limit may take for its questions about health.
 const EXTRA_TIME: Duration = Duration::from_secs(2);
@@ -32,6 +36,7 @@ const EXTRA_TIME: Duration = Duration::from_secs(2);
 pub(crate) struct Conversation {
     pub(crate) swap: Swap,
     pub(crate) address: IpAddr,
+    pub(crate) port: Port,
     pub(crate) slot: Slot,
     /// Calls in flight are finished, no others begun.
     pub(crate) closing: CancellationToken,
@@ -55,13 +60,41 @@ impl Conversation {
         // An answer is one write; waiting for more to send only delays it.
         let _ = stream.set_nodelay(true);
         if self.slot.is_extra {
-            _ = timeout(EXTRA_TIME, self.converse(stream)).await;
+            _ = timeout(EXTRA_TIME, self.open(stream)).await;
         } else {
-            self.converse(stream).await;
+            self.open(stream).await;
         }
     }
 
-    async fn converse(self, stream: TcpStream) {
+    /// Where there are certificates, calls are spoken of in private; monitors read what is no secret.
+    async fn open(self, stream: TcpStream) {
+        let lasting = self.swap.lasting();
+        let stream = Patient::new(stream, lasting.settings.write_timeout);
+        let deadline = Instant::now() + lasting.settings.header_timeout;
+        let certificates = lasting.certificates.as_ref();
+        let Some(certificates) = certificates.filter(|_| self.port == Port::Calls) else {
+            let protocol = protocol(&lasting.settings);
+            return self.converse(stream, protocol, deadline).await;
+        };
+        let shaken = tokio::select! {
+            shaken = timeout_at(deadline, certificates.shake_hands(stream)) => shaken,
+            () = self.closing.cancelled() => return,
+        };
+        match shaken {
+            Ok(Ok((stream, agreed))) => {
+                let protocol = agreed.only(protocol(&lasting.settings));
+                self.converse(stream, protocol, deadline).await;
+            }
+            Ok(Err(error)) => tracing::debug!(error = &error as &dyn Error, "a handshake failed"),
+            Err(_) => tracing::debug!("a handshake took too long"),
+        }
+    }
+
+    /// The first headers have to be there at the `deadline`.
+    async fn converse<S>(self, stream: S, protocol: Builder<TokioExecutor>, deadline: Instant)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let settings = &self.swap.lasting().settings;
         let activity = Arc::new(Activity::default());
         let overdue = CancellationToken::new();
@@ -70,6 +103,7 @@ impl Conversation {
             let client = Client {
                 address: self.address,
                 is_extra: self.slot.is_extra,
+                port: self.port,
             };
             service_fn(move |mut request: Request<Incoming>| {
                 request.extensions_mut().insert(client);
@@ -82,13 +116,11 @@ impl Conversation {
                 }
             })
         };
-        let stream = TokioIo::new(Patient::new(stream, settings.write_timeout));
-        let protocol = protocol(settings);
-        let mut connection = pin!(protocol.serve_connection(stream, service));
+        let mut connection = pin!(protocol.serve_connection(TokioIo::new(stream), service));
         // hyper has no patience limit before it knows the protocol, nor one for all headers of HTTP/2.
         let spoke = tokio::select! {
             _ = connection.as_mut() => false,
-            begun = timeout(settings.header_timeout, activity.first.notified()) => begun.is_ok(),
+            begun = timeout_at(deadline, activity.first.notified()) => begun.is_ok(),
             () = self.closing.cancelled() => true,
         };
         if !spoke {
@@ -185,6 +217,16 @@ fn protocol(settings: &Settings) -> Builder<TokioExecutor> {
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(20));
     builder
+}
+
+impl Agreed {
+    /// Nothing else is spoken than what was agreed upon.
+    fn only(self, builder: Builder<TokioExecutor>) -> Builder<TokioExecutor> {
+        match self {
+            Self::Http1 => builder.http1_only(),
+            Self::Http2 => builder.http2_only(),
+        }
+    }
 }
 
 /// hyper takes no smaller buffer.

@@ -12,6 +12,7 @@ use std::time::Duration;
 use hyper::StatusCode;
 
 use crate::fault::{Fault, Faults};
+use crate::tls::TlsError;
 
 /// Why a service did not start, or an executable was not built.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +32,9 @@ pub enum Error {
         /// Why not.
         source: io::Error,
     },
+    /// A file of the certificate, or of those of clients, cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The environment cannot be realised, or the workers do not start.
     #[error(transparent)]
     Runtime(#[from] runtime::Error),
@@ -98,6 +102,7 @@ impl Error {
         match self {
             Self::AddrInUse { .. } => "port_in_use",
             Self::Listen { .. } => "cannot_listen",
+            Self::Tls(error) => error.code(),
             Self::Runtime(error) => runtime_case(error).1,
             Self::Sample { .. } => "bad_sample",
             Self::SelfTest { .. } => "self_test_failed",
@@ -118,6 +123,7 @@ impl Error {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("ports below 1024 are for the administrator; choose a higher one with `--port`".into())
             }
+            Self::Tls(error) => Some(error.hint()),
             Self::Runtime(runtime::Error::Environment { hint, .. }) => Some(hint.into()),
             Self::Runtime(runtime::Error::Carried(error)) => Some(error.hint().into()),
             Self::SelfTest { .. } => {
@@ -141,9 +147,11 @@ impl Error {
         match self {
             Self::Listen { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => 4,
             Self::Runtime(runtime::Error::Carried(error)) if error.is_forbidden() => 4,
+            Self::Tls(error) if error.is_forbidden() => 4,
             Self::AddrInUse { .. } | Self::NotAProgram { .. } => 5,
             Self::Interrupted => 130,
             Self::Listen { .. }
+            | Self::Tls(_)
             | Self::Runtime(_)
             | Self::Sample { .. }
             | Self::SelfTest { .. }
@@ -158,6 +166,12 @@ impl Error {
 /// Why a call was not answered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
+    #[error("the request does not tell one host that it is for")]
+    BadHost,
+    #[error("this service does not go by the host that the request is for")]
+    UnknownHost,
+    #[error("what the request expects is not done here")]
+    Expectation,
     #[error("there is nothing at this path")]
     NoSuchPath,
     #[error("there is no function with this name, there are: {known}")]
@@ -178,7 +192,9 @@ pub(crate) enum Refusal {
     BodyTooLarge { limit: u64 },
     #[error("the body has more than {limit} rows")]
     TooManyRows { limit: usize },
-    #[error("the body did not arrive within {} s", after.as_secs_f64())]
+    #[error("the body unpacks to more than {limit} bytes")]
+    UnpacksTooLarge { limit: usize },
+    #[error("the body did not arrive within {} s", seconds(*after))]
     SlowBody { after: Duration },
     #[error("the body ended before it was complete")]
     BrokenBody,
@@ -206,7 +222,7 @@ pub(crate) enum Refusal {
     MessageTooLarge { limit: u64 },
     #[error("{0}")]
     BadRows(Faults),
-    #[error("the call did not end within {} s", after.as_secs_f64())]
+    #[error("the call did not end within {} s", seconds(*after))]
     Deadline { after: Duration },
     #[error(transparent)]
     Call(Arc<runtime::Error>),
@@ -219,6 +235,8 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
+            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::NoSuchPath | Self::NoSuchFunction { .. } => StatusCode::NOT_FOUND,
             Self::Method { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Full { .. } | Self::TooMuchInFlight { .. } | Self::Overloaded { .. } => {
@@ -227,11 +245,13 @@ impl Refusal {
             Self::MediaType { .. } | Self::ContentEncoding | Self::MessageEncoding => {
                 StatusCode::UNSUPPORTED_MEDIA_TYPE
             }
-            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::TooManyRows { .. } => {
-                StatusCode::PAYLOAD_TOO_LARGE
-            }
+            Self::BodyTooLarge { .. }
+            | Self::UnpacksTooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::TooManyRows { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody { .. } => StatusCode::REQUEST_TIMEOUT,
-            Self::BrokenBody
+            Self::BadHost
+            | Self::BrokenBody
             | Self::Timeout
             | Self::BadJson { .. }
             | Self::BadTable { .. }
@@ -248,6 +268,9 @@ impl Refusal {
     /// A stable name for the case.
     pub(crate) fn code(&self) -> &'static str {
         match self {
+            Self::BadHost => "bad_host",
+            Self::UnknownHost => "unknown_host",
+            Self::Expectation => "expectation_failed",
             Self::NoSuchPath => "not_found",
             Self::NoSuchFunction { .. } => "no_such_function",
             Self::Method { .. } => "method_not_allowed",
@@ -257,6 +280,7 @@ impl Refusal {
             Self::MediaType { .. } => "unsupported_media_type",
             Self::ContentEncoding => "unsupported_encoding",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::UnpacksTooLarge { .. } => "unpacks_too_large",
             Self::TooManyRows { .. } => "too_many_rows",
             Self::SlowBody { .. } => "slow_body",
             Self::BrokenBody => "broken_body",
@@ -279,6 +303,9 @@ impl Refusal {
     /// What the caller may do about it.
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
+            Self::BadHost => Some("send one header like `host: localhost:8080`"),
+            Self::UnknownHost => Some("`--allow-host NAME` lets in requests for a name"),
+            Self::Expectation => Some("send `expect: 100-continue`, or no such header"),
             Self::NoSuchPath => {
                 Some("calls go to `POST /predict`; `GET /openapi.json` lists all paths")
             }
@@ -289,9 +316,10 @@ impl Refusal {
             Self::ContentEncoding => {
                 Some("send the body as it is, or with `content-encoding: gzip`")
             }
-            Self::BodyTooLarge { .. } | Self::MessageTooLarge { .. } | Self::TooManyRows { .. } => {
-                Some("send the rows in several calls")
-            }
+            Self::BodyTooLarge { .. }
+            | Self::UnpacksTooLarge { .. }
+            | Self::MessageTooLarge { .. }
+            | Self::TooManyRows { .. } => Some("send the rows in several calls"),
             Self::Timeout => Some("send a decimal number like `2.5`, or no such header"),
             Self::BadJson { hint, .. } => *hint,
             Self::BadTensors { .. } => {
@@ -316,6 +344,15 @@ impl Refusal {
             | Self::Deadline { .. }
             | Self::Unwritable { .. }
             | Self::Internal => None,
+        }
+    }
+
+    /// How long the workers are busy with what came before, as far as it is known.
+    pub(crate) fn wait(&self) -> Duration {
+        if let Self::Overloaded { wait } = self {
+            *wait
+        } else {
+            Duration::ZERO
         }
     }
 
@@ -395,6 +432,11 @@ fn failure(error: &runtime::Error) -> String {
         runtime::Error::Stopped => "the service is shutting down".into(),
         _ => "no worker can take the call; the reason is in the log of the service".into(),
     }
+}
+
+/// To the millisecond.
+fn seconds(time: Duration) -> f64 {
+    (time.as_secs_f64() * 1e3).round() / 1e3
 }
 
 /// At most `limit` bytes of `text`, not splitting a character.

@@ -35,6 +35,17 @@ pub struct Hints {
     pub interpreters: Vec<PathBuf>,
 }
 
+impl From<runtime::Environments> for Hints {
+    /// What is found here. Paths stay as they are: relative ones are of no use elsewhere.
+    fn from(environments: runtime::Environments) -> Self {
+        Self {
+            cache_dir: environments.cache,
+            uv: environments.uv,
+            interpreters: environments.interpreters,
+        }
+    }
+}
+
 /// Where an executable that is to be built will find its environment.
 #[derive(Debug, Clone, Copy)]
 pub enum Surroundings<'a> {

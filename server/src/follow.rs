@@ -95,7 +95,8 @@ pub(crate) async fn follow(swap: &Swap, origin: &dyn Origin, mut hangup: Signal)
     }
 }
 
-async fn every(watch: Option<Duration>) {
+/// When it is time to look again.
+pub(crate) async fn every(watch: Option<Duration>) {
     match watch {
         Some(time) => sleep(time).await,
         None => std::future::pending().await,
@@ -132,7 +133,7 @@ fn refused(swap: &Swap, digest: Digest, error: &Error) {
 }
 
 /// An error and its causes on one line.
-struct Chain<'e>(&'e (dyn std::error::Error + 'static));
+pub(crate) struct Chain<'e>(pub(crate) &'e (dyn std::error::Error + 'static));
 
 impl std::fmt::Display for Chain<'_> {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -6,12 +6,11 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use envelope_format::{Digest, Function, Manifest};
+use envelope_format::{Digest, Field, Function, Manifest, Signature};
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::Value;
 
 const SCRIPT: &str = include_str!("front.js");
 
@@ -45,7 +44,7 @@ fn policy() -> HeaderValue {
     let script = BASE64_STANDARD.encode(Digest::of(SCRIPT.as_bytes()).as_bytes());
     let policy = format!(
         "default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{script}'; \
-         connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+         img-src data:; connect-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
     );
     HeaderValue::from_str(&policy).unwrap_or_else(|_| unreachable!("visible characters"))
 }
@@ -77,30 +76,32 @@ fn section(function: &Function, example: &str) -> String {
     let name = escape(&function.name);
     let path = utf8_percent_encode(&function.name, NON_ALPHANUMERIC).to_string();
     let path = path.replace("%5F", "_");
+    let Signature { input, output } = &function.signature;
     format!(
         "<section><h2>{name}</h2><p class=doc>{doc}</p>\
-         <table><tr><th>column<th>type<th>{columns}</table>\
-         <form action=\"predict/{path}\"><textarea name=body rows=6 spellcheck=false \
-         aria-label=\"The body of a call\">{body}</textarea>\
-         <button>Call {name}</button><output></output></form>\
-         <details><summary>With curl</summary><pre>{curl}</pre></details>\
-         <details><summary>With Python</summary><pre>{python}</pre></details></section>",
+         <div class=sides>{takes}{gives}</div>\
+         <form action=\"predict/{path}\"><label>The body of a call\
+         <textarea name=body rows=6 spellcheck=false autocomplete=off>{body}</textarea></label>\
+         <button>Call {name}</button><div role=status></div></form>\
+         <details><summary>With curl</summary><pre tabindex=0>{curl}</pre></details>\
+         <details><summary>With Python</summary><pre tabindex=0>{python}</pre></details></section>",
         doc = escape(&function.doc),
-        columns = columns(function),
+        takes = table("takes", &input.fields),
+        gives = table("gives", &output.fields),
         body = escape(example),
         curl = curl(&path, example),
         python = python(&path, example),
     )
 }
 
-fn columns(function: &Function) -> String {
-    let fields = function.signature.input.fields.iter();
-    let row = |field: &envelope_format::Field| {
+fn table(caption: &str, fields: &[Field]) -> String {
+    let row = |field: &Field| {
         let optional = if field.nullable { "may be null" } else { "" };
         let (name, data_type) = (escape(&field.name), escape(&field.data_type.to_string()));
         format!("<tr><td>{name}<td>{data_type}<td>{optional}")
     };
-    fields.map(row).collect()
+    let rows: String = fields.iter().map(row).collect();
+    format!("<table><caption>{caption}</caption><tr><th>column<th>type<th>{rows}</table>")
 }
 
 /// Where the service is, as far as whoever reads the page is concerned: the script knows.
@@ -113,11 +114,7 @@ fn curl(path: &str, example: &str) -> String {
 }
 
 fn python(path: &str, example: &str) -> String {
-    let mut body = String::new();
-    literal(
-        &serde_json::from_str(example).unwrap_or_default(),
-        &mut body,
-    );
+    let body = literal(example).replace('\n', "\n    ");
     format!(
         "import requests\n\n\
          answer = requests.post(\n    \"{HERE}/predict/{path}\",\n    json={},\n)\n\
@@ -126,38 +123,36 @@ fn python(path: &str, example: &str) -> String {
     )
 }
 
-/// A value as Python writes it. Texts and numbers of JSON are Python already.
-fn literal(value: &Value, out: &mut String) {
-    match value {
-        Value::Null => out.push_str("None"),
-        Value::Bool(true) => out.push_str("True"),
-        Value::Bool(false) => out.push_str("False"),
-        Value::Number(_) | Value::String(_) => out.push_str(&value.to_string()),
-        Value::Array(items) => {
-            out.push('[');
-            for (index, item) in items.iter().enumerate() {
-                separate(index, out);
-                literal(item, out);
-            }
-            out.push(']');
-        }
-        Value::Object(entries) => {
-            out.push('{');
-            for (index, (key, value)) in entries.iter().enumerate() {
-                separate(index, out);
-                out.push_str(&Value::from(key.as_str()).to_string());
-                out.push_str(": ");
-                literal(value, out);
-            }
-            out.push('}');
-        }
+/// JSON as Python writes it. Texts and numbers are Python already.
+fn literal(mut json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    while let Some(begin) = json.find('"') {
+        let (before, text) = json.split_at(begin);
+        let (text, after) = text.split_at(text_length(text));
+        out.push_str(&words(before));
+        out.push_str(text);
+        json = after;
     }
+    out + &words(json)
 }
 
-fn separate(index: usize, out: &mut String) {
-    if index > 0 {
-        out.push_str(", ");
+/// The length of the text, quotes and all, that some JSON begins with.
+fn text_length(json: &str) -> usize {
+    // As if the first quote were escaped: it does not end the text.
+    let mut is_escaped = true;
+    for (at, byte) in json.bytes().enumerate() {
+        if byte == b'"' && !is_escaped {
+            return at + 1;
+        }
+        is_escaped = byte == b'\\' && !is_escaped;
     }
+    json.len()
+}
+
+fn words(json: &str) -> String {
+    json.replace("null", "None")
+        .replace("true", "True")
+        .replace("false", "False")
 }
 
 fn escape(text: &str) -> String {
@@ -174,12 +169,9 @@ mod tests {
 
     #[test]
     fn an_example_is_shown_as_python_writes_it() {
-        let mut out = String::new();
-        let example =
-            serde_json::json!({"data": [{"a\"": null, "b": [true, false, -1.5e300, "é\n"]}]});
-        literal(&example, &mut out);
-        let expected = r#"{"data": [{"a\"": None, "b": [True, False, -1.5e+300, "é\n"]}]}"#;
-        assert_eq!(out, expected);
+        let example = r#"{"data":[{"a\"null":null,"b\\":[true,false,-1.5e300,"é\n\\\"true"]}]}"#;
+        let expected = r#"{"data":[{"a\"null":None,"b\\":[True,False,-1.5e300,"é\n\\\"true"]}]}"#;
+        assert_eq!(literal(example), expected);
     }
 
     #[test]

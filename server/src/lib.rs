@@ -25,6 +25,7 @@
 //! what differs between protocols is in `protocol`.
 
 mod admit;
+mod aliases;
 mod answer;
 mod apart;
 mod backlog;
@@ -40,6 +41,7 @@ mod delivery;
 mod descriptors;
 mod doors;
 mod encode;
+mod entrance;
 mod error;
 mod executable;
 mod exposition;
@@ -55,9 +57,12 @@ mod models;
 mod moment;
 mod openapi;
 mod options;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod pace;
 mod pages;
 mod patience;
+mod ports;
 mod protocol;
 mod reply;
 mod route;
@@ -70,6 +75,7 @@ mod share;
 mod stages;
 mod swap;
 mod telemetry;
+mod tls;
 mod trace;
 
 pub use calls::Calls;
@@ -78,7 +84,10 @@ pub use error::Error;
 pub use executable::{Built, Hints, Needs, Payload, Surroundings, build, payload};
 pub use follow::{Cause, Origin, Wanted};
 pub use options::{Options, SandboxOptions};
+#[cfg(feature = "otlp")]
+pub use otlp::{Collector, OtlpOptions, Sampling};
 pub use run::{Envelopes, run};
 pub use service::{serve, serve_with};
-pub use settings::Settings;
+pub use settings::{Coercion, Settings};
 pub use swap::Swap;
+pub use tls::{TlsError, TlsFiles};

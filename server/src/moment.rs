@@ -26,9 +26,13 @@ pub(crate) fn parse_date(text: &str) -> Option<i32> {
         number(&bytes[5..7])?,
         number(&bytes[8..])?,
     );
+    i32::try_from(days(year, month, day)?).ok()
+}
+
+/// The days from 1970-01-01 to a day that is in the calendar.
+pub(crate) fn days(year: i64, month: i64, day: i64) -> Option<i64> {
     let fits = year >= 1 && (1..=12).contains(&month) && (1..=days_in(year, month)).contains(&day);
-    fits.then(|| i32::try_from(days_from_civil(year, month, day)).ok())
-        .flatten()
+    fits.then(|| days_from_civil(year, month, day))
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction][Z|±HH:MM]`. Leap seconds are refused: Arrow cannot hold them.
@@ -73,7 +77,7 @@ fn parse_clock(text: &str) -> Option<i64> {
 }
 
 /// The nanoseconds after a point, if there is one, and what follows.
-fn parse_fraction(text: &str) -> Option<(u32, &str)> {
+pub(crate) fn parse_fraction(text: &str) -> Option<(u32, &str)> {
     let Some(rest) = text.strip_prefix('.') else {
         return Some((0, text));
     };
@@ -93,7 +97,8 @@ fn parse_fraction(text: &str) -> Option<(u32, &str)> {
     Some((value * scale, zone))
 }
 
-fn parse_offset(text: &str) -> Option<i64> {
+/// Reads `±HH:MM` as seconds.
+pub(crate) fn parse_offset(text: &str) -> Option<i64> {
     let bytes = text.as_bytes();
     let sign = match bytes.first()? {
         b'+' => 1,

@@ -2,24 +2,43 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
 use runtime::{Grant, Sandbox, SandboxLevel};
 
-use crate::Settings;
+use crate::{Coercion, Settings, TlsFiles};
 
 /// Flags of a service, the same for a built executable and for `envelope serve`.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Port to listen on; 0 takes any free one
-    #[arg(short, long, env = "PORT", default_value_t = 8080)]
-    pub port: u16,
+    /// Port to listen on; 0 takes any free one [default: what the platform says, or 8080]
+    #[arg(short, long, env = "ENVELOPE_PORT")]
+    pub port: Option<u16>,
 
-    /// Address to listen on
-    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
+    /// Address to listen on; in a container 0.0.0.0, or nobody outside of it is heard
+    #[arg(long, env = "ENVELOPE_HOST", default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     pub host: IpAddr,
+
+    /// Answer requests for this host, too; repeated, or with commas [default: this machine's names; on other addresses: any]
+    #[arg(
+        long = "allow-host",
+        env = "ENVELOPE_ALLOW_HOST",
+        value_name = "NAME",
+        value_delimiter = ',',
+        value_parser = parse_host
+    )]
+    pub allow_hosts: Vec<String>,
+
+    /// Answer health and metrics at a port of their own, by plain HTTP; metrics then nowhere else
+    #[arg(long, env = "ENVELOPE_METRICS_LISTEN", value_name = "[HOST:]PORT", value_parser = parse_listen)]
+    pub metrics_listen: Option<SocketAddr>,
+
+    /// TLS, and which files it is made of.
+    #[command(flatten)]
+    pub tls: TlsOptions,
 
     /// Worker processes: one number, or the fewest and the most [default: one for each core]
     #[arg(long, env = "ENVELOPE_WORKERS", value_name = "MIN..MAX", value_parser = parse_workers)]
@@ -54,9 +73,102 @@ pub struct Options {
           default_missing_value = "2", value_parser = parse_seconds)]
     pub watch: Option<Duration>,
 
+    /// Change values in calls of `/invocations` as that server does, also where it destroys them [default: refuse]
+    #[arg(long, env = "ENVELOPE_COERCE", value_name = "SERVER")]
+    pub coerce: Option<Coercion>,
+
     /// What workers may do.
     #[command(flatten)]
     pub sandbox: SandboxOptions,
+
+    /// What the platform says.
+    #[command(flatten)]
+    pub platform: Platform,
+
+    /// What becomes of spans.
+    #[cfg(feature = "otlp")]
+    #[command(flatten)]
+    pub otlp: crate::OtlpOptions,
+}
+
+/// Flags about TLS. With a certificate, a service speaks nothing else to those who call it.
+#[derive(Debug, Clone, Args)]
+pub struct TlsOptions {
+    /// Speak TLS with the certificate in this PEM file, followed by those that have signed it; read again on SIGHUP
+    #[arg(
+        long,
+        env = "ENVELOPE_TLS_CERT",
+        value_name = "FILE",
+        requires = "tls_key"
+    )]
+    pub tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, not encrypted, in a PEM file
+    #[arg(
+        long,
+        env = "ENVELOPE_TLS_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub tls_key: Option<PathBuf>,
+
+    /// Answer only clients with a certificate that one of those in this PEM file has signed
+    #[arg(
+        long,
+        env = "ENVELOPE_TLS_CLIENT_CA",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
+    pub tls_client_ca: Option<PathBuf>,
+}
+
+/// Variables that platforms set in the containers that they start. Whatever the operator says comes
+/// before them.
+#[derive(Debug, Clone, Args)]
+pub struct Platform {
+    /// The port, on Cloud Run, Heroku and others
+    #[arg(long, env = "PORT", value_name = "PORT", hide = true)]
+    pub platform_port: Option<u16>,
+
+    /// The port, on `SageMaker`
+    #[arg(
+        long,
+        env = "SAGEMAKER_BIND_TO_PORT",
+        value_name = "SAGEMAKER_BIND_TO_PORT",
+        hide = true
+    )]
+    pub sagemaker_port: Option<u16>,
+
+    /// The port, on Vertex AI
+    #[arg(long, env = "AIP_HTTP_PORT", value_name = "AIP_HTTP_PORT", hide = true)]
+    pub aip_port: Option<u16>,
+
+    /// The path where Vertex AI asks whether calls may be sent
+    #[arg(long, env = "AIP_HEALTH_ROUTE", value_name = "AIP_HEALTH_ROUTE", hide = true, value_parser = parse_path)]
+    pub aip_health_route: Option<String>,
+
+    /// The path where Vertex AI sends calls
+    #[arg(long, env = "AIP_PREDICT_ROUTE", value_name = "AIP_PREDICT_ROUTE", hide = true, value_parser = parse_path)]
+    pub aip_predict_route: Option<String>,
+}
+
+impl TlsOptions {
+    /// The files, if there is to be TLS.
+    #[must_use]
+    pub fn files(&self) -> Option<TlsFiles> {
+        Some(TlsFiles {
+            certificate: self.tls_cert.clone()?,
+            key: self.tls_key.clone()?,
+            client_ca: self.tls_client_ca.clone(),
+        })
+    }
+}
+
+impl Platform {
+    /// The port that the platform will send to.
+    fn port(&self) -> Option<u16> {
+        self.platform_port.or(self.sagemaker_port).or(self.aip_port)
+    }
 }
 
 /// Flags about what workers may do, the same for all that starts workers.
@@ -112,8 +224,14 @@ impl Options {
     #[must_use]
     pub fn settings(&self) -> Settings {
         let settings = Settings::default();
+        let port = self.port.or(self.platform.port());
         Settings {
-            listen: SocketAddr::new(self.host, self.port),
+            listen: SocketAddr::new(self.host, port.unwrap_or(settings.listen.port())),
+            listen_for_monitors: self.metrics_listen,
+            tls: self.tls.files(),
+            allow_hosts: self.allow_hosts.clone(),
+            health_path: self.platform.aip_health_route.clone(),
+            predict_path: self.platform.aip_predict_route.clone(),
             workers: self
                 .workers
                 .clone()
@@ -122,10 +240,13 @@ impl Options {
             max_body_bytes: self.max_body,
             max_batch_rows: self.max_batch,
             sample_every: self.sample_every,
+            coercion: self.coerce,
             watch: self.watch,
             recycle_calls: self.recycle_calls,
             recycle_growth_bytes: self.recycle_growth,
             sandbox: self.sandbox.sandbox(),
+            #[cfg(feature = "otlp")]
+            collector: self.otlp.collector(),
             ..settings
         }
     }
@@ -148,6 +269,34 @@ fn parse_workers(text: &str) -> Result<RangeInclusive<usize>, String> {
             "expected a number like `4` or a range like `1..4`, at most {MOST_WORKERS}"
         )),
     }
+}
+
+/// A name without a port: a name is the same one at all of them.
+fn parse_host(text: &str) -> Result<String, String> {
+    let is_name = |text: &&str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        !text.is_empty() && text.bytes().all(plain)
+    };
+    let name = Some(text.trim_end_matches('.')).filter(is_name);
+    name.map(str::to_ascii_lowercase)
+        .ok_or_else(|| "expected a name like `models.example.com`, without a port".to_owned())
+}
+
+fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    let alone = text
+        .parse()
+        .map(|port: u16| (Ipv4Addr::LOCALHOST, port).into());
+    alone
+        .or_else(|_| text.parse())
+        .map_err(|_| "expected a port like `9090`, or an address like `0.0.0.0:9090`".to_owned())
+}
+
+fn parse_path(text: &str) -> Result<String, String> {
+    let is_path = text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let is_path = is_path && !text.contains(['?', '#']);
+    is_path
+        .then(|| text.to_owned())
+        .ok_or_else(|| "expected a path like `/predict`".to_owned())
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -186,7 +335,65 @@ fn sized(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Typed {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    fn typed(flags: &[&str]) -> Result<Settings, clap::Error> {
+        let typed = Typed::try_parse_from([&["service"], flags].concat())?;
+        Ok(typed.options.settings())
+    }
+
+    #[test]
+    fn what_the_operator_says_comes_before_what_the_platform_says() {
+        let port = |flags: &[&str]| typed(flags).unwrap().listen.port();
+        let vertex = ["--aip-port", "3"];
+        let all = ["--sagemaker-port", "2", "--platform-port", "1"];
+        assert_eq!(port(&[]), 8080);
+        assert_eq!(port(&vertex), 3);
+        assert_eq!(port(&[vertex, [all[0], all[1]]].concat()), 2);
+        assert_eq!(port(&[&vertex[..], &all].concat()), 1);
+        assert_eq!(port(&[&vertex[..], &all, &["--port", "0"]].concat()), 0);
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key_and_those_of_clients_need_both() {
+        assert_eq!(typed(&[]).unwrap().tls, None);
+        let both = ["--tls-cert", "c", "--tls-key", "k"];
+        let files = typed(&both).unwrap().tls.unwrap();
+        assert_eq!((files.key, files.client_ca), ("k".into(), None));
+        for missing in [&both[..2], &both[2..], &["--tls-client-ca", "c"]] {
+            assert!(typed(missing).is_err(), "{missing:?}");
+        }
+    }
+
+    #[test]
+    fn monitors_are_of_this_machine_unless_another_is_said() {
+        assert_eq!(parse_listen("9090"), Ok(([127, 0, 0, 1], 9090).into()));
+        assert_eq!(parse_listen("0.0.0.0:1"), Ok(([0, 0, 0, 0], 1).into()));
+        assert_eq!(parse_listen("[::1]:1").map(|at| at.port()), Ok(1));
+        for text in ["", "a", "localhost", "0.0.0.0", "99999", ":1"] {
+            assert!(parse_listen(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_names_and_routes_are_paths() {
+        assert_eq!(parse_host("A.example.com."), Ok("a.example.com".to_owned()));
+        for text in ["", ".", "a:1", "https://a", "*", "a b"] {
+            assert!(parse_host(text).is_err(), "{text}");
+        }
+        assert!(parse_path("/v1/endpoints/1:predict").is_ok());
+        for text in ["", "predict", "/a b", "/a?b"] {
+            assert!(parse_path(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn workers_are_a_number_or_a_range() {

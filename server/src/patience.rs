@@ -29,6 +29,10 @@ impl<S> Patient<S> {
         }
     }
 
+    pub(crate) fn inner(&self) -> &S {
+        &self.stream
+    }
+
     fn watch<T>(
         &mut self,
         context: &mut Context<'_>,

@@ -3,6 +3,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use envelope_format::Digest;
 use hyper::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
@@ -82,6 +83,17 @@ impl Reply<'_> {
         self.protocol
     }
 
+    /// The span of the request, where spans are sent to somebody.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn span(
+        &self,
+        tracer: Option<&crate::otlp::Tracer>,
+        headers: &hyper::HeaderMap,
+    ) -> Option<crate::otlp::Span> {
+        let id = self.id.to_str().unwrap_or_default();
+        tracer?.begin(self.trace, self.protocol, id, headers)
+    }
+
     /// The status of an answer, as metrics count it: gRPC's own is behind the answer.
     pub(crate) fn status<B>(&self, answered: &Result<Response<B>, Refusal>) -> StatusCode {
         match answered {
@@ -145,7 +157,7 @@ impl Reply<'_> {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+            headers.insert(RETRY_AFTER, retry_after(refusal.wait()).into());
         }
         response
     }
@@ -176,6 +188,13 @@ impl Reply<'_> {
     }
 }
 
+/// So many seconds until there will be room, and some more by chance: those who were refused together
+/// should not come back together.
+pub(crate) fn retry_after(wait: Duration) -> u64 {
+    let least = wait.as_secs() + 1;
+    fastrand::u64(least..=2 * least + 1)
+}
+
 /// The body of a failed call, as RFC 9457 says.
 #[derive(Serialize)]
 struct Problem<'a> {
@@ -190,4 +209,20 @@ struct Problem<'a> {
     trace_id: String,
     #[serde(skip_serializing_if = "<[Fault]>::is_empty")]
     errors: &'a [Fault],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_who_are_refused_together_do_not_come_back_together() {
+        let times = |wait| (0..1000).map(move |_| retry_after(Duration::from_millis(wait)));
+        for (wait, expected) in [(0, 1..=3), (999, 1..=3), (4500, 5..=11)] {
+            let mut found: Vec<_> = times(wait).collect();
+            found.sort_unstable();
+            found.dedup();
+            assert_eq!(found, expected.collect::<Vec<_>>(), "{wait} ms");
+        }
+    }
 }

@@ -62,6 +62,23 @@ const PAGES: [(&str, Page); 17] = [
     ("/v2/repository/index", Page::Index),
 ];
 
+impl Page {
+    /// Whether it is answered where monitors have a port of their own.
+    pub(crate) fn is_for_monitors(self) -> bool {
+        match self {
+            Self::Health | Self::Ready | Self::Metrics | Self::Live(_) | Self::ReadyFor(_) => true,
+            Self::Front
+            | Self::OpenApi
+            | Self::Envelope
+            | Self::Models(_)
+            | Self::Index
+            | Self::Server
+            | Self::Version
+            | Self::ExecutionParameters => false,
+        }
+    }
+}
+
 /// The functions, by their paths. The first answers where no function is named.
 #[derive(Debug)]
 pub(crate) struct Routes {
@@ -204,17 +221,25 @@ fn model(path: &str, protocol: Protocol) -> Result<Named<'_>, Refusal> {
 }
 
 fn page(method: &Method, path: &str) -> Result<Option<Page>, Refusal> {
-    let trimmed = path
-        .strip_prefix("/v2")
-        .map_or(path, |_| path.trim_end_matches('/'));
-    let Some((_, page)) = PAGES.iter().find(|(known, _)| *known == trimmed) else {
+    let Some(page) = page_at(path) else {
         return Ok(None);
     };
     // Triton asks for its index with a body.
-    if *page == Page::Index && method == Method::POST {
-        return Ok(Some(*page));
+    if page == Page::Index && method == Method::POST {
+        return Ok(Some(page));
     }
-    get_only(method).map(|()| Some(*page))
+    get_only(method).map(|()| Some(page))
+}
+
+/// The page at a path, however it is asked for.
+pub(crate) fn page_at(path: &str) -> Option<Page> {
+    let trimmed = path
+        .strip_prefix("/v2")
+        .map_or(path, |_| path.trim_end_matches('/'));
+    let mut pages = PAGES.iter();
+    pages
+        .find(|(known, _)| *known == trimmed)
+        .map(|(_, page)| *page)
 }
 
 fn get_only(method: &Method) -> Result<(), Refusal> {

@@ -1,6 +1,6 @@
 //! From an envelope to a service that answers: realise, start, prove, serve, follow.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,9 +9,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::error::Error;
 use crate::follow::{Origin, follow, start};
-use crate::service::{Listener, serve_on};
+use crate::ports::Ports;
+use crate::service::serve_on;
 use crate::settings::Settings;
 use crate::swap::Swap;
+use crate::tls::renew;
 
 /// What [`run`] serves: an envelope, and who knows what should be served later.
 pub struct Envelopes<'o> {
@@ -53,10 +55,10 @@ impl<'o> Envelopes<'o> {
 /// The port is taken first: that it is in use should be known before minutes are spent on the first
 /// envelope's `environment`, which is awaited afterwards. A second signal drops the calls in flight. On `SIGHUP` the origin of the envelope, if
 /// there is one, is asked for what should be served now: a new envelope takes the place of the old
-/// one with no failed call, and one that cannot be served leaves it.
+/// one with no failed call, and one that cannot be served leaves it. The files of [`Settings::tls`] are read again, too.
 ///
 /// # Errors
-/// [`Error::AddrInUse`], [`Error::Listen`], [`Error::Runtime`], [`Error::SelfTest`],
+/// [`Error::AddrInUse`], [`Error::Listen`], [`Error::Tls`], [`Error::Runtime`], [`Error::SelfTest`],
 /// [`Error::Interrupted`].
 pub async fn run(
     envelopes: impl Into<Envelopes<'_>>,
@@ -68,7 +70,8 @@ pub async fn run(
     let mut signals = Signals::new()?;
     // From now on: unheard, it would end the process.
     let hangup = listen(SignalKind::hangup())?;
-    let listener = Listener::bind(settings.listen).await?;
+    let renewal = listen(SignalKind::hangup())?;
+    let ports = Ports::take(&settings).await?;
     let starting = async { start(first, environment.await?, &settings).await };
     let components = tokio::select! {
         components = starting => components?,
@@ -78,7 +81,7 @@ pub async fn run(
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (ready, is_ready) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async { drop(stopped.await) };
-    let serving = serve_on(listener, swap.clone(), shutdown, |address| {
+    let serving = serve_on(ports, swap.clone(), shutdown, |address| {
         drop(ready);
         on_ready(address);
     });
@@ -98,6 +101,16 @@ pub async fn run(
         served = serving => served,
         () = interrupted => Err(Error::Interrupted),
         () = following => Ok(()),
+        () = renewed(&swap, renewal) => Ok(()),
+    }
+}
+
+/// Shows the certificate that is in the files now, if there is one to show.
+async fn renewed(swap: &Swap, hangup: Signal) {
+    let lasting = swap.lasting();
+    match &lasting.certificates {
+        Some(certificates) => renew(certificates, hangup, lasting.settings.watch).await,
+        None => pending().await,
     }
 }
 
@@ -106,7 +119,7 @@ async fn ignore(mut hangup: Signal) {
     while hangup.recv().await.is_some() {
         tracing::info!("this service has only the envelope that it was started with");
     }
-    std::future::pending().await
+    pending().await
 }
 
 /// The signals that ask a process to end.

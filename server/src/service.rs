@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Future, pending};
-use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use futures::FutureExt as _;
 use hyper::body::Body;
 use hyper::{Request, Response};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use crate::descriptors;
 use crate::doors::Doors;
 use crate::error::{Error, Refusal};
 use crate::metered::Meter;
+use crate::ports::{Listener, Port, Ports};
 use crate::protocol::{Protocol, grpc};
 use crate::serving::Serving;
 use crate::settings::Settings;
@@ -36,21 +36,16 @@ use crate::telemetry::Timer;
 /// `on_ready` is told where the service listens once every function has answered its own sample.
 ///
 /// # Errors
-/// [`Error::AddrInUse`], [`Error::Listen`], [`Error::SelfTest`].
+/// [`Error::AddrInUse`], [`Error::Listen`], [`Error::Tls`], [`Error::SelfTest`].
 pub async fn serve(
     settings: Settings,
     components: Components,
     shutdown: impl Future<Output = ()>,
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
-    let listener = Listener::bind(settings.listen).await?;
-    serve_on(
-        listener,
-        Swap::new(settings, components),
-        shutdown,
-        on_ready,
-    )
-    .await
+    let ports = Ports::take(&settings).await?;
+    let swap = Swap::new(settings, components);
+    serve_on(ports, swap, shutdown, on_ready).await
 }
 
 /// As [`serve`], for who keeps a clone of `swap` to serve other envelopes later.
@@ -62,40 +57,18 @@ pub async fn serve_with(
     shutdown: impl Future<Output = ()>,
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
-    let listener = Listener::bind(swap.lasting().settings.listen).await?;
-    serve_on(listener, swap, shutdown, on_ready).await
-}
-
-/// A port that is ours.
-#[derive(Debug)]
-pub(crate) struct Listener {
-    socket: TcpListener,
-    address: SocketAddr,
-}
-
-impl Listener {
-    pub(crate) async fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let refused = |source: io::Error| {
-            if source.kind() == io::ErrorKind::AddrInUse {
-                Error::AddrInUse { address }
-            } else {
-                Error::Listen { address, source }
-            }
-        };
-        let socket = TcpListener::bind(address).await.map_err(refused)?;
-        let address = socket.local_addr().map_err(refused)?;
-        Ok(Self { socket, address })
-    }
+    let ports = Ports::take(&swap.lasting().settings).await?;
+    serve_on(ports, swap, shutdown, on_ready).await
 }
 
 pub(crate) async fn serve_on(
-    listener: Listener,
+    ports: Ports,
     swap: Swap,
     shutdown: impl Future<Output = ()>,
     on_ready: impl FnOnce(SocketAddr),
 ) -> Result<(), Error> {
     let served = Service::new(swap.clone())
-        .run(listener, shutdown, on_ready)
+        .run(ports, shutdown, on_ready)
         .await;
     swap.shutdown().await;
     served
@@ -106,6 +79,7 @@ pub(crate) async fn serve_on(
 struct Service {
     swap: Swap,
     doors: Doors,
+    doors_of_monitors: Doors,
     connections: TaskTracker,
     closing: CancellationToken,
     cut: CancellationToken,
@@ -115,9 +89,14 @@ impl Service {
     fn new(swap: Swap) -> Self {
         let settings = &swap.lasting().settings;
         let extra = settings.extra_connections;
-        let connections = descriptors::allow(settings.max_connections, extra);
+        let extras = match settings.listen_for_monitors {
+            Some(_) => 2 * extra,
+            None => extra,
+        };
+        let connections = descriptors::allow(settings.max_connections, extras);
         Self {
             doors: Doors::new(connections, extra),
+            doors_of_monitors: Doors::new(extra, 1),
             connections: TaskTracker::new(),
             closing: CancellationToken::new(),
             cut: CancellationToken::new(),
@@ -128,34 +107,47 @@ impl Service {
     /// Accepts connections while the functions are proved and until `shutdown`, then drains.
     async fn run(
         self,
-        listener: Listener,
+        ports: Ports,
         shutdown: impl Future<Output = ()>,
         on_ready: impl FnOnce(SocketAddr),
     ) -> Result<(), Error> {
+        self.swap.renew_certificates()?;
         let readiness = self.swap.lasting().readiness.clone();
         let proved = async {
             if let Err(error) = self.swap.current().prove().await {
                 return error;
             }
             readiness.ready();
-            on_ready(listener.address);
+            on_ready(ports.calls.address);
             pending().await
         };
         let ended = tokio::select! {
             () = shutdown => Ok(()),
             error = proved => Err(error),
-            never = self.accept(&listener.socket) => match never {},
+            never = self.accept_all(&ports) => match never {},
         };
         readiness.draining();
-        drop(listener);
+        drop(ports);
         self.drain().await;
         ended
     }
 
-    async fn accept(&self, socket: &TcpListener) -> Infallible {
+    async fn accept_all(&self, ports: &Ports) -> Infallible {
+        let calls = self.accept(&ports.calls, Port::Calls);
+        let Some(monitors) = &ports.monitors else {
+            return calls.await;
+        };
+        tracing::info!(address = %monitors.address, "health and metrics are answered by plain HTTP");
+        tokio::select! {
+            never = calls => never,
+            never = self.accept(monitors, Port::Monitors) => never,
+        }
+    }
+
+    async fn accept(&self, listener: &Listener, port: Port) -> Infallible {
         loop {
-            match socket.accept().await {
-                Ok((stream, peer)) => self.let_in(stream, peer),
+            match listener.socket.accept().await {
+                Ok((stream, peer)) => self.let_in(stream, peer, port),
                 Err(error) => {
                     // Most likely out of file descriptors: some will be free soon.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -166,13 +158,18 @@ impl Service {
     }
 
     /// Answers the requests of one connection in a task of its own.
-    fn let_in(&self, stream: TcpStream, peer: SocketAddr) {
-        let Some(slot) = self.doors.enter(peer.ip()) else {
+    fn let_in(&self, stream: TcpStream, peer: SocketAddr, port: Port) {
+        let doors = match port {
+            Port::Calls => &self.doors,
+            Port::Monitors => &self.doors_of_monitors,
+        };
+        let Some(slot) = doors.enter(peer.ip()) else {
             return;
         };
         let conversation = Conversation {
             swap: self.swap.clone(),
             address: peer.ip(),
+            port,
             slot,
             closing: self.closing.clone(),
         };
@@ -201,7 +198,7 @@ impl Service {
 }
 
 /// Makes a response of whatever becomes of a request; counts and logs it once.
-pub(crate) async fn respond<B>(serving: &Serving, request: Request<B>) -> Response<Content>
+pub(crate) async fn respond<B>(serving: &Serving, mut request: Request<B>) -> Response<Content>
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
@@ -209,13 +206,18 @@ where
     let Serving {
         stages, replies, ..
     } = serving;
-    let mut timer = Timer::start();
+    stages.aliases.resolve(&mut request);
+    let mut timer = Timer::start(Protocol::of(&request));
     let reply = replies.begin(&request);
+    #[cfg(feature = "otlp")]
+    timer.has_span(reply.span(serving.tracer.as_ref(), request.headers()));
     let meter = Meter::new(&stages.admission.bytes);
     let request = request.map(|body| meter.meter(body));
-    let answered = AssertUnwindSafe(answer_in(reply.protocol(), stages, request, &mut timer))
-        .catch_unwind()
-        .await;
+    let answering = async {
+        stages.entrance.check(&request)?;
+        answer_in(reply.protocol(), stages, request, &mut timer).await
+    };
+    let answered = AssertUnwindSafe(answering).catch_unwind().await;
     let mut answered = answered.unwrap_or(Err(Refusal::Internal));
     if answered.is_err() && meter.is_over() {
         answered = Err(Refusal::TooMuchInFlight { what: "bytes" });

@@ -8,6 +8,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::components::Components;
 use crate::error::Error;
+#[cfg(feature = "otlp")]
+use crate::otlp::Tracer;
 use crate::reply::Replies;
 use crate::stages::{Lasting, Stages};
 
@@ -16,6 +18,8 @@ use crate::stages::{Lasting, Stages};
 pub(crate) struct Serving {
     pub(crate) stages: Stages,
     pub(crate) replies: Replies,
+    #[cfg(feature = "otlp")]
+    pub(crate) tracer: Option<Tracer>,
     components: Components,
     /// Cancelled when the last request lets go.
     done: CancellationToken,
@@ -38,6 +42,11 @@ impl Serving {
         Self {
             stages: Stages::new(lasting, &components),
             replies: Replies::new(components.digest),
+            #[cfg(feature = "otlp")]
+            tracer: lasting
+                .spans
+                .clone()
+                .map(|spans| Tracer::new(spans, &components)),
             components,
             guard: done.clone().drop_guard(),
             done,

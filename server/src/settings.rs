@@ -5,13 +5,35 @@ use std::ops::RangeInclusive;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use clap::ValueEnum;
 use runtime::Sandbox;
+
+use crate::tls::TlsFiles;
+
+/// Whose changes of values a service makes, as a service that takes the place of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Coercion {
+    /// Those of `MLflow`'s scoring server, in its protocol.
+    Mlflow,
+}
 
 /// How a service behaves. Plain values; [`Options`](crate::Options) reads them from a command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
     /// Where to listen. Port 0 takes any free one.
     pub listen: SocketAddr,
+    /// Where to answer health and metrics to monitors, by plain HTTP; metrics are then answered nowhere
+    /// else. `None`: where calls are answered.
+    pub listen_for_monitors: Option<SocketAddr>,
+    /// Names by which clients may call the service, besides those of this machine. A service that only
+    /// this machine can reach answers under no others; one that others can, under any if none is said.
+    pub allow_hosts: Vec<String>,
+    /// A path where the platform asks whether calls may be sent.
+    pub health_path: Option<String>,
+    /// A path where the platform calls the first function, as Vertex AI does.
+    pub predict_path: Option<String>,
+    /// The files of the certificate that is shown to clients; `None`: they are spoken to by plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Workers from the beginning, and the most under load; for [`run`](fn@crate::run), which starts them.
     pub workers: RangeInclusive<usize>,
     /// What the workers may do; for [`run`](fn@crate::run), which starts them.
@@ -60,7 +82,8 @@ pub struct Settings {
     /// How long a worker may go on with a call that nobody waits for any more, counted from its begin,
     /// before it is taken to hang and is replaced.
     pub worker_grace: Duration,
-    /// How long a new connection may take to send its first request's headers.
+    /// How long a new connection may take to send its first request's headers, a handshake of TLS
+    /// included.
     pub header_timeout: Duration,
     /// How long a connection may be silent between requests. Load balancers keep theirs for 60 s,
     /// and the side that opened a connection should be the one to close it.
@@ -74,8 +97,13 @@ pub struct Settings {
     /// How long the workers of an envelope are kept after another has taken its place, so that
     /// going back takes no time.
     pub keep_previous: Duration,
+    /// Whose changes are made of values that are of other types than the signature's; `None`: no change.
+    pub coercion: Option<Coercion>,
     /// How often [`run`](fn@crate::run) asks whether there is another envelope to serve; `None`: only on `SIGHUP`.
     pub watch: Option<Duration>,
+    /// Whom spans of calls are sent to; `None`: nobody.
+    #[cfg(feature = "otlp")]
+    pub collector: Option<crate::Collector>,
 }
 
 impl Default for Settings {
@@ -83,6 +111,11 @@ impl Default for Settings {
         let cores = available_parallelism().map_or(1, usize::from);
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            listen_for_monitors: None,
+            allow_hosts: vec![],
+            health_path: None,
+            predict_path: None,
+            tls: None,
             workers: cores..=cores,
             sandbox: Sandbox::default(),
             recycle_calls: None,
@@ -111,7 +144,19 @@ impl Default for Settings {
             write_timeout: Duration::from_secs(30),
             drain_deadline: Duration::from_secs(30),
             keep_previous: Duration::from_secs(300),
+            coercion: None,
             watch: None,
+            #[cfg(feature = "otlp")]
+            collector: None,
         }
+    }
+}
+
+impl Settings {
+    /// How clients write the address of a service that listens there.
+    #[must_use]
+    pub fn url(&self, address: SocketAddr) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}")
     }
 }

@@ -7,18 +7,22 @@ use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use crate::admit::Admission;
+use crate::aliases::Aliases;
 use crate::backlog::Backlog;
 use crate::batcher::{Batcher, Line, may_gather};
 use crate::calls::Calls;
 use crate::components::Components;
 use crate::decode::Decoder;
 use crate::encode::Encoder;
+use crate::entrance::Entrance;
 use crate::error::Refusal;
 use crate::front::Front;
 use crate::function::Function;
 use crate::health::Health;
 use crate::models::Models;
 use crate::openapi;
+#[cfg(feature = "otlp")]
+use crate::otlp::Spans;
 use crate::pages::{Pages, Readiness, envelope};
 use crate::protocol::grpc;
 use crate::protocol::tensors::model;
@@ -26,6 +30,7 @@ use crate::route::Routes;
 use crate::sampler::Gathering;
 use crate::settings::Settings;
 use crate::telemetry::{Served, Telemetry};
+use crate::tls::Certificates;
 
 /// What stays when another envelope is served.
 #[derive(Debug, Clone)]
@@ -34,15 +39,27 @@ pub(crate) struct Lasting {
     pub(crate) admission: Arc<Admission>,
     pub(crate) telemetry: Arc<Telemetry>,
     pub(crate) readiness: Arc<Readiness>,
+    pub(crate) services: Arc<grpc::Services>,
+    pub(crate) certificates: Option<Arc<Certificates>>,
+    /// Where spans go, if there is somebody to send them to.
+    #[cfg(feature = "otlp")]
+    pub(crate) spans: Option<Arc<Spans>>,
 }
 
 impl Lasting {
+    /// Must be called within a Tokio runtime.
     pub(crate) fn new(settings: Settings) -> Self {
         let (calls, bytes) = (settings.max_calls_in_flight, settings.max_bytes_in_flight);
         let admission = Arc::new(Admission::new(calls, bytes));
+        let telemetry = Arc::new(Telemetry::new(admission.clone()));
+        let readiness = Arc::new(Readiness::default());
         Self {
-            telemetry: Arc::new(Telemetry::new(admission.clone())),
-            readiness: Arc::new(Readiness::default()),
+            #[cfg(feature = "otlp")]
+            spans: Spans::start(settings.collector.as_ref(), telemetry.spans()).map(Arc::new),
+            telemetry,
+            services: Arc::new(grpc::Services::new(&readiness)),
+            readiness,
+            certificates: settings.tls.clone().map(Certificates::new).map(Arc::new),
             admission,
             settings,
         }
@@ -53,9 +70,11 @@ impl Lasting {
 #[derive(Debug)]
 pub(crate) struct Stages {
     pub(crate) settings: Settings,
+    pub(crate) aliases: Aliases,
+    pub(crate) entrance: Entrance,
     pub(crate) routes: Routes,
     pub(crate) pages: Pages,
-    pub(crate) services: grpc::Services,
+    pub(crate) services: Arc<grpc::Services>,
     pub(crate) admission: Arc<Admission>,
     pub(crate) backlog: Arc<Backlog>,
 }
@@ -68,6 +87,8 @@ impl Stages {
             admission,
             telemetry,
             readiness,
+            services,
+            ..
         } = lasting.clone();
         let most_workers = components.calls.most_workers();
         let backlog = Arc::new(Backlog::new(
@@ -83,11 +104,15 @@ impl Stages {
             backlog: backlog.clone(),
         };
         let functions = components.manifest.functions.iter();
+        let first = functions.clone().next();
+        let first = first.map_or("", |function| function.name.as_str());
         let functions = functions
             .map(|described| Arc::new(function(described, &shared, &telemetry, &settings)));
         Self {
+            aliases: Aliases::new(&settings, first),
+            entrance: Entrance::new(&settings),
             routes: Routes::new(&components.manifest.name, functions.collect()),
-            services: grpc::Services::new(&readiness),
+            services,
             pages: pages(components, telemetry, readiness, &settings),
             settings,
             admission,
@@ -151,6 +176,7 @@ fn function(
         signature: described.signature.clone(),
         gives: runtime::arrow_schema(&described.signature.output),
         decoder: Decoder::new(&described.signature.input, settings.max_rows),
+        coercion: settings.coercion,
         batcher: Batcher::start(line),
         encoder: Encoder::new(&described.signature.output),
         records: Encoder::records(&described.signature.output),
@@ -191,16 +217,14 @@ fn pages(
 /// How much of a sample is shown.
 const EXAMPLE_ROWS: usize = 2;
 
-/// A body for each function: the first rows of its sample.
+/// A body for each function: the first rows of its sample, each on a line.
 fn examples(components: &Components) -> Vec<String> {
     let body = |function: &envelope_format::Function, sample: &RecordBatch| {
         let rows = sample.slice(0, sample.num_rows().min(EXAMPLE_ROWS));
-        let mut body = b"{\"data\":".to_vec();
-        Encoder::new(&function.signature.input)
-            .rows(&rows, &mut body)
-            .ok()?;
-        body.push(b'}');
-        String::from_utf8(body).ok()
+        let lines = Encoder::new(&function.signature.input).lines(&rows).ok()?;
+        let lines = String::from_utf8(lines).ok()?;
+        let rows: Vec<_> = lines.lines().map(|line| format!("  {line}")).collect();
+        Some(format!("{{\"data\": [\n{}\n]}}", rows.join(",\n")))
     };
     let functions = components
         .manifest
@@ -209,7 +233,7 @@ fn examples(components: &Components) -> Vec<String> {
         .zip(&components.samples);
     functions
         .map(|(function, sample)| sample.as_ref().and_then(|sample| body(function, sample)))
-        .map(|body| body.unwrap_or_else(|| "{\"data\":[]}".to_owned()))
+        .map(|body| body.unwrap_or_else(|| "{\"data\": []}".to_owned()))
         .collect()
 }
 

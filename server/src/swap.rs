@@ -106,6 +106,18 @@ impl Swap {
         true
     }
 
+    /// Reads the files of [`Settings::tls`] again, as after a renewal: new connections are shown what is
+    /// in them now. If that cannot be used, they go on being shown what was in them before.
+    ///
+    /// # Errors
+    /// [`Error::Tls`].
+    pub fn renew_certificates(&self) -> Result<(), Error> {
+        match &self.0.lasting.certificates {
+            Some(certificates) => Ok(certificates.read()?),
+            None => Ok(()),
+        }
+    }
+
     /// An envelope that was to be served did not even start.
     pub(crate) fn was_refused(&self) {
         self.0.lasting.telemetry.swapped(Swapped::Refused);
@@ -173,6 +185,10 @@ impl Swap {
             previous.serving.ending().shutdown(grace).await;
         }
         self.current().ending().shutdown(grace).await;
+        #[cfg(feature = "otlp")]
+        if let Some(spans) = &self.0.lasting.spans {
+            spans.shutdown().await;
+        }
     }
 }
 

@@ -18,9 +18,11 @@ use prometheus_client::registry::Registry;
 
 use crate::admit::Admission;
 use crate::backlog::Backlog;
+use crate::batcher::Course;
 use crate::calls::Calls;
 use crate::exposition::{Format, prometheus};
 use crate::function::Function;
+use crate::protocol::Protocol;
 use crate::sampler::SamplerCounts;
 
 /// All metrics of the service.
@@ -29,11 +31,15 @@ pub(crate) struct Telemetry {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     seconds: Family<FunctionLabel, Histogram, Seconds>,
+    queue_seconds: Family<FunctionLabel, Histogram, Seconds>,
+    worker_seconds: Family<FunctionLabel, Histogram, Seconds>,
     rows: Family<FunctionLabel, Counter>,
     batch_rows: Family<FunctionLabel, Histogram, Rows>,
     sampled: Family<SampledLabels, Counter>,
     gathering: Family<FunctionLabel, Gauge>,
     swaps: Family<SwapLabel, Counter>,
+    #[cfg(feature = "otlp")]
+    spans: Family<SpanLabel, Counter>,
     served: Arc<RwLock<Option<Served>>>,
 }
 
@@ -60,14 +66,23 @@ pub(crate) enum Swapped {
 /// The metrics of one function, found once.
 #[derive(Debug)]
 pub(crate) struct FunctionMetrics {
+    /// By the number of the protocol.
+    outcomes: [Outcomes; Protocol::ALL.len()],
+    seconds: Histogram,
+    queue_seconds: Histogram,
+    worker_seconds: Histogram,
+    rows: Counter,
+    /// Rows of what was sent to a worker, after gathering.
+    pub(crate) batch_rows: Histogram,
+}
+
+/// What became of the calls of a function in one protocol.
+#[derive(Debug)]
+struct Outcomes {
     good: Counter,
     refused: Counter,
     failed: Counter,
     gone: Counter,
-    seconds: Histogram,
-    rows: Counter,
-    /// Rows of what was sent to a worker, after gathering.
-    pub(crate) batch_rows: Histogram,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +93,7 @@ struct FunctionLabel {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     function: String,
+    protocol: &'static str,
     code: &'static str,
 }
 
@@ -89,6 +105,12 @@ struct SampledLabels {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct SwapLabel {
+    outcome: &'static str,
+}
+
+#[cfg(feature = "otlp")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SpanLabel {
     outcome: &'static str,
 }
 
@@ -122,11 +144,15 @@ impl Telemetry {
             registry: Registry::with_prefix("envelope"),
             requests: Family::default(),
             seconds: Family::new_with_constructor(Seconds),
+            queue_seconds: Family::new_with_constructor(Seconds),
+            worker_seconds: Family::new_with_constructor(Seconds),
             rows: Family::default(),
             batch_rows: Family::new_with_constructor(Rows),
             sampled: Family::default(),
             gathering: Family::default(),
             swaps: Family::default(),
+            #[cfg(feature = "otlp")]
+            spans: Family::default(),
             served,
         };
         telemetry.register();
@@ -141,13 +167,23 @@ impl Telemetry {
         let registry = &mut self.registry;
         registry.register(
             "requests",
-            "Calls that were answered, by class of status",
+            "Calls that were answered, by protocol and class of status",
             self.requests.clone(),
         );
         registry.register(
             "request_seconds",
             "Time from the headers of a call to its answer",
             self.seconds.clone(),
+        );
+        registry.register(
+            "queue_seconds",
+            "Time that a call has waited for a worker",
+            self.queue_seconds.clone(),
+        );
+        registry.register(
+            "worker_seconds",
+            "Time until a worker had answered a call, with those gathered with it",
+            self.worker_seconds.clone(),
         );
         registry.register(
             "rows",
@@ -174,6 +210,12 @@ impl Telemetry {
             "Envelopes that were to be served instead of the one before",
             self.swaps.clone(),
         );
+        #[cfg(feature = "otlp")]
+        registry.register(
+            "spans",
+            "Spans of calls, by what has become of them",
+            self.spans.clone(),
+        );
     }
 
     /// From now on this is served.
@@ -184,6 +226,17 @@ impl Telemetry {
 
     pub(crate) fn swapped(&self, swapped: Swapped) {
         self.swaps.get_or_create(&swapped.label()).inc();
+    }
+
+    /// What is counted of spans.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn spans(&self) -> crate::otlp::SpanCounts {
+        let count = |outcome| self.spans.get_or_create_owned(&SpanLabel { outcome });
+        crate::otlp::SpanCounts {
+            exported: count("exported"),
+            dropped: count("dropped"),
+            failed: count("failed"),
+        }
     }
 
     /// What is counted of the sampler of a function.
@@ -209,20 +262,29 @@ impl Telemetry {
         let label = FunctionLabel {
             function: name.to_owned(),
         };
+        FunctionMetrics {
+            outcomes: Protocol::ALL.map(|protocol| self.outcomes(name, protocol)),
+            seconds: self.seconds.get_or_create_owned(&label),
+            queue_seconds: self.queue_seconds.get_or_create_owned(&label),
+            worker_seconds: self.worker_seconds.get_or_create_owned(&label),
+            rows: self.rows.get_or_create_owned(&label),
+            batch_rows: self.batch_rows.get_or_create_owned(&label),
+        }
+    }
+
+    fn outcomes(&self, name: &str, protocol: Protocol) -> Outcomes {
         let requests = |code| {
             self.requests.get_or_create_owned(&RequestLabels {
                 function: name.to_owned(),
+                protocol: protocol.name(),
                 code,
             })
         };
-        FunctionMetrics {
+        Outcomes {
             good: requests("2xx"),
             refused: requests("4xx"),
             failed: requests("5xx"),
             gone: requests("gone"),
-            seconds: self.seconds.get_or_create_owned(&label),
-            rows: self.rows.get_or_create_owned(&label),
-            batch_rows: self.batch_rows.get_or_create_owned(&label),
         }
     }
 
@@ -253,18 +315,26 @@ impl Swapped {
 #[derive(Debug)]
 pub(crate) struct Timer {
     begun: Instant,
+    protocol: Protocol,
     function: Option<Arc<Function>>,
     rows: usize,
+    course: Option<Course>,
+    #[cfg(feature = "otlp")]
+    span: Option<crate::otlp::Span>,
     /// `None` until the answer is known: the caller has gone if that is all there is.
     status: Option<StatusCode>,
 }
 
 impl Timer {
-    pub(crate) fn start() -> Self {
+    pub(crate) fn start(protocol: Protocol) -> Self {
         Self {
             begun: Instant::now(),
+            protocol,
             function: None,
             rows: 0,
+            course: None,
+            #[cfg(feature = "otlp")]
+            span: None,
             status: None,
         }
     }
@@ -276,6 +346,16 @@ impl Timer {
 
     pub(crate) fn has_rows(&mut self, rows: usize) {
         self.rows = rows;
+    }
+
+    pub(crate) fn went(&mut self, course: Option<Course>) {
+        self.course = course;
+    }
+
+    /// If the request is a call, the span ends with it.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn has_span(&mut self, span: Option<crate::otlp::Span>) {
+        self.span = span;
     }
 
     pub(crate) fn function(&self) -> Option<&str> {
@@ -291,18 +371,35 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        let Some(metrics) = self.function.as_ref().map(|function| &function.metrics) else {
+        let Some(function) = self.function.take() else {
             return;
         };
+        let metrics = &function.metrics;
         metrics.seconds.observe(self.begun.elapsed().as_secs_f64());
+        let outcomes = &metrics.outcomes[self.protocol as usize];
+        if let Some(course) = &self.course {
+            let (queue, worker) = (course.begun - course.queued, course.ended - course.begun);
+            metrics.queue_seconds.observe(queue.as_secs_f64());
+            metrics.worker_seconds.observe(worker.as_secs_f64());
+        }
+        #[cfg(feature = "otlp")]
+        if let Some(span) = self.span.take() {
+            span.end(crate::otlp::Outcome {
+                begun: self.begun,
+                function: function.name.clone(),
+                rows: self.rows,
+                course: self.course,
+                status: self.status,
+            });
+        }
         let class = match self.status.map(|status| status.as_u16()) {
-            Some(500..) => &metrics.failed,
-            Some(400..) => &metrics.refused,
+            Some(500..) => &outcomes.failed,
+            Some(400..) => &outcomes.refused,
             Some(_) => {
                 metrics.rows.inc_by(self.rows as u64);
-                &metrics.good
+                &outcomes.good
             }
-            None => &metrics.gone,
+            None => &outcomes.gone,
         };
         class.inc();
     }

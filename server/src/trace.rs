@@ -1,4 +1,4 @@
-//! W3C trace context: which trace a request belongs to.
+//! W3C trace context: which trace a request belongs to, and where in it.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -10,7 +10,19 @@ use hyper::HeaderMap;
 
 /// A trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Trace(u128);
+pub(crate) struct Trace {
+    pub(crate) id: u128,
+    /// Where the request comes from; `None` when the trace begins with it.
+    pub(crate) parent: Option<Parent>,
+}
+
+/// The span that a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Parent {
+    pub(crate) span: u64,
+    /// Whether its spans are recorded.
+    pub(crate) is_sampled: bool,
+}
 
 impl Trace {
     /// The one in the header `traceparent`, or a new one when there is none that is valid.
@@ -24,24 +36,24 @@ impl Trace {
     }
 
     fn begin() -> Self {
-        static COUNT: AtomicU64 = AtomicU64::new(0);
-        // Keyed at random, once for each process: different counts give unrelated ids.
-        static KEYS: LazyLock<[RandomState; 2]> =
-            LazyLock::new(|| [RandomState::new(), RandomState::new()]);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let half = |keys: &RandomState| {
-            let mut hasher = keys.build_hasher();
-            hasher.write_u64(count);
-            u128::from(hasher.finish())
-        };
-        let id = half(&KEYS[0]) << 64 | half(&KEYS[1]);
-        Self(id.max(1))
+        let id = u128::from(random()) << 64 | u128::from(random());
+        Self { id, parent: None }
     }
+}
+
+/// A number that is not 0 and not foreseen.
+pub(crate) fn random() -> u64 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    // Keyed at random, once for each process: different counts give unrelated numbers.
+    static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+    let mut hasher = KEYS.build_hasher();
+    hasher.write_u64(COUNT.fetch_add(1, Ordering::Relaxed));
+    hasher.finish().max(1)
 }
 
 impl fmt::Display for Trace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{:032x}", self.0)
+        write!(formatter, "{:032x}", self.id)
     }
 }
 
@@ -50,9 +62,13 @@ fn parse(text: &str) -> Option<Trace> {
     let mut fields = text.split('-');
     let mut field = |digits| fields.next().and_then(|text| hex(text, digits));
     let (version, id) = (field(2)?, field(32)?);
-    let (parent, _flags) = (field(16)?, field(2)?);
-    let is_valid = version != 0xff && id != 0 && parent != 0;
-    (is_valid && (version > 0 || fields.next().is_none())).then_some(Trace(id))
+    let (span, flags) = (u64::try_from(field(16)?).ok()?, field(2)?);
+    let is_valid = version != 0xff && id != 0 && span != 0;
+    let is_sampled = flags & 1 == 1;
+    (is_valid && (version > 0 || fields.next().is_none())).then_some(Trace {
+        id,
+        parent: Some(Parent { span, is_sampled }),
+    })
 }
 
 fn hex(text: &str, digits: usize) -> Option<u128> {
@@ -83,7 +99,11 @@ mod tests {
         let trace = Trace::of(&headers(&[GOOD]));
         assert_eq!(trace.to_string(), "4bf92f3577b34da6a3ce929d0e0e4736");
         let later = "cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00-more";
-        assert_eq!(Trace::of(&headers(&[later])).0, trace.0);
+        let later = Trace::of(&headers(&[later]));
+        assert_eq!(later.id, trace.id);
+        let span = 0x00f0_67aa_0ba9_02b7;
+        let parent = |is_sampled| Some(Parent { span, is_sampled });
+        assert_eq!((trace.parent, later.parent), (parent(true), parent(false)));
     }
 
     #[test]
@@ -109,7 +129,7 @@ mod tests {
 
     #[test]
     fn new_traces_are_all_different() {
-        let ids: std::collections::HashSet<_> = (0..1000).map(|_| Trace::begin().0).collect();
+        let ids: std::collections::HashSet<_> = (0..1000).map(|_| Trace::begin().id).collect();
         assert_eq!(ids.len(), 1000);
     }
 }

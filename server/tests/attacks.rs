@@ -290,7 +290,10 @@ fn who_does_not_take_the_answer_is_given_up() {
         for stream in &mut streams {
             stream.write_all(call(-7.0, "").as_bytes()).unwrap();
         }
-        // Long enough for answers of some megabytes to be made and not taken.
+        // Answers of some megabytes begin to come, however long it took to make them.
+        for stream in &streams {
+            stream.peek(&mut [0]).unwrap();
+        }
         std::thread::sleep(10 * BRIEF);
         for mut stream in streams {
             let answer = Answer::read(&mut stream);
@@ -455,7 +458,8 @@ fn who_goes_away_leaves_nothing_behind() {
     drop(stream);
     eventually(|| {
         let metrics = metrics();
-        let counted = "envelope_requests_total{function=\"double\",code=\"gone\"} 1\n";
+        let counted =
+            "envelope_requests_total{function=\"double\",protocol=\"native\",code=\"gone\"} 1\n";
         (metrics.contains("envelope_inflight 0\n") && metrics.contains(counted)).then_some(())
     });
 }

@@ -146,7 +146,7 @@ impl Ready {
         let length = body.len();
         write!(
             stream,
-            "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+            "POST /predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
         )
         .unwrap();
@@ -232,12 +232,7 @@ fn a_pipeline_gives_the_same_bits_as_where_it_was_built() {
 /// What the envelope's function answers in the environment that was packed.
 fn answer_here(envelope: &str, body: &Value) -> Value {
     let machine = Machine::empty();
-    let environments = acceptance::environments();
-    let hints = Hints {
-        cache_dir: environments.cache,
-        uv: environments.uv,
-        interpreters: environments.interpreters,
-    };
+    let hints = Hints::from(acceptance::environments());
     let path = acceptance::envelope_path(envelope);
     let surroundings = Surroundings::Machine(&hints);
     build(Path::new(STUB), &path, surroundings, &machine.program()).unwrap();

@@ -15,12 +15,7 @@ use tempfile::TempDir;
 /// Builds an executable for an envelope of the acceptance tests, in a folder of its own.
 fn build_service(envelope: &str) -> (TempDir, PathBuf) {
     let folder = TempDir::new().unwrap();
-    let environments = acceptance::environments();
-    let hints = Hints {
-        cache_dir: environments.cache,
-        uv: environments.uv,
-        interpreters: environments.interpreters,
-    };
+    let hints = Hints::from(acceptance::environments());
     let stub = Path::new(env!("CARGO_BIN_EXE_envelope-service"));
     let built = folder.path().join("built");
     let path = acceptance::envelope_path(envelope);
@@ -46,12 +41,12 @@ impl Service {
 
     fn run(folder: TempDir, program: &Path, arguments: &[&str]) -> Self {
         let mut command = Command::new(program);
-        command
-            .args(["--port", "0"])
-            .args(arguments)
-            .env_clear()
-            .stderr(Stdio::piped());
-        let mut process = command.spawn().unwrap();
+        command.args(["--port", "0"]).args(arguments).env_clear();
+        Self::begin(folder, command)
+    }
+
+    fn begin(folder: TempDir, mut command: Command) -> Self {
+        let mut process = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap())
             .lines()
             .map_while(Result::ok);
@@ -78,7 +73,8 @@ impl Service {
     }
 
     fn get(&self, path: &str) -> (u16, String) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         self.ask(request.as_bytes())
     }
 
@@ -121,7 +117,7 @@ impl Service {
 fn post(seconds: f64, body: &str) -> Vec<u8> {
     let length = body.len();
     let head = format!(
-        "POST /predict HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+        "POST /predict HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-type: application/json\r\n\
          x-request-timeout: {seconds}\r\ncontent-length: {length}\r\n\r\n"
     );
     [head.as_bytes(), body.as_bytes()].concat()
@@ -394,6 +390,29 @@ fn a_port_in_use_is_told_at_once() {
             "error[port_in_use]: port {port} is in use\n  hint: choose another one, or any free one with `--port 0`\n"
         )
     );
+}
+
+#[test]
+fn what_platforms_say_in_variables_is_done() {
+    let (folder, program) = build_service("cheap");
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port().to_string();
+    drop(free);
+    let mut command = Command::new(program);
+    command
+        .args(["serve", "--workers", "1"])
+        .env_clear()
+        .env("AIP_HTTP_PORT", &port)
+        .env("AIP_HEALTH_ROUTE", "/here/health")
+        .env("AIP_PREDICT_ROUTE", "/here:predict");
+    let service = Service::begin(folder, command);
+    assert_eq!(service.address, format!("127.0.0.1:{port}"));
+    assert_eq!(service.get("/here/health").0, 200);
+    let body = r#"{"instances":[{"a":1.0,"b":2.0}]}"#;
+    let request = String::from_utf8(post(30.0, body)).unwrap();
+    let (status, answer) = service.ask(request.replace("/predict", "/here:predict").as_bytes());
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer.starts_with("{\"predictions\":["), "{answer}");
 }
 
 #[test]

@@ -9,11 +9,12 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow_array::builder::StringViewBuilder;
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
 use arrow_array::{
-    Array as _, ArrayRef, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array,
-    RecordBatch, StringArray,
+    Array as _, ArrayRef, BooleanArray, Decimal128Array, DictionaryArray, Float64Array, Int8Array,
+    Int32Array, Int64Array, RecordBatch, RunArray, StringArray, StructArray,
 };
 use arrow_ipc::reader::StreamReader;
 use arrow_ipc::writer::StreamWriter;
@@ -21,9 +22,11 @@ use async_trait::async_trait;
 use envelope_format::{DataType, Digest, Field, Manifest, Rows, Shape};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
+use parquet::basic::Compression;
+use parquet::file::properties::WriterProperties;
 use runtime::{Error, Usage};
 use serde_json::{Value, json};
-use server::{Calls, Components, Settings};
+use server::{Calls, Coercion, Components, Settings};
 use support::Service;
 
 /// Gives back what it gets.
@@ -62,6 +65,10 @@ fn fields() -> Vec<Field> {
 }
 
 fn service(shape: Shape, fields: Vec<Field>) -> Service {
+    service_with(Settings::default(), shape, fields)
+}
+
+fn service_with(settings: Settings, shape: Shape, fields: Vec<Field>) -> Service {
     let mut manifest = Manifest::example();
     let rows = Rows { shape, fields };
     manifest.name = "same".into();
@@ -74,7 +81,7 @@ fn service(shape: Shape, fields: Vec<Field>) -> Service {
         samples: vec![None],
         calls: Arc::new(Identity),
     };
-    Service::of(Settings::default(), components)
+    Service::of(settings, components)
 }
 
 fn frames() -> Service {
@@ -243,6 +250,48 @@ fn what_is_wrong_is_said_as_each_protocol_says_it() {
     assert_eq!(pickled.status, 415);
     let media = pickled.header("content-type");
     assert_eq!(media, Some("text/plain; charset=utf-8"));
+}
+
+#[test]
+fn values_are_changed_in_the_protocol_of_the_server_whose_place_is_taken_and_in_no_other() {
+    let settings = Settings {
+        coercion: Some(Coercion::Mlflow),
+        ..Settings::default()
+    };
+    let coercing = service_with(settings, Shape::PandasDataFrame, fields());
+    let row = r#"{"n": 1.5, "x": "1e3", "flag": "false", "text": "a"}"#;
+    let invoked = format!(r#"{{"dataframe_records": [{row}]}}"#);
+    for path in ["/invocations", "/endpoints/any/invocations"] {
+        let answer = post(&coercing, path, "application/json", invoked.as_bytes());
+        let expected = json!({"n": 1, "x": 1000.0, "flag": true, "text": "a"});
+        assert_eq!(
+            document(&answer)["predictions"],
+            json!([expected]),
+            "{path}"
+        );
+    }
+    let lines = post(
+        &coercing,
+        "/invocations",
+        "application/jsonlines",
+        row.as_bytes(),
+    );
+    assert_eq!(lines.status, 200);
+    for (path, key) in [
+        ("/predict", "data"),
+        ("/v1/models/same:predict", "instances"),
+    ] {
+        let body = format!(r#"{{"{key}": [{row}]}}"#);
+        let answer = post(&coercing, path, "application/json", body.as_bytes());
+        assert!([400, 422].contains(&answer.status), "{path}");
+    }
+    let strict = post(
+        &frames(),
+        "/invocations",
+        "application/json",
+        invoked.as_bytes(),
+    );
+    assert_eq!(strict.status, 400);
 }
 
 #[test]
@@ -696,12 +745,125 @@ fn a_small_file_that_says_a_long_text_often_is_refused() {
     let body = parquet(&RecordBatch::try_from_iter([("text", texts)]).unwrap());
     assert!(body.len() < 1 << 20, "{} bytes", body.len());
     let answer = post(&taking(text), "/predict", PARQUET, &body);
-    assert_eq!(answer.status, 400);
-    let told = document(&answer)["detail"].to_string();
-    assert!(told.contains("unpacks to more"), "{told}");
+    assert_eq!(answer.status, 413);
+    assert_eq!(document(&answer)["code"], "unpacks_too_large");
     // Where the function does not take the column, it is not unpacked.
     let answer = post(&taking(fields().remove(0)), "/predict", PARQUET, &body);
     assert_eq!(answer.status, 422);
+}
+
+/// The header of the first page of a file, which claims to unpack to 2 GiB, and gives what it needs for
+/// that from the end of the page.
+fn with_a_false_size(mut file: Vec<u8>) -> Vec<u8> {
+    let varint_end = |file: &[u8], start: usize| {
+        let length = file[start..].iter().position(|byte| byte & 0x80 == 0);
+        start + length.unwrap() + 1
+    };
+    // After the magic: the kind of page, its size unpacked, and its size.
+    assert_eq!((file[4], file[6]), (0x15, 0x15));
+    let (unpacked, sized) = (7, varint_end(&file, 7) + 1);
+    let end = varint_end(&file, sized);
+    let bits = file[sized..end].iter().rev();
+    let size = bits.fold(0_u32, |size, byte| size << 7 | u32::from(byte & 0x7f)) >> 1;
+    let claim = [0xfe, 0xff, 0xff, 0xff, 0x0f];
+    let more = claim.len() - (sized - 1 - unpacked);
+    let page = end + usize::try_from(size).unwrap();
+    let shorter = (size - u32::try_from(more).unwrap()) << 1;
+    for (place, byte) in (sized..end).enumerate() {
+        let high = if byte + 1 < end { 0x80 } else { 0 };
+        file[byte] = u8::try_from(shorter >> (7 * place) & 0x7f).unwrap() | high;
+    }
+    file.drain(page - more..page);
+    file.splice(unpacked..sized - 1, claim);
+    file
+}
+
+#[test]
+fn a_page_that_claims_to_be_long_is_refused_before_it_is_unpacked() {
+    let service = service(Shape::PandasDataFrame, vec![fields().remove(0)]);
+    let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..1000));
+    let rows = RecordBatch::try_from_iter([("n", n)]).unwrap();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::SNAPPY)
+        .set_dictionary_enabled(false)
+        .build();
+    let mut file = vec![];
+    let mut writer = ArrowWriter::try_new(&mut file, rows.schema(), Some(properties)).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    assert_eq!(post(&service, "/predict", PARQUET, &file).status, 200);
+    let answer = post(&service, "/predict", PARQUET, &with_a_false_size(file));
+    assert_eq!(document(&answer)["code"], "unpacks_too_large");
+}
+
+#[test]
+fn an_arrow_stream_that_says_a_long_text_often_is_refused() {
+    let service = service(
+        Shape::PandasDataFrame,
+        vec![Field::new("text", DataType::Utf8, false)],
+    );
+    let long = "x".repeat(1 << 20);
+    let words = || Arc::new(StringArray::from(vec![long.as_str()]));
+    let dictionary = DictionaryArray::new(Int8Array::from(vec![0; 1_000_000]), words());
+    let ends = Int32Array::from(vec![1_000_000]);
+    let run = RunArray::try_new(&ends, &*words()).unwrap();
+    let mut views = StringViewBuilder::new();
+    let block = views.append_block(long.clone().into_bytes().into());
+    for _ in 0..1000 {
+        views.try_append_view(block, 0, 1 << 20).unwrap();
+    }
+    let columns: [ArrayRef; 3] = [
+        Arc::new(dictionary),
+        Arc::new(run),
+        Arc::new(views.finish()),
+    ];
+    for column in columns {
+        let kind = column.data_type().clone();
+        let body = stream(&RecordBatch::try_from_iter([("text", column)]).unwrap());
+        assert!(body.len() < 3 << 20, "{kind}: {} bytes", body.len());
+        let answer = post(&service, "/predict", ARROW, &body);
+        assert_eq!(document(&answer)["code"], "unpacks_too_large", "{kind}");
+    }
+}
+
+#[test]
+fn columns_of_arrow_that_lose_nothing_are_read_and_others_are_told() {
+    let object: DataType = r#"struct<"a": int64, "b": int64>"#.parse().unwrap();
+    let taken = vec![
+        Field::new("text", DataType::Utf8, false),
+        Field::new("price", "decimal[20, 4]".parse().unwrap(), false),
+        Field::new("object", object, false),
+    ];
+    let service = service(Shape::PandasDataFrame, taken);
+    let ends = Int32Array::from(vec![1, 2]);
+    let texts = RunArray::try_new(&ends, &StringArray::from(vec!["x", "y"])).unwrap();
+    let prices = Decimal128Array::from(vec![1230, -5]);
+    let prices = prices.with_precision_and_scale(5, 2).unwrap();
+    let objects = |names: [&str; 2]| -> ArrayRef {
+        let keys = names.map(|name| {
+            let values: ArrayRef = Arc::new(Int32Array::from(vec![1, 2]));
+            (name, values)
+        });
+        Arc::new(StructArray::try_from(keys.to_vec()).unwrap())
+    };
+    let rows = |objects| {
+        let columns: [(&str, ArrayRef); 3] = [
+            ("text", Arc::new(texts.clone())),
+            ("price", Arc::new(prices.clone())),
+            ("object", objects),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    };
+    let headers = [("content-type", ARROW), ("accept", "application/json")];
+    let body = stream(&rows(objects(["a", "b"])));
+    let answer = post_with(&service, "/predict", &headers, &body);
+    let first = &document(&answer)["predictions"][0];
+    let expected = json!({"text": "x", "price": "12.3000", "object": {"a": 1, "b": 1}});
+    assert_eq!(*first, expected);
+    // Keys of another order are not taken by their position.
+    let body = stream(&rows(objects(["b", "a"])));
+    let answer = post_with(&service, "/predict", &headers, &body);
+    assert_eq!(document(&answer)["errors"][0]["column"], "object");
 }
 
 // === compression

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use server::{Components, Settings};
-use support::{Answer, Service, becomes, call, components, digest, post, slow_components};
+use server::Settings;
+use support::{Answer, Service, becomes, call, components, digest, slow_components};
 
 /// The factor of the envelope that answered, by the header; the answer must be its own.
 #[track_caller]
@@ -198,53 +198,4 @@ fn under_load(
             .map(|client| client.join().unwrap())
             .sum()
     })
-}
-
-/// Both take a column `a`; for one row one gives its rank, which is 1, and the other the value.
-const REAL: [&str; 2] = ["ranking", "reducer"];
-
-/// Serves one of them, in new workers.
-fn swap_to_real(service: &Service, number: usize) {
-    let swapped = async {
-        let runtime = acceptance::start(REAL[number % 2], 1..=1).await;
-        service.swap.to(Components::new(runtime).unwrap()).await
-    };
-    service.executor.block_on(swapped).unwrap();
-}
-
-#[test]
-fn no_call_fails_while_real_workers_change() {
-    let service = Service::start(Settings {
-        keep_previous: Duration::ZERO,
-        ..Settings::default()
-    });
-    swap_to_real(&service, 0);
-    let swaps = swaps(6) as usize;
-    let calls = under_load(&service, ask_for_real, || {
-        (1..=swaps).for_each(|number| swap_to_real(&service, number));
-    });
-    println!("{swaps} swaps to new workers under {calls} calls, none failed");
-    let digests = REAL.map(|name| acceptance::envelope(name).digest());
-    assert_eq!(service.swap.digest(), digests[swaps % 2]);
-}
-
-/// Each answer must be that of the envelope in its header.
-fn ask_for_real(service: &Service, is_over: &AtomicBool) -> usize {
-    let digests = REAL.map(|name| acceptance::envelope(name).digest().to_string());
-    let mut stream = service.connect();
-    let mut count = 0;
-    while !is_over.load(Ordering::SeqCst) {
-        stream
-            .write_all(post("", r#"{"data":[{"a":2.5}]}"#).as_bytes())
-            .unwrap();
-        let answer = Answer::read(&mut stream).unwrap();
-        let expected = match answer.header("x-envelope-digest").unwrap() {
-            digest if digest == digests[0] => "{\"predictions\":[1.0]}",
-            digest if digest == digests[1] => "{\"predictions\":[2.5]}",
-            _ => "nothing else is served",
-        };
-        assert_eq!((answer.status, answer.body.as_str()), (200, expected));
-        count += 1;
-    }
-    count
 }

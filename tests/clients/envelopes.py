@@ -6,23 +6,7 @@ import model_envelope as me
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-
-# The datatypes of the Open Inference Protocol that Arrow has a type for.
-DATATYPES = {
-    "BOOL": pa.bool_(),
-    "UINT8": pa.uint8(),
-    "UINT16": pa.uint16(),
-    "UINT32": pa.uint32(),
-    "UINT64": pa.uint64(),
-    "INT8": pa.int8(),
-    "INT16": pa.int16(),
-    "INT32": pa.int32(),
-    "INT64": pa.int64(),
-    "FP16": pa.float16(),
-    "FP32": pa.float32(),
-    "FP64": pa.float64(),
-    "BYTES": pa.string(),
-}
+from datatypes import DATATYPES
 
 
 def values(datatype, count):
@@ -82,7 +66,66 @@ def score():
     me.save_model(query_function=score, name="score", api_input=sample)
 
 
+def orders():
+    """Two functions with words about them, tags, texts that are awkward in a shell and in a page, a
+    value that may be missing.
+    """
+
+    def days_until(orders):
+        """Days until an order arrives.
+
+        Twice as many at weekends; `note` is for people and changes nothing.
+        """
+        days = 2.0 + orders["kilograms"].fillna(1.0) / 10
+        return days.where(~orders["weekend"], days * 2).round(2)
+
+    def label(orders):
+        """The words on the parcels of each order."""
+        return orders["note"] + " ×" + orders["parcels"].astype(str)
+
+    sample = pd.DataFrame(
+        {
+            "kilograms": pd.array([1.5, None, 30.0], dtype="Float64"),
+            "weekend": [False, True, False],
+            "parcels": [1, 9_007_199_254_740_993, 3],
+            "note": ["it's <b>fragile</b>", 'say "hello" & {{twice}} $HOME `id` \\ ünïcode 🚲', "no"],
+            "ordered": pd.to_datetime(["2026-01-01", "2026-02-03", "2026-03-04"]),
+        }
+    )
+    envelope = me.save_model(
+        query_function=days_until,
+        name="orders",
+        description="When will it be there? <Asked> by the shop & the call centre.",
+        tags={"business_line": "womens", "region": "US", "owner": "logistics & more"},
+        api_input=sample,
+    )
+    envelope.add_query_function(label, api_input=sample)
+
+
+def casts():
+    """Gives the frame that it takes: a column of each type that MLflow has, named after it."""
+
+    def casts(frame):
+        return frame
+
+    sample = pd.DataFrame(
+        {
+            "boolean": [True, False],
+            "integer": np.array([1, 2], "int32"),
+            "long": [1, 2],
+            "float": np.array([0.5, 1.5], "float32"),
+            "double": [0.5, 1.5],
+            "string": ["a", "b"],
+            "binary": [b"a", b"b"],
+            "datetime": np.array(["2026-01-01", "2026-01-02"], "datetime64[ns]"),
+        }
+    )
+    me.save_model(query_function=casts, name="casts", api_input=sample)
+
+
 if __name__ == "__main__":
+    orders()
     identity()
     records()
     score()
+    casts()

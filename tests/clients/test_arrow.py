@@ -12,26 +12,12 @@ import pyarrow.csv
 import pyarrow.parquet
 import pytest
 import zstandard
+from datatypes import DATATYPES
 
 URL = os.environ["IDENTITY_URL"]
 RECORDS = os.environ["RECORDS_URL"]
 ARROW = "application/vnd.apache.arrow.stream"
 PARQUET = "application/vnd.apache.parquet"
-TYPES = {
-    "BOOL": pa.bool_(),
-    "UINT8": pa.uint8(),
-    "UINT16": pa.uint16(),
-    "UINT32": pa.uint32(),
-    "UINT64": pa.uint64(),
-    "INT8": pa.int8(),
-    "INT16": pa.int16(),
-    "INT32": pa.int32(),
-    "INT64": pa.int64(),
-    "FP16": pa.float16(),
-    "FP32": pa.float32(),
-    "FP64": pa.float64(),
-    "BYTES": pa.string(),
-}
 
 
 def table(rows):
@@ -47,7 +33,7 @@ def table(rows):
         bits = of.bit_width - (0 if name.startswith("U") else 1)
         return [2**bits - 1, 0 if name.startswith("U") else -(2**bits), 7]
 
-    return pa.table({name: pa.array(values(name, of)[:rows], of) for name, of in TYPES.items()})
+    return pa.table({name: pa.array(values(name, of)[:rows], of) for name, of in DATATYPES.items()})
 
 
 def nested(rows):
@@ -56,7 +42,7 @@ def nested(rows):
         flat = pa.concat_arrays([flat] * rows) if rows else flat.slice(0, 0)
         return pa.FixedSizeListArray.from_arrays(flat, 3)
 
-    return pa.table({name: column(name) for name in TYPES})
+    return pa.table({name: column(name) for name in DATATYPES})
 
 
 def stream(rows, **options):
@@ -134,7 +120,7 @@ def test_every_medium_is_given():
     assert pa.parquet.read_table(io.BytesIO(given.content)).to_pylist() == table(3).to_pylist()
     given = ask(body, ARROW, accept="text/csv")
     types = pa.csv.ConvertOptions(
-        column_types=dict(TYPES) | {"FP16": pa.float32()}, strings_can_be_null=False
+        column_types=dict(DATATYPES) | {"FP16": pa.float32()}, strings_can_be_null=False
     )
     given = pa.csv.read_csv(
         io.BytesIO(given.content),
@@ -149,7 +135,7 @@ def test_every_medium_is_given():
 
 
 def test_columns_are_found_by_name():
-    turned = table(3).select(list(TYPES)[::-1])
+    turned = table(3).select(list(DATATYPES)[::-1])
     assert read(ask(stream(turned), ARROW)).to_pylist() == table(3).to_pylist()
 
 
@@ -251,7 +237,7 @@ def test_a_file_that_unpacks_into_too_much_is_refused():
             name: pa.array([0] * 1_100_000, pa.int8()).cast(of)
             if name != "BYTES"
             else pa.array(["x"] * 1_100_000)
-            for name, of in TYPES.items()
+            for name, of in DATATYPES.items()
             if name != "FP16"
         }
     )

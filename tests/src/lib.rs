@@ -31,9 +31,31 @@ pub fn scratch() -> PathBuf {
 /// When it cannot be made.
 #[must_use]
 pub fn envelope_path(name: &str) -> PathBuf {
-    let path = scratch().join(format!("{name}.envelope"));
+    made_by("envelopes.py", name, name)
+}
+
+/// The file of an envelope that `tests/frameworks.py` makes with a framework.
+///
+/// # Panics
+/// When it cannot be made.
+#[must_use]
+pub fn framework_path(name: &str) -> PathBuf {
+    made_by("frameworks.py", name, &format!("framework-{name}"))
+}
+
+/// Whether the Python of the tests has the package.
+#[must_use]
+pub fn has_package(name: &str) -> bool {
+    let mut python = Command::new(root().join(".venv/bin/python"));
+    let found = python.arg("-c").arg(format!("import {name}")).output();
+    found.is_ok_and(|found| found.status.success())
+}
+
+fn made_by(script: &str, name: &str, stem: &str) -> PathBuf {
+    let path = scratch().join(format!("{stem}.envelope"));
+    let script = root().join("tests").join(script);
     let makers = [
-        root().join("tests/envelopes.py"),
+        script.clone(),
         root().join("python/model_envelope/_native.abi3.so"),
     ];
     if makers.iter().all(|maker| is_newer(&path, maker)) {
@@ -48,7 +70,7 @@ pub fn envelope_path(name: &str) -> PathBuf {
         return path;
     }
     let status = Command::new(root().join(".venv/bin/python"))
-        .arg(root().join("tests/envelopes.py"))
+        .arg(script)
         .arg(name)
         .arg(&path)
         .env("ENVELOPE_URL", scratch().join("store"))
@@ -124,4 +146,39 @@ pub async fn ends(pid: i32) -> bool {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     !is_alive(pid)
+}
+
+/// A process below another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Relative {
+    /// Its number.
+    pub pid: i32,
+    /// That of its parent.
+    pub parent: i32,
+}
+
+/// Every process below `ancestor`, zombies not counted.
+#[must_use]
+pub fn descendants(ancestor: u32) -> Vec<Relative> {
+    let all: Vec<_> = processes().collect();
+    let mut found = vec![];
+    let mut parents = vec![ancestor.cast_signed()];
+    while let Some(parent) = parents.pop() {
+        let children = all.iter().filter(|process| process.parent == parent);
+        parents.extend(children.clone().map(|child| child.pid));
+        found.extend(children.copied());
+    }
+    found
+}
+
+fn processes() -> impl Iterator<Item = Relative> {
+    let listed = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    listed.filter_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let is_zombie = fields.next()? == "Z";
+        let parent = fields.next()?.parse().ok()?;
+        (!is_zombie).then_some(Relative { pid, parent })
+    })
 }

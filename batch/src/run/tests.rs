@@ -18,13 +18,17 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::fake::{Fake, Trouble, schema_of};
+use crate::location::Location;
 use crate::{Format, Mode, snapshot};
 
 mod deltas;
 mod failures;
+mod filters;
+mod formats;
 mod identities;
 mod outputs;
 mod parquets;
+mod partitions;
 mod vacuums;
 
 const FORMATS: [Format; 2] = [Format::Delta, Format::Parquet];
@@ -179,6 +183,16 @@ fn table_rows(first: usize, rows: usize) -> RecordBatch {
             Arc::new(ids.map(|id| id as f64 + 0.5).collect::<Float64Array>()),
         ),
     ])
+}
+
+/// Lets somebody else's program write a table: Python with `folder` as its working folder.
+fn written_by_python(folder: &Path, script: &str) {
+    let python = acceptance::root().join(".venv/bin/python");
+    let status = std::process::Command::new(python)
+        .args(["-c", script])
+        .current_dir(folder)
+        .status();
+    assert!(status.unwrap().success(), "{script}");
 }
 
 fn batch(columns: &[(&str, ArrayRef)]) -> RecordBatch {

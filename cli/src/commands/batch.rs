@@ -54,6 +54,9 @@ pub(crate) async fn batch(
 
 fn job(args: Batch) -> Result<Job, Error> {
     let mut job = Job::new(args.input, args.output);
+    job.warehouse = args.warehouse;
+    job.as_of = args.as_of;
+    job.filter = args.filter;
     job.function = args.function;
     job.keep = args.keep;
     job.mode = match args.mode {
@@ -65,9 +68,9 @@ fn job(args: Batch) -> Result<Job, Error> {
         Format::Delta => batch::Format::Delta,
         Format::Parquet => batch::Format::Parquet,
     };
-    let date = args.logical_date.as_deref();
-    let identity = args.job.map(|name| Identity::new(&name, date));
-    job.identity = identity.transpose()?;
+    if let Some(name) = args.job {
+        job.identity = Some(Identity::new(&name, args.logical_date.as_deref())?);
+    }
     job.settings.partitions = args.workers;
     job.settings.call_deadline = Duration::from_secs(args.timeout.get());
     Ok(job)

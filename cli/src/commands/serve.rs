@@ -1,6 +1,5 @@
 //! `envelope serve`: an envelope over HTTP.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -34,9 +33,10 @@ pub(crate) async fn serve(wiring: &Wiring, args: &Serve) -> Result<(), Error> {
     let found = wiring.find_trusted(&args.envelope.reference).await?;
     let waiting = Waiting::new(&wiring.terminal);
     let environments = wiring.environments(found.envelope.manifest());
+    let settings = args.options.settings();
     let on_ready = |address| {
         waiting.end();
-        ready(wiring, &found, address);
+        ready(wiring, &found, &settings.url(address));
     };
     let step = |step: &str| waiting.step(step);
     let origin = Reference {
@@ -46,15 +46,14 @@ pub(crate) async fn serve(wiring: &Wiring, args: &Serve) -> Result<(), Error> {
     Ok(server::run(
         Envelopes::followed(Arc::clone(&found.envelope), &origin),
         environments.realise(&found.envelope, &step),
-        args.options.settings(),
+        settings.clone(),
         on_ready,
     )
     .await?)
 }
 
 /// Tells where the service is, once it can answer.
-fn ready(wiring: &Wiring, found: &Found, address: SocketAddr) {
-    let url = format!("http://{address}");
+fn ready(wiring: &Wiring, found: &Found, url: &str) {
     let terminal = &wiring.terminal;
     if terminal.json() {
         // That nobody listens any more is no reason not to serve.

@@ -122,30 +122,39 @@ fn asked_versions<'data, R: ReadRef<'data>>(
     endian: Endianness,
     data: R,
 ) -> read::Result<Vec<GlibcVersion>> {
-    let mut versions = vec![];
-    if let Some((mut files, link)) = sections.gnu_verneed(endian, data)? {
-        let strings = sections.strings(endian, data, link)?;
-        while let Some((_, mut asked)) = files.next()? {
-            while let Some(version) = asked.next()? {
-                versions.extend(glibc_version(version.name(endian, strings)?));
-            }
-        }
-    }
-    Ok(versions)
+    let Some((files, link)) = sections.gnu_verneed(endian, data)? else {
+        return Ok(vec![]);
+    };
+    let strings = sections.strings(endian, data, link)?;
+    gathered(files, |(_, asked)| {
+        asked.map(move |version| version?.name(endian, strings))
+    })
 }
 
+/// Behind a version's own name are those of the versions that it follows.
 fn defined_versions<'data, R: ReadRef<'data>>(
     sections: &SectionTable<'data, Header, R>,
     endian: Endianness,
     data: R,
 ) -> read::Result<Vec<GlibcVersion>> {
+    let Some((definitions, link)) = sections.gnu_verdef(endian, data)? else {
+        return Ok(vec![]);
+    };
+    let strings = sections.strings(endian, data, link)?;
+    gathered(definitions, |(_, names)| {
+        names.take(1).map(move |name| name?.name(endian, strings))
+    })
+}
+
+/// The versions of glibc among the names that the entries of a section have.
+fn gathered<'data, E, N: Iterator<Item = read::Result<&'data [u8]>>>(
+    entries: impl Iterator<Item = read::Result<E>>,
+    names: impl Fn(E) -> N,
+) -> read::Result<Vec<GlibcVersion>> {
     let mut versions = vec![];
-    if let Some((mut definitions, link)) = sections.gnu_verdef(endian, data)? {
-        let strings = sections.strings(endian, data, link)?;
-        while let Some((_, mut names)) = definitions.next()? {
-            if let Some(name) = names.next()? {
-                versions.extend(glibc_version(name.name(endian, strings)?));
-            }
+    for entry in entries {
+        for name in names(entry?) {
+            versions.extend(glibc_version(name?));
         }
     }
     Ok(versions)

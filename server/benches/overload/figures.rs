@@ -42,7 +42,15 @@ impl Quantiles {
     }
 }
 
+/// A generator that was later than this measured itself.
+const MOST_LATENESS: Duration = Duration::from_millis(5);
+
 impl Figures {
+    /// Whether the generator was in time.
+    pub(crate) fn is_valid(&self) -> bool {
+        self.lateness.p99 <= MOST_LATENESS
+    }
+
     pub(crate) fn of(outcomes: &[Outcome], length: Duration, deadline: Duration) -> Self {
         let with = |status: u16| {
             let these = outcomes
@@ -78,7 +86,7 @@ impl fmt::Display for Figures {
         let ms = |time: Duration| format!("{:.1}", time.as_secs_f64() * 1e3);
         write!(
             formatter,
-            "{:>10.0} {:>10.0} {:>12} {:>6} {:>6} ms| {:>6} {:>5} {:>6} {:>6} ms| {:>4} {:>7} | {} ms",
+            "{:>10.0} {:>10.0} {:>12} {:>6} {:>6} ms| {:>6} {:>5} {:>6} {:>6} ms| {:>4} {:>7} | {} ms{}",
             self.offered,
             self.goodput,
             ms(self.admitted.half),
@@ -91,6 +99,11 @@ impl fmt::Display for Figures {
             self.late_answers,
             self.broken,
             ms(self.lateness.p99),
+            if self.is_valid() {
+                ""
+            } else {
+                ": says nothing"
+            },
         )
     }
 }

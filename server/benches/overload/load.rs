@@ -85,7 +85,7 @@ impl Target {
     pub(crate) fn new(address: SocketAddr, body: &str, deadline: Duration) -> Self {
         let (length, seconds) = (body.len(), deadline.as_secs_f64());
         let request = format!(
-            "POST /predict HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+            "POST /predict HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
              x-request-timeout: {seconds}\r\ncontent-length: {length}\r\n\r\n{body}"
         );
         Self {

@@ -3,8 +3,8 @@
 //! Offers from 10 % to 300 % of the capacity of a real service with real workers, over an open loop,
 //! and prints for each step how many calls were answered in time, how long they took, and how
 //! quickly the others were refused; then how long it takes until everything is as before.
-//! Everything runs on this machine: where the function needs the cores as well, generator and
-//! service take them from each other.
+//! Everything runs on this machine: where there are two cores or more, one is the generator's and the
+//! others are the service's. A step in which the generator was late says nothing and is not judged.
 
 #![expect(
     clippy::print_stdout,
@@ -13,6 +13,7 @@
 )]
 #![expect(clippy::disallowed_methods, reason = "it has no other settings")]
 
+mod cores;
 mod figures;
 mod load;
 
@@ -20,6 +21,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use cores::Cores;
 use figures::{Figures, Quantiles, TITLES};
 use load::{Outcome, Target, offer, schedule};
 use tokio::runtime::{Builder, Runtime};
@@ -34,13 +36,20 @@ struct Scenario {
     capacity: Option<f64>,
 }
 
-const SCENARIOS: [Scenario; 2] = [
+const SCENARIOS: [Scenario; 3] = [
     Scenario {
         title: "4 workers, 10 ms for each call, nothing gathered (400 calls in a second at most)",
         envelope: "naughty",
         arguments: &["--workers", "4", "--max-batch", "1"],
         body: r#"{"data":[{"action":"sleep","x":0.01}]}"#,
         capacity: Some(400.0),
+    },
+    Scenario {
+        title: "2 workers, 20 ms for each call of a worker, up to 8 calls are gathered (800 in a second at most)",
+        envelope: "steady",
+        arguments: &["--workers", "2", "--max-batch", "8"],
+        body: r#"{"data":[{"x":1.5}]}"#,
+        capacity: Some(800.0),
     },
     Scenario {
         title: "2 workers, a scikit-learn pipeline, calls are gathered",
@@ -60,6 +69,8 @@ const STEPS: [u32; 8] = [10, 50, 80, 100, 150, 200, 250, 300];
 fn main() {
     let seconds = std::env::var("STEP_SECONDS").map_or(5, |seconds| seconds.parse().unwrap());
     let length = Duration::from_secs(seconds);
+    let cores = Cores::shared_out();
+    cores.for_generator();
     let executor = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -71,7 +82,9 @@ fn main() {
             scenario.title,
             DEADLINE.as_millis()
         );
+        cores.for_service();
         let service = Service::start(scenario);
+        cores.for_generator();
         let target = Target::new(service.address.parse().unwrap(), scenario.body, DEADLINE);
         let capacity = scenario
             .capacity
@@ -108,14 +121,9 @@ struct Service {
 
 impl Service {
     fn start(scenario: &Scenario) -> Self {
-        let environments = acceptance::environments();
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("service");
-        let hints = server::Hints {
-            cache_dir: environments.cache,
-            uv: environments.uv,
-            interpreters: environments.interpreters,
-        };
+        let hints = server::Hints::from(acceptance::environments());
         let stub = env!("CARGO_BIN_EXE_envelope-service").as_ref();
         let envelope = acceptance::envelope_path(scenario.envelope);
         let surroundings = server::Surroundings::Machine(&hints);
@@ -164,9 +172,9 @@ impl Drop for Service {
     }
 }
 
-/// Good answers in a second when 32 clients ask, each when it has its answer.
+/// Good answers in a second when 128 clients ask, each when it has its answer.
 fn closed_loop(executor: &Runtime, target: &Target, length: Duration) -> f64 {
-    let clients: Vec<_> = (0..32)
+    let clients: Vec<_> = (0..128)
         .map(|_| {
             let target = target.clone();
             executor.spawn(async move {
@@ -190,16 +198,22 @@ fn closed_loop(executor: &Runtime, target: &Target, length: Duration) -> f64 {
 
 /// Tells of each goal whether it is reached.
 fn judge(steps: &[Figures]) {
-    let (highest, last) = (
-        steps.iter().map(|step| step.goodput).fold(0.0, f64::max),
-        &steps[steps.len() - 1],
-    );
+    let steps: Vec<_> = steps.iter().filter(|step| step.is_valid()).collect();
+    let Some(last) = steps.last() else {
+        println!("the generator was late in every step: nothing can be said");
+        return;
+    };
+    let highest = steps.iter().map(|step| step.goodput).fold(0.0, f64::max);
     let share = last.goodput / highest;
     let slowest = steps.iter().map(|step| step.admitted.p99).max().unwrap();
     let shedding = steps.iter().map(|step| step.shedding.p99).max().unwrap();
     tell(
-        "goodput at 300 %, of the highest",
-        &format!("{:.0} %", share * 100.0),
+        "goodput at the highest load, of the highest",
+        &format!(
+            "{:.0} % at {:.0} calls in a second",
+            share * 100.0,
+            last.offered
+        ),
         "at least 90 %",
         share >= 0.9,
     );

@@ -116,6 +116,7 @@ async fn call(batcher: &Batcher, values: &[i64]) -> Result<Vec<i64>, Refusal> {
     batcher
         .call(rows, Instant::now() + Duration::from_secs(3600))
         .await
+        .output
         .map(|rows| numbers(&rows))
 }
 
@@ -216,11 +217,34 @@ async fn a_call_that_kills_its_worker_kills_two_and_not_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_never_ends_fails_alone() {
+    let doubler = Arc::new(Doubler::default());
+    let batcher = batcher(&doubler, 2, Some(100));
+    let begun = Instant::now();
+    let with = |value| batcher.call(batch([value]), begun + Duration::from_secs(60));
+    let answers = join_all([1, 99, 2, 3].map(with)).await;
+    let codes = answers
+        .iter()
+        .map(|answer| answer.output.as_ref().map_err(Refusal::code).err());
+    assert_eq!(
+        codes.collect::<Vec<_>>(),
+        [None, Some("deadline"), None, None]
+    );
+    assert_eq!(
+        doubler.asked(),
+        [vec![1, 99, 2, 3], vec![1], vec![99], vec![2], vec![3]]
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_caller_waits_until_its_own_deadline() {
     let doubler = Arc::new(Doubler::default());
     let batcher = batcher(&doubler, 1, Some(100));
     let begun = Instant::now();
-    let with = |value, seconds| batcher.call(batch([value]), begun + Duration::from_secs(seconds));
+    let with = async |value, seconds| {
+        let deadline = begun + Duration::from_secs(seconds);
+        batcher.call(batch([value]), deadline).await.output
+    };
     let (slow, short, long) =
         tokio::join!(with(99, 5), after(1, with(1, 2)), after(1, with(2, 60)));
     assert_eq!(slow.unwrap_err().code(), "deadline");
@@ -245,9 +269,32 @@ async fn a_worker_may_finish_what_its_caller_has_no_patience_for() {
     let hasty = batcher.call(batch([97]), begun + Duration::from_secs(1));
     let next = after(1, call(&batcher, &[2]));
     let (hasty, next) = tokio::join!(hasty, next);
-    assert_eq!(hasty.unwrap_err().code(), "deadline");
+    assert_eq!(hasty.output.unwrap_err().code(), "deadline");
     assert_eq!(next.unwrap(), [4]);
     assert_eq!(begun.elapsed().as_secs(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_is_told_how_it_went() {
+    let doubler = Arc::new(Doubler::default());
+    let batcher = batcher(&doubler, 1, Some(100));
+    let begun = Instant::now();
+    let with = async |values: &[i64]| {
+        let rows = batch(values.iter().copied());
+        let deadline = begun + Duration::from_secs(60);
+        let course = batcher.call(rows, deadline).await.course.unwrap();
+        let times = [course.queued, course.begun, course.ended];
+        let times = times.map(|time| (time - begun).as_secs());
+        (times, course.rows, course.calls)
+    };
+    let (busy, first, second) = tokio::join!(
+        with(&[97]),
+        after(1, with(&[1, 2])),
+        after(2, with(&[97, 13, 3]))
+    );
+    assert_eq!(busy, ([0, 0, 3], 1, 1));
+    assert_eq!(first, ([1, 3, 3], 2, 1), "asked again without the bad one");
+    assert_eq!(second, ([2, 3, 3], 3, 1), "a failure has a course as well");
 }
 
 #[tokio::test(start_paused = true)]
@@ -255,7 +302,7 @@ async fn a_call_whose_time_has_passed_does_not_reach_a_worker() {
     let doubler = Arc::new(Doubler::default());
     let batcher = batcher(&doubler, 1, Some(100));
     let late = batcher.call(batch([1]), Instant::now());
-    assert_eq!(late.await.unwrap_err().code(), "deadline");
+    assert_eq!(late.await.output.unwrap_err().code(), "deadline");
     assert_eq!(call(&batcher, &[2]).await.unwrap(), [4]);
     assert_eq!(doubler.asked(), [[2]]);
 }
@@ -293,7 +340,10 @@ async fn a_batch_is_no_longer_than_its_first_call_has_time_for() {
     );
     line.pace().learn(1, Duration::from_secs(1));
     let batcher = Batcher::start(line);
-    let with = |value| batcher.call(batch([value]), Instant::now() + Duration::from_secs(31));
+    let with = async |value| {
+        let deadline = Instant::now() + Duration::from_secs(31);
+        batcher.call(batch([value]), deadline).await.output
+    };
     let busy = with(0);
     let all = after(1, join_all((1..=9).map(with)));
     let open = after(15, async {

@@ -3,7 +3,6 @@
 
 use std::error::Error as _;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -123,9 +122,10 @@ fn serve(command: &Command) -> Result<(), Error> {
         Some(origin) => Envelopes::followed(Arc::clone(&envelope), origin),
         None => Envelopes::from(Arc::clone(&envelope)),
     };
-    let on_ready = |address: SocketAddr| say(&format!("`{name}` answers at http://{address}"));
     let settings = command.options.settings();
-    let service = run(envelopes, environment, settings, on_ready);
+    let service = run(envelopes, environment, settings.clone(), |address| {
+        say(&format!("`{name}` answers at {}", settings.url(address)));
+    });
     let executor =
         tokio::runtime::Runtime::new().map_err(|source| io("cannot start threads", source))?;
     executor.block_on(service)

@@ -10,7 +10,10 @@ use serde::de::{
 };
 use serde_json::value::RawValue;
 
-use super::{Fault, Got, List, Table, note, skip_list};
+use super::document::List;
+use super::got::{Got, skip_list};
+use super::table::{Table, note};
+use crate::fault::Fault;
 
 /// Reads a row that is a list. `places` has for each position its column, or none for what the
 /// signature does not know; without it columns are in the order of the signature.

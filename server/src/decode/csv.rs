@@ -4,8 +4,12 @@
 use ::csv::{ByteRecord, ReaderBuilder};
 use envelope_format::DataType;
 
-use super::{Cell, Decoder, Fault, Got, Table};
+use super::cell::{Cell, is_float, is_integer};
+use super::got::Got;
+use super::table::Table;
+use super::{Casts, Decoder, Dialect};
 use crate::error::Refusal;
+use crate::fault::Fault;
 
 /// Faults are told of through the same code that reads JSON.
 type Stop = serde_json::Error;
@@ -15,9 +19,10 @@ impl Decoder {
     pub(crate) fn csv(
         &self,
         body: &[u8],
-        lenient: bool,
+        dialect: &Dialect,
     ) -> Result<arrow_array::RecordBatch, Refusal> {
-        let mut table = Table::new(self, lenient);
+        let mut table = Table::new(self, dialect.lenient);
+        table.cast(dialect.casts.map(|_| Casts::Fields));
         let mut reader = ReaderBuilder::new()
             .has_headers(false)
             .flexible(true)
@@ -103,28 +108,18 @@ fn cell(cell: Cell<'_>, value: &[u8]) -> Result<(), Stop> {
         return cell.take(Got::Null);
     }
     let text = if is_text { text } else { text.trim() };
-    let got = match cell.data_type {
-        DataType::Bool => boolean(text).map_or(Got::Text(text), Got::Bool),
-        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_) => Got::List,
-        DataType::Utf8
-        | DataType::Binary
-        | DataType::Date
-        | DataType::Timestamp(..)
-        | DataType::Time(_)
-        | DataType::Decimal { .. }
-        | DataType::Null => Got::Text(text),
-        DataType::Int8
-        | DataType::Int16
-        | DataType::Int32
-        | DataType::Int64
-        | DataType::UInt8
-        | DataType::UInt16
-        | DataType::UInt32
-        | DataType::UInt64
-        | DataType::Float16
-        | DataType::Float32
-        | DataType::Float64
-        | DataType::Duration(_) => number(text),
+    let of = cell.data_type;
+    let got = if is_integer(of) || is_float(of) || matches!(of, DataType::Duration(_)) {
+        number(text)
+    } else if *of == DataType::Bool {
+        boolean(text).map_or(Got::Text(text), Got::Bool)
+    } else if matches!(
+        of,
+        DataType::List(_) | DataType::FixedList(..) | DataType::Struct(_)
+    ) {
+        Got::List
+    } else {
+        Got::Text(text)
     };
     cell.take(got)
 }

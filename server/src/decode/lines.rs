@@ -3,23 +3,27 @@
 use arrow_array::RecordBatch;
 use serde::de::DeserializeSeed as _;
 
-use super::{Decoder, Row, Table, literals};
+use super::row::Row;
+use super::table::Table;
+use super::{Casts, Decoder, Dialect, literals};
 use crate::error::Refusal;
 
 impl Decoder {
     /// Reads a body of `application/jsonlines`.
-    pub(crate) fn lines(&self, body: &[u8], lenient: bool) -> Result<RecordBatch, Refusal> {
-        if lenient {
-            literals::tolerant(body, |body| self.lines_once(body, lenient))
+    pub(crate) fn lines(&self, body: &[u8], dialect: &Dialect) -> Result<RecordBatch, Refusal> {
+        if dialect.lenient {
+            literals::tolerant(body, |body| self.lines_once(body, dialect))
         } else {
-            self.lines_once(body, lenient)
+            self.lines_once(body, dialect)
         }
     }
 
     /// Each line is a document of its own: a reader of the whole body would count all lines before a
     /// row to find out whether there is another one.
-    fn lines_once(&self, body: &[u8], lenient: bool) -> Result<RecordBatch, Refusal> {
-        let (mut table, mut begin) = (Table::new(self, lenient), 0);
+    fn lines_once(&self, body: &[u8], dialect: &Dialect) -> Result<RecordBatch, Refusal> {
+        let (mut table, mut begin) = (Table::new(self, dialect.lenient), 0);
+        // A line is like a row of a frame.
+        table.cast(dialect.casts.map(|_| Casts::Frame));
         for (number, line) in body.split(|byte| *byte == b'\n').enumerate() {
             let offset = begin;
             begin += line.len() + 1;

@@ -1,194 +1,128 @@
-//! Rows that are columns already: Arrow streams and Parquet files. Whatever a client sends is checked;
-//! what is of another type is changed only where nothing can be lost.
+//! The columns of a call while they are being filled, and what is wrong with them.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use arrow_array::{RecordBatch, RecordBatchOptions};
+use envelope_format::DataType;
 
-use arrow_array::cast::AsArray as _;
-use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, RecordBatchReader as _};
-use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{ArrowError, DataType as ArrowType};
-use arrow_select::concat::concat_batches;
-use bytes::Bytes;
-use envelope_format::{DataType, Field};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use runtime::read_arrow_stream;
-
-use super::{Decoder, Fault, Faults};
+use super::cell::{Cell, Path};
+use super::{Casts, Decoder};
+use crate::column::{Column, column};
 use crate::error::Refusal;
+use crate::fault::{Fault, Faults};
 
-/// What a Parquet file may unpack to: in a few bytes it says a long text a million times.
-const MOST_BYTES: usize = 512 << 20;
+/// The columns while they are being filled.
+pub(super) struct Table<'d> {
+    pub(super) decoder: &'d Decoder,
+    pub(super) columns: Vec<Box<dyn Column>>,
+    /// For each column the number of the last row that had it, counted from 1.
+    pub(super) seen: Vec<usize>,
+    pub(super) row: usize,
+    pub(super) faults: Faults,
+    pub(super) too_long: bool,
+    pub(super) lenient: bool,
+}
 
-impl Decoder {
-    /// Reads a stream of Arrow's interprocess format.
-    pub(crate) fn arrow_stream(&self, body: &Bytes) -> Result<RecordBatch, Refusal> {
-        let rows = read_arrow_stream(body.clone(), self.max_rows);
-        self.table(&rows.map_err(|error| bad("an Arrow stream", &error))?)
+impl<'d> Table<'d> {
+    pub(super) fn new(decoder: &'d Decoder, lenient: bool) -> Self {
+        Self {
+            decoder,
+            lenient,
+            columns: decoder.fields.iter().map(column).collect(),
+            seen: vec![0; decoder.fields.len()],
+            row: 0,
+            faults: Faults::default(),
+            too_long: false,
+        }
     }
 
-    /// Reads a Parquet file.
-    pub(crate) fn parquet(&self, body: &Bytes) -> Result<RecordBatch, Refusal> {
-        self.table(&unharmed("a Parquet file", || {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(body.clone())?;
-            let fields = builder.schema().fields().iter().enumerate();
-            let known = fields.filter(|(_, field)| self.by_name.contains_key(field.name()));
-            let known = known.map(|(index, _)| index);
-            let known = ProjectionMask::roots(builder.parquet_schema(), known);
-            let reader = builder.with_projection(known).build()?;
-            let schema = reader.schema();
-            concat_batches(&schema, &self.up_to_limit(reader)?)
-        })?)
+    /// Before the first row: has values of other types changed.
+    pub(super) fn cast(&mut self, casts: Option<Casts>) {
+        if let Some(casts) = casts {
+            let fields = self.decoder.fields.iter();
+            self.columns = fields.map(|field| casts.column(field)).collect();
+        }
     }
 
-    /// Reads on until there are too many rows, which is found out later.
-    fn up_to_limit(
-        &self,
-        reader: impl Iterator<Item = Result<RecordBatch, ArrowError>>,
-    ) -> Result<Vec<RecordBatch>, ArrowError> {
-        let (mut batches, mut rows, mut bytes) = (vec![], 0, 0);
-        for batch in reader {
-            let batch = batch?;
-            rows += batch.num_rows();
-            bytes += batch.get_array_memory_size();
-            if bytes > MOST_BYTES {
-                let reason = format!("it unpacks to more than {MOST_BYTES} bytes");
-                return Err(ArrowError::MemoryError(reason));
+    pub(super) fn finish(mut self) -> Result<RecordBatch, Refusal> {
+        let columns = self
+            .columns
+            .iter_mut()
+            .map(|column| column.finish())
+            .collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(self.row));
+        RecordBatch::try_new_with_options(self.decoder.schema.clone(), columns, &options).map_err(
+            |error| {
+                tracing::error!(%error, "columns without faults do not make rows");
+                Refusal::Internal
+            },
+        )
+    }
+
+    /// Notes a fault; fails when there are enough of them.
+    pub(super) fn fault<E: serde::de::Error>(&mut self, fault: Fault) -> Result<(), E> {
+        note(&mut self.faults, fault)
+    }
+
+    /// Before a row is read: its columns must not grow past the limit.
+    pub(super) fn check_room<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        if self.row < self.decoder.max_rows {
+            return Ok(());
+        }
+        self.too_long = true;
+        Err(E::custom("too many rows"))
+    }
+
+    /// A column that is named twice is a fault, and only its first place is read.
+    pub(super) fn refuse_twice(&mut self, places: &mut [Option<usize>]) {
+        let mut named = vec![false; self.columns.len()];
+        for place in places {
+            let Some(index) = *place else { continue };
+            if std::mem::replace(&mut named[index], true) {
+                let name = &self.decoder.fields[index].name;
+                self.faults.push(Fault::new("duplicate_key").column(name));
+                *place = None;
             }
-            batches.push(batch);
-            if rows > self.max_rows {
-                break;
+        }
+    }
+
+    pub(super) fn cell(&mut self, index: usize) -> Cell<'_> {
+        self.seen[index] = self.row + 1;
+        let field = &self.decoder.fields[index];
+        Cell {
+            nullable: field.nullable || field.data_type == DataType::Null,
+            column: &mut *self.columns[index],
+            data_type: &field.data_type,
+            path: Path::Column(&field.name),
+            row: self.row,
+            lenient: self.lenient,
+            faults: &mut self.faults,
+        }
+    }
+
+    /// Ends a row that had names, or positions.
+    pub(super) fn end_row<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        for (index, field) in self.decoder.fields.iter().enumerate() {
+            if self.seen[index] == self.row + 1 {
+                continue;
+            }
+            if self.lenient && field.nullable {
+                self.columns[index].null();
+            } else {
+                let fault = Fault::new("missing_column")
+                    .row(self.row)
+                    .column(&field.name)
+                    .expected(&field.data_type);
+                note(&mut self.faults, fault)?;
             }
         }
-        Ok(batches)
-    }
-
-    /// Picks the columns that the function takes; others are passed over.
-    pub(crate) fn table(&self, rows: &RecordBatch) -> Result<RecordBatch, Refusal> {
-        if rows.num_rows() > self.max_rows {
-            return Err(Refusal::TooManyRows {
-                limit: self.max_rows,
-            });
-        }
-        let mut faults = Faults::default();
-        let mut columns = vec![];
-        for (field, wanted) in self.fields.iter().zip(self.schema.fields()) {
-            let found = rows.column_by_name(&field.name).map(AsRef::as_ref);
-            match column(field, wanted.data_type(), found) {
-                Ok(column) => columns.push(column),
-                Err(fault) => faults.push(fault.column(&field.name)),
-            }
-        }
-        if !faults.is_empty() {
-            return Err(Refusal::BadRows(faults));
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)
-            .map_err(|_| Refusal::Internal)
+        Ok(())
     }
 }
 
-/// What a reader gives that panics at some of what no writer makes.
-fn unharmed(
-    what: &'static str,
-    read: impl FnOnce() -> Result<RecordBatch, ArrowError>,
-) -> Result<RecordBatch, Refusal> {
-    let read = catch_unwind(AssertUnwindSafe(read));
-    let read = read.unwrap_or_else(|_| Err(ArrowError::ParseError("it is damaged".into())));
-    read.map_err(|error| bad(what, &error))
-}
-
-fn bad(what: &'static str, error: &ArrowError) -> Refusal {
-    Refusal::BadTable {
-        what,
-        reason: error.to_string(),
+pub(super) fn note<E: serde::de::Error>(faults: &mut Faults, fault: Fault) -> Result<(), E> {
+    faults.push(fault);
+    if faults.is_full() {
+        Err(E::custom("too many faults"))
+    } else {
+        Ok(())
     }
-}
-
-fn column(field: &Field, wanted: &ArrowType, found: Option<&dyn Array>) -> Result<ArrayRef, Fault> {
-    let expected = |code| Fault::new(code).expected(&field.data_type);
-    let found = found.ok_or_else(|| expected("missing_column"))?;
-    let is_missing = |row: &usize| found.is_null(*row);
-    if !field.nullable
-        && found.logical_null_count() > 0
-        && let Some(row) = (0..found.len()).find(is_missing)
-    {
-        return Err(expected("not_nullable").row(row).got("null"));
-    }
-    if !is_lossless(found.data_type(), wanted) {
-        return Err(expected("wrong_type").got(&found.data_type().to_string()));
-    }
-    let exact = CastOptions {
-        safe: false,
-        ..CastOptions::default()
-    };
-    let column = cast_with_options(found, wanted, &exact);
-    let column =
-        column.map_err(|_| expected("out_of_range").got(&found.data_type().to_string()))?;
-    unknown_category(field, &column).map_or(Ok(column), Err)
-}
-
-fn unknown_category(field: &Field, column: &ArrayRef) -> Option<Fault> {
-    let categories = field.categories.as_ref()?;
-    if field.data_type != DataType::Utf8 {
-        return None;
-    }
-    let texts = column.as_string::<i32>().iter().enumerate();
-    let unknown = |(_, text): &(usize, Option<&str>)| {
-        text.is_some_and(|text| !categories.iter().any(|known| known == text))
-    };
-    let (row, text) = { texts }.find(unknown)?;
-    let fault = Fault::new("unknown_category").row(row);
-    Some(
-        fault
-            .expected(&field.data_type)
-            .got(text.unwrap_or_default()),
-    )
-}
-
-/// Whether each value of one type is a value of the other.
-fn is_lossless(from: &ArrowType, to: &ArrowType) -> bool {
-    use ArrowType as A;
-    match (from, to) {
-        (from, to) if from.equals_datatype(to) => true,
-        (A::Dictionary(_, value), to) => is_lossless(value, to),
-        (A::RunEndEncoded(_, value), to) => is_lossless(value.data_type(), to),
-        (A::LargeUtf8 | A::Utf8View, A::Utf8) | (A::LargeBinary | A::BinaryView, A::Binary) => true,
-        (A::FixedSizeBinary(_), A::Binary) | (A::Null, _) => true,
-        (A::Float16, A::Float32 | A::Float64) | (A::Float32, A::Float64) => true,
-        // All of an integer's values fit a float's fraction.
-        (from, A::Float64) => integer_bits(from).is_some_and(|(_, bits)| bits <= 32),
-        (from, A::Float32) => integer_bits(from).is_some_and(|(_, bits)| bits <= 16),
-        (A::List(from) | A::LargeList(from) | A::FixedSizeList(from, _), A::List(to)) => {
-            is_lossless(from.data_type(), to.data_type())
-        }
-        (A::FixedSizeList(from, length), A::FixedSizeList(to, wanted)) => {
-            length == wanted && is_lossless(from.data_type(), to.data_type())
-        }
-        (A::Timestamp(from, zone), A::Timestamp(to, wanted)) => {
-            from <= to && zone.is_some() == wanted.is_some()
-        }
-        (from, to) => match (integer_bits(from), integer_bits(to)) {
-            (Some((from_sign, from)), Some((to_sign, to))) => {
-                from < to && (to_sign || !from_sign) || from == to && from_sign == to_sign
-            }
-            _ => false,
-        },
-    }
-}
-
-/// Whether an integer has a sign, and how many bits it has.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the others are no integers")]
-fn integer_bits(data_type: &ArrowType) -> Option<(bool, u8)> {
-    Some(match data_type {
-        ArrowType::Int8 => (true, 8),
-        ArrowType::Int16 => (true, 16),
-        ArrowType::Int32 => (true, 32),
-        ArrowType::Int64 => (true, 64),
-        ArrowType::UInt8 => (false, 8),
-        ArrowType::UInt16 => (false, 16),
-        ArrowType::UInt32 => (false, 32),
-        ArrowType::UInt64 => (false, 64),
-        _ => return None,
-    })
 }

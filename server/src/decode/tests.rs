@@ -1,8 +1,11 @@
 use envelope_format::Shape;
 use proptest::prelude::*;
 
+use arrow_array::RecordBatchOptions;
+
 use super::*;
 use crate::encode::Encoder;
+use crate::fault::Fault;
 
 fn rows(shape: Shape, columns: &[(&str, &str, bool)]) -> Rows {
     let field = |(name, data_type, nullable): &(&str, &str, bool)| {
@@ -576,6 +579,7 @@ const LENIENT: Dialect = Dialect {
         ("rows", Layout::Rows),
     ],
     lenient: true,
+    casts: None,
 };
 
 fn read(rows: &Rows, body: &str) -> Result<RecordBatch, Refusal> {
@@ -600,8 +604,8 @@ fn a_column_that_is_named_twice_is_a_fault_in_every_form() {
     ] {
         assert_eq!(code(read(&frame, body)), "duplicate_key", "{body}");
     }
-    for lenient in [false, true] {
-        let csv = Decoder::new(&frame, 100).csv(b"a,b,a\n1,2,3\n", lenient);
+    for dialect in [NATIVE, LENIENT] {
+        let csv = Decoder::new(&frame, 100).csv(b"a,b,a\n1,2,3\n", &dialect);
         assert_eq!(code(csv), "duplicate_key");
     }
 }
@@ -639,27 +643,27 @@ fn rows_by_position_have_all_columns_and_no_more() {
     assert_eq!(code(read(&frame, split)), "missing_column");
 }
 
-fn lines(body: &str, lenient: bool) -> Result<RecordBatch, Refusal> {
+fn lines(body: &str, dialect: &Dialect) -> Result<RecordBatch, Refusal> {
     let frame = frame(&[("a", "float64", false)]);
-    Decoder::new(&frame, 3).lines(body.as_bytes(), lenient)
+    Decoder::new(&frame, 3).lines(body.as_bytes(), dialect)
 }
 
 #[test]
 fn each_line_is_a_row() {
-    let count = |body| lines(body, false).unwrap().num_rows();
+    let count = |body| lines(body, &NATIVE).unwrap().num_rows();
     assert_eq!(count(""), 0);
     assert_eq!(count("\n \r\n{\"a\": 1}\r\n\n{\"a\": 2}"), 2);
     for bad in ["{\"a\": 1}{\"a\": 2}", "{\"a\":\n1}", "{\"a\": 1},"] {
-        let read = lines(bad, true);
+        let read = lines(bad, &LENIENT);
         assert!(matches!(read, Err(Refusal::BadJson { .. })), "{bad}");
     }
-    let many = lines("{\"a\": 1}\n".repeat(4).as_str(), false);
+    let many = lines("{\"a\": 1}\n".repeat(4).as_str(), &NATIVE);
     assert!(matches!(many, Err(Refusal::TooManyRows { limit: 3 })));
 }
 
 #[test]
 fn a_fault_in_a_line_is_told_with_its_place_in_the_body() {
-    let read = lines("{\"a\": 1}\n\n{\"a\": x}\n", false);
+    let read = lines("{\"a\": 1}\n\n{\"a\": x}\n", &NATIVE);
     let Err(Refusal::BadJson {
         line,
         column,
@@ -670,7 +674,7 @@ fn a_fault_in_a_line_is_told_with_its_place_in_the_body() {
         panic!("{read:?}")
     };
     assert_eq!((line, column, offset), (3, 7, 16));
-    let Err(Refusal::BadRows(faults)) = lines("{\"a\": 1}\n{\"a\": \"x\"}\n", false) else {
+    let Err(Refusal::BadRows(faults)) = lines("{\"a\": 1}\n{\"a\": \"x\"}\n", &NATIVE) else {
         panic!("text is no float")
     };
     assert_eq!(faults.list()[0].row, Some(1));
@@ -679,8 +683,8 @@ fn a_fault_in_a_line_is_told_with_its_place_in_the_body() {
 #[test]
 fn lines_of_clients_that_write_nan_are_read() {
     let body = "{\"a\": NaN}\n{\"a\": -Infinity}\n";
-    assert_eq!(lines(body, true).unwrap().num_rows(), 2);
-    assert!(matches!(lines(body, false), Err(Refusal::BadJson { .. })));
+    assert_eq!(lines(body, &LENIENT).unwrap().num_rows(), 2);
+    assert!(matches!(lines(body, &NATIVE), Err(Refusal::BadJson { .. })));
 }
 
 #[test]
@@ -688,7 +692,7 @@ fn many_lines_are_read_in_one_pass() {
     let frame = frame(&[("a", "float64", false)]);
     let body = "{\"a\": 1}\n".repeat(1_000_000);
     let begin = std::time::Instant::now();
-    let read = Decoder::new(&frame, 1_000_000).lines(body.as_bytes(), false);
+    let read = Decoder::new(&frame, 1_000_000).lines(body.as_bytes(), &NATIVE);
     assert_eq!(read.unwrap().num_rows(), 1_000_000);
     // A pass for each line would take minutes.
     assert!(begin.elapsed().as_secs() < 20);

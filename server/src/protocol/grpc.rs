@@ -106,8 +106,7 @@ where
     })
     .await?;
     let (rows, wanted) = asked?;
-    timer.has_rows(rows.num_rows());
-    let output = function.call(rows, patience).await?;
+    let output = function.call(rows, patience, timer).await?;
     apart(written_bytes(&output), move || {
         exchange.write(wanted.message(&function, &output)?)
     })

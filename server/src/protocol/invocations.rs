@@ -3,12 +3,13 @@
 use serde_json::{Value, json};
 
 use super::told;
-use crate::decode::{Dialect, Layout};
+use crate::Coercion;
+use crate::decode::{Casts, Dialect, Layout};
 use crate::error::Refusal;
 use crate::media::{Media, Said};
 
 /// `params` and whatever else is beside the rows is passed over.
-pub(super) const DIALECT: Dialect = Dialect {
+const STRICT: Dialect = Dialect {
     keys: &[
         ("dataframe_split", Layout::Split),
         ("dataframe_records", Layout::Rows),
@@ -16,7 +17,27 @@ pub(super) const DIALECT: Dialect = Dialect {
         ("inputs", Layout::Columns),
     ],
     lenient: true,
+    casts: None,
 };
+
+const MLFLOW: Dialect = Dialect {
+    casts: Some(casts),
+    ..STRICT
+};
+
+pub(super) fn dialect(coercion: Option<Coercion>) -> &'static Dialect {
+    match coercion {
+        None => &STRICT,
+        Some(Coercion::Mlflow) => &MLFLOW,
+    }
+}
+
+fn casts(key: &str) -> Casts {
+    match key {
+        "instances" | "inputs" => Casts::Array,
+        _ => Casts::Frame,
+    }
+}
 
 const KNOWN: &str = "application/json, application/jsonlines, text/csv, \
      application/vnd.apache.parquet, application/vnd.apache.arrow.stream";

@@ -8,6 +8,7 @@ use crate::media::{Media, Said};
 pub(super) const DIALECT: Dialect = Dialect {
     keys: &[("instances", Layout::Rows)],
     lenient: true,
+    casts: None,
 };
 
 pub(super) fn media(said: &Said) -> Result<Media, Refusal> {

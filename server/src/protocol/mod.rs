@@ -15,7 +15,6 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{HeaderMap, Request, Response, StatusCode};
 
-use crate::decode::Dialect;
 use crate::error::Refusal;
 use crate::function::Function;
 use crate::media::Media;
@@ -52,6 +51,26 @@ pub(crate) enum Form {
 }
 
 impl Protocol {
+    /// Every one of them, in the order of their numbers.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Native,
+        Self::Invocations,
+        Self::Kserve,
+        Self::Tensors,
+        Self::Grpc,
+    ];
+
+    /// What metrics call it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Invocations => "invocations",
+            Self::Kserve => "v1",
+            Self::Tensors => "v2",
+            Self::Grpc => "grpc",
+        }
+    }
+
     /// The protocol of a request.
     pub(crate) fn of<B>(request: &Request<B>) -> Self {
         if grpc::is_spoken(request) {
@@ -94,15 +113,14 @@ impl Protocol {
         let decoder = &function.decoder;
         let dialect = match self {
             Self::Native => &crate::decode::NATIVE,
-            Self::Invocations => &invocations::DIALECT,
+            Self::Invocations => invocations::dialect(function.coercion),
             Self::Kserve => &kserve::DIALECT,
             Self::Tensors | Self::Grpc => return tensors::read(function, headers, body),
         };
-        let Dialect { lenient, .. } = dialect;
         let rows = match media {
             Media::Json | Media::Tensors => decoder.document(body, dialect),
-            Media::Lines => decoder.lines(body, *lenient),
-            Media::Csv => decoder.csv(body, *lenient),
+            Media::Lines => decoder.lines(body, dialect),
+            Media::Csv => decoder.csv(body, dialect),
             Media::Arrow => decoder.arrow_stream(body),
             Media::Parquet => decoder.parquet(body),
         }?;

@@ -49,6 +49,29 @@ pub(crate) fn count(shape: &[usize]) -> Option<usize> {
         .try_fold(1_usize, |count, length| count.checked_mul(*length))
 }
 
+impl Tensor {
+    pub(crate) fn new(
+        name: String,
+        datatype: Datatype,
+        shape: Vec<usize>,
+        values: ArrayRef,
+    ) -> Result<Self, Refusal> {
+        let (found, expected) = (values.len(), count(&shape));
+        if Some(found) == expected {
+            return Ok(Self {
+                name,
+                datatype,
+                shape,
+                values,
+            });
+        }
+        let expected = expected.map_or_else(|| "too many".into(), |count| count.to_string());
+        Err(refuse(format!(
+            "`{name}`: it has {found} values of {datatype}, its shape {shape:?} says {expected}"
+        )))
+    }
+}
+
 fn is_matrix(rows: &Rows) -> bool {
     matches!(rows.shape, Shape::NumpyMatrix | Shape::TorchMatrix)
 }

@@ -333,3 +333,51 @@ async fn a_log_that_is_long_enough_for_a_checkpoint_is_read_and_written() {
     let rows = read(&bench.path("in")).await;
     assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 60);
 }
+
+/// A table whose versions have 1, 2 and 3 rows, written by somebody else.
+fn three_versions(bench: &Bench) {
+    written_by_python(
+        bench.folder.path(),
+        "
+import time, pyarrow as pa, deltalake
+for row in range(3):
+    rows = pa.table({'id': [row], 'x': [row + 0.5]})
+    deltalake.write_deltalake('in', rows, mode='append')
+    time.sleep(0.05)",
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delta_table_is_read_as_it_was() {
+    let mut bench = Bench::on(TempDir::new().unwrap(), Fake::new());
+    bench.job.mode = Mode::Overwrite;
+    three_versions(&bench);
+    for version in 0..3 {
+        bench.job.as_of = Some(AsOf::Version(version));
+        bench.run().await.unwrap();
+        assert_eq!(bench.predictions().await, doubled(version as usize + 1));
+        let information = action(&log(&bench.path("out"), version), "commitInfo");
+        assert_eq!(information["inputVersion"], version);
+    }
+    let commit = bench.path("in/_delta_log/00000000000000000001.json");
+    let then = commit.metadata().unwrap().modified().unwrap();
+    let time = chrono::DateTime::<chrono::Utc>::from(then) + chrono::TimeDelta::milliseconds(20);
+    bench.job.as_of = Some(AsOf::Time(time));
+    bench.run().await.unwrap();
+    assert_eq!(bench.predictions().await, doubled(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_not_there_is_refused() {
+    let mut bench = Bench::on(TempDir::new().unwrap(), Fake::new());
+    three_versions(&bench);
+    for as_of in ["3", "2001-01-01T00:00:00Z"] {
+        bench.job.as_of = Some(as_of.parse().unwrap());
+        let error = bench.refused().await;
+        assert!(matches!(error, Error::NoSnapshot { .. }), "{error}");
+        assert_eq!(error.hint().as_deref(), Some("its latest version is 2"));
+    }
+    std::fs::remove_dir_all(bench.path("in/_delta_log")).unwrap();
+    let error = bench.refused().await;
+    assert!(matches!(error, Error::NoSnapshots { .. }), "{error}");
+}

@@ -130,7 +130,7 @@ async fn a_table_that_is_not_there_is_named() {
     let mut bench = Bench::new(Fake::new(), 0, 0);
     let text = bench.refused().await.to_string();
     assert!(
-        text.ends_with("/in`: the folder holds neither `_delta_log` nor a file `*.parquet`"),
+        text.ends_with("/in`: the folder holds neither `_delta_log` nor a file `*.parquet`, `*.csv`, `*.jsonl` or `*.arrow`"),
         "{text}"
     );
     bench.job.input = bench.path("nowhere").to_string_lossy().into_owned();

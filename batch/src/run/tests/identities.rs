@@ -111,6 +111,45 @@ async fn a_finished_name_with_another_input_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_finished_name_with_other_rows_of_the_input_is_refused() {
+    let mut bench = named(Fake::new(), Format::Delta);
+    bench.job.filter = Some("id < 5000".into());
+    assert_eq!(bench.run().await.unwrap().rows, 5_000);
+    assert!(bench.run().await.unwrap().already_done);
+    for filter in [None, Some("id < 6000".to_owned())] {
+        bench.job.filter = filter;
+        let error = bench.run().await.unwrap_err();
+        assert!(
+            matches!(&error, Error::OtherJob { what: "filter", .. }),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_finished_of_other_rows_is_not_used() {
+    for format in FORMATS {
+        let mut bench = named(Fake::new().with_trouble(12, Trouble::Raises), format);
+        bench.job.filter = Some("id >= 0".into());
+        bench.run().await.expect_err("the job was done");
+        let mut bench = bench.with(Fake::new());
+        bench.job.filter = Some("id > 0".into());
+        let summary = bench.run().await.unwrap();
+        assert_eq!((summary.rows, summary.files_reused), (9_999, 0));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_half_finished_job_with_a_filter_is_completed_with_what_was_finished() {
+    let mut bench = named(Fake::new().with_trouble(12, Trouble::Raises), Format::Delta);
+    bench.job.filter = Some("id % 2 = 0".into());
+    bench.run().await.expect_err("the job was done");
+    let summary = bench.with(Fake::new()).run().await.unwrap();
+    assert_eq!(summary.rows, 5_000);
+    assert!(summary.files_reused > 0, "{summary:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_refused_job_with_an_identity_leaves_nothing() {
     for format in FORMATS {
         let mut bench = named(Fake::new(), format);
@@ -230,10 +269,11 @@ async fn of_two_commits_of_one_job_one_counts_whatever_the_mode() {
 
             let key = bench.job.identity.clone().unwrap().key(bench.fake.digest());
             let place = Claim::place(&early.location, format, key.short());
-            let mut claim = Claim::new(place).unwrap();
+            let mut claim = Claim::new(&place).unwrap();
             let record = Record {
                 job: key.text().into(),
                 input: String::new(),
+                as_of: None,
                 version: None,
                 splits: 1,
             };

@@ -68,20 +68,3 @@ async fn a_delta_folder_that_would_get_another_name_is_refused() {
     let error = bench.refused().await;
     assert!(matches!(error, Error::Location { .. }), "{error}");
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn columns_in_the_names_of_folders_are_refused_by_name() {
-    let mut bench = Bench::new(Fake::new(), 0, 0);
-    write_parquet(
-        &bench.path("in/country=UK/0.parquet"),
-        &table_rows(0, 10),
-        10,
-    );
-    bench.job.keep = vec!["country".into()];
-    let error = bench.refused().await;
-    let text = error.to_string();
-    assert!(
-        text.ends_with("has `country` in the names of its folders only, which is not supported"),
-        "{text}"
-    );
-}

@@ -80,18 +80,7 @@ fn tensor(input: InferInputTensor, raw: Option<Bytes>) -> Result<Tensor, Refusal
         (Some(raw), None) => datatype.read(&raw, expected)?,
         (None, contents) => typed(datatype, contents.unwrap_or_default()).map_err(wrong)?,
     };
-    if values.len() != expected {
-        return Err(wrong(format!(
-            "it has {} values of {datatype}, its shape {shape:?} says {expected}",
-            values.len()
-        )));
-    }
-    Ok(Tensor {
-        name,
-        datatype,
-        shape,
-        values,
-    })
+    Tensor::new(name, datatype, shape, values)
 }
 
 fn read_datatype(name: &str) -> Option<Datatype> {

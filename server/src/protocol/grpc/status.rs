@@ -12,9 +12,7 @@ use crate::delivery::Content;
 use crate::error::Refusal;
 use crate::fault::Fault;
 use crate::protocol::told;
-
-/// When a client may come back that was refused for load.
-const RETRY: Duration = Duration::from_secs(1);
+use crate::reply::retry_after;
 
 /// The answer to a call that failed: headers alone.
 pub(crate) fn refused(refusal: &Refusal) -> Response<Content> {
@@ -59,7 +57,8 @@ fn details(refusal: &Refusal) -> ErrorDetails {
         details.set_bad_request(violations);
     }
     if code(refusal) == Code::Unavailable {
-        details.set_retry_info(Some(RETRY));
+        let seconds = retry_after(refusal.wait());
+        details.set_retry_info(Some(Duration::from_secs(seconds)));
     }
     details
 }

@@ -168,18 +168,7 @@ fn tensor(input: Input<'_>, bytes: &mut &[u8]) -> Result<Tensor, Refusal> {
         (None, None) => return Err(wrong("it has no data".into())),
         (Some(_), Some(_)) => return Err(wrong("it has data twice, in JSON and as bytes".into())),
     };
-    if values.len() != expected {
-        return Err(wrong(format!(
-            "it has {} values, its shape {shape:?} says {expected}",
-            values.len()
-        )));
-    }
-    Ok(Tensor {
-        name,
-        datatype,
-        shape,
-        values,
-    })
+    Tensor::new(name, datatype, shape, values)
 }
 
 fn from_json(datatype: Datatype, data: &RawValue) -> Result<ArrayRef, String> {

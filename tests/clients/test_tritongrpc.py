@@ -8,46 +8,16 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
+from arrays import NUMPY, array
 from tritonclient.utils import InferenceServerException
 
 HOST = os.environ["IDENTITY_URL"].removeprefix("http://")
-NUMPY = {
-    "BOOL": np.bool_,
-    "UINT8": np.uint8,
-    "UINT16": np.uint16,
-    "UINT32": np.uint32,
-    "UINT64": np.uint64,
-    "INT8": np.int8,
-    "INT16": np.int16,
-    "INT32": np.int32,
-    "INT64": np.int64,
-    "FP16": np.float16,
-    "FP32": np.float32,
-    "FP64": np.float64,
-    "BYTES": np.object_,
-}
 
 
 @pytest.fixture
 def client():
     with triton.InferenceServerClient(HOST) as client:
         yield client
-
-
-def array(datatype, shape):
-    """The extremes of the type come first."""
-    count = int(np.prod(shape))
-    if datatype == "BYTES":
-        values = [text.encode() for text in ("", "é", "日本\x00", '"\\', "x" * 300, " ")]
-    elif datatype == "BOOL":
-        values = [True, False, False, True, True, False]
-    elif datatype.startswith("FP"):
-        limits = np.finfo(NUMPY[datatype])
-        values = [limits.max, limits.min, limits.tiny, np.nan, -np.inf, 1.0]
-    else:
-        limits = np.iinfo(NUMPY[datatype])
-        values = [limits.max, limits.min, 0, 1, 2, 3]
-    return np.array(values[:count], dtype=NUMPY[datatype]).reshape(shape)
 
 
 def tensor(name, values, datatype=None):
@@ -76,6 +46,14 @@ def test_every_datatype_comes_back(client, function, shape, compression):
     check(client.infer(function, tensors(shape), compression_algorithm=compression), shape)
 
 
+def test_what_is_no_number_comes_back(client):
+    special = {name: np.array([np.nan, np.inf, -np.inf], NUMPY[name]) for name in ("FP16", "FP32", "FP64")}
+    inputs = [tensor(name, special.get(name, array(name, (3,)))) for name in NUMPY]
+    given = client.infer("columns", inputs)
+    for name, values in special.items():
+        np.testing.assert_array_equal(given.as_numpy(name), values)
+
+
 def test_outputs_are_those_that_are_asked_for(client):
     names = ["INT8", "BOOL"]
     outputs = [triton.InferRequestedOutput(name) for name in names]
@@ -97,7 +75,12 @@ def test_calls_at_once_over_one_connection(client):
 
 def test_parameters_and_timeouts_are_taken(client):
     given = client.infer(
-        "columns", tensors((1,)), parameters={"k": 1, "name": "x"}, client_timeout=20, priority=1, timeout=10**7
+        "columns",
+        tensors((1,)),
+        parameters={"k": 1, "name": "x"},
+        client_timeout=20,
+        priority=1,
+        timeout=10**7,
     )
     check(given, (1,))
 

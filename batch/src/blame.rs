@@ -1,0 +1,112 @@
+//! Finds the place in a file of text that a failed job could not read.
+//!
+//! The engine reads files in parts and in any order, so its errors name no file. Only after such an
+//! error are the files looked at again, one by one.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::RecordBatch;
+use arrow_schema::{ArrowError, Schema, SchemaRef};
+use datafusion::arrow::{csv, json};
+
+use crate::Error;
+use crate::formats::Encoding;
+use crate::source::Source;
+
+/// The same error with file, line and column, where it is one of reading text in the columns
+/// `scanned` of `table`.
+pub(crate) async fn located(error: Error, table: &Arc<Source>, scanned: &[usize]) -> Error {
+    let is_text = matches!(table.kind.encoding, Encoding::Csv | Encoding::JsonLines);
+    if !is_text || !matches!(error, Error::Read { file: None, .. }) {
+        return error;
+    }
+    let (table, scanned) = (Arc::clone(table), scanned.to_vec());
+    let search = move || search(&table, &scanned);
+    tokio::task::spawn_blocking(search)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or(error)
+}
+
+fn search(table: &Source, scanned: &[usize]) -> Option<Error> {
+    let schema = table.file_schema();
+    let in_files = |column: &&usize| **column < schema.fields().len();
+    let columns: Vec<usize> = scanned.iter().filter(in_files).copied().collect();
+    table.files.iter().find_map(|file| {
+        let reason = fault(table, &schema, &columns, &file.path)?;
+        Some(Error::Read {
+            table: table.name.clone(),
+            file: Some(file.path.clone()),
+            source: reason.into(),
+        })
+    })
+}
+
+/// What is wrong with a file: its lines, else the first column that is.
+fn fault(table: &Source, schema: &SchemaRef, columns: &[usize], file: &Path) -> Option<String> {
+    let read = |columns: Vec<usize>| {
+        let opened = table
+            .kind
+            .compression
+            .convert_read(File::open(file).ok()?)
+            .ok()?;
+        match table.kind.encoding {
+            Encoding::JsonLines => first_json_fault(opened, &schema.project(&columns).ok()?),
+            Encoding::Csv => first_csv_fault(opened, schema, columns),
+            Encoding::Parquet | Encoding::Arrow => None,
+        }
+    };
+    if let Some(fault) = read(vec![]) {
+        return Some(fault);
+    }
+    columns.iter().find_map(|&column| {
+        let name = schema.field(column).name();
+        read(vec![column]).map(|fault| format!("column `{name}`: {fault}"))
+    })
+}
+
+fn first_csv_fault(file: impl Read, schema: &SchemaRef, columns: Vec<usize>) -> Option<String> {
+    let builder = csv::ReaderBuilder::new(Arc::clone(schema));
+    let builder = builder.with_header(true).with_projection(columns);
+    first_fault(builder.with_batch_size(1).build(file).ok()?)
+}
+
+fn first_json_fault(file: impl Read, schema: &Schema) -> Option<String> {
+    let builder = json::ReaderBuilder::new(Arc::new(schema.clone()));
+    first_fault(
+        builder
+            .with_batch_size(1)
+            .build(BufReader::new(file))
+            .ok()?,
+    )
+}
+
+/// Reads one row at a time, to count them.
+fn first_fault(rows: impl Iterator<Item = Result<RecordBatch, ArrowError>>) -> Option<String> {
+    (1..)
+        .zip(rows)
+        .find_map(|(row, read): (u64, _)| Some(format!("row {row}: {}", told(&read.err()?))))
+}
+
+/// The text of an error without its kind and without the reader's own idea of the place.
+fn told(error: &ArrowError) -> String {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "readers of text give no others"
+    )]
+    let text = match error {
+        ArrowError::ParseError(text) | ArrowError::CsvError(text) | ArrowError::JsonError(text) => {
+            text.clone()
+        }
+        other => other.to_string(),
+    };
+    let cut = text.split(" for column ").next().unwrap_or_default();
+    cut.split(" for line ")
+        .next()
+        .unwrap_or_default()
+        .to_owned()
+}
