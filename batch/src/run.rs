@@ -385,6 +385,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         job: attempt.job().to_owned(),
         splits: splits(attempt)?,
         filter: job.filter.clone(),
+        partition_by: target.layout.columns(),
         file_rows: settings.file_rows.get(),
         statistics: matches!(target.change, Change::Delta(_)),
     };
@@ -465,7 +466,9 @@ async fn gather(
     let mut parts = vec![];
     while let Some(partition) = partitions.join_next().await {
         let batches = partition.map_err(panicked)?.map_err(Error::from_engine)?;
-        parts.extend(batches.iter().flat_map(SinkExec::parts));
+        for batch in &batches {
+            parts.extend(SinkExec::parts(batch).map_err(Error::from_engine)?);
+        }
     }
     parts.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(parts)

@@ -345,7 +345,7 @@ fn drivers_of_one_job_at_once_are_one_version() {
 fn vacuum(table: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let table = table.to_string_lossy();
-    let vacuumed = batch::vacuum(&table, SystemTime::now(), false);
+    let vacuumed = batch::vacuum(None, &table, SystemTime::now(), false);
     let vacuumed = runtime.block_on(vacuumed).unwrap();
     assert_eq!(vacuumed.jobs_running, 0);
 }
