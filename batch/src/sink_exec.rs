@@ -1,14 +1,15 @@
 //! `EnvelopeSink` at work: writes part files that nobody reads yet, gives one row for each.
 
+mod open_files;
+
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::cast::AsArray as _;
-use arrow_array::types::UInt64Type;
-use arrow_array::{Array as _, ArrayRef, RecordBatch, StringArray, UInt64Array};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_array::{RecordBatch, StringArray};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
@@ -21,12 +22,17 @@ use futures::{StreamExt as _, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use self::open_files::OpenFiles;
 use crate::Error;
+use crate::attempt::file_name;
 use crate::coverage::Written;
 use crate::delta_schema::convert;
+use crate::layout::{Layout, Values};
 use crate::map_exec::properties;
 use crate::part_file::{Part, PartFile};
 use crate::plan::{SinkSpec, only};
+use crate::point;
+use crate::split::Split;
 use crate::task::Task;
 
 /// The physical `EnvelopeSink`.
@@ -41,12 +47,8 @@ pub(crate) struct SinkExec {
 
 static ROWS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
-        Field::new("partition", DataType::UInt64, false),
-        Field::new("attempt", DataType::Utf8, false),
-        Field::new("name", DataType::Utf8, true),
-        Field::new("rows", DataType::UInt64, false),
-        Field::new("bytes", DataType::UInt64, false),
-        Field::new("statistics", DataType::Utf8, true),
+        // In JSON.
+        Field::new("written", DataType::Utf8, false),
     ]))
 });
 
@@ -75,25 +77,22 @@ impl SinkExec {
     }
 
     /// The rows that it gives, read back.
-    pub(crate) fn read(batch: &RecordBatch) -> Vec<Written> {
-        let text = |column: usize| batch.column(column).as_string::<i32>();
-        let number = |column: usize| batch.column(column).as_primitive::<UInt64Type>();
-        let optional = |column, row| {
-            let column: &StringArray = text(column);
-            column.is_valid(row).then(|| column.value(row).to_owned())
-        };
-        let written = |row| Written {
-            partition: number(0).value(row),
-            attempt: text(1).value(row).to_owned(),
-            part: optional(2, row).map(|name| Part {
-                name,
-                rows: number(3).value(row),
-                bytes: number(4).value(row),
-                statistics: optional(5, row),
-            }),
-        };
-        (0..batch.num_rows()).map(written).collect()
+    pub(crate) fn read(batch: &RecordBatch) -> Result<Vec<Written>> {
+        let texts = batch.column(0).as_string::<i32>().iter().flatten();
+        texts
+            .map(|text| serde_json::from_str(text).map_err(external))
+            .collect()
     }
+}
+
+fn row_of(written: &Written) -> Result<RecordBatch> {
+    let text = serde_json::to_string(written).map_err(external)?;
+    let column = Arc::new(StringArray::from(vec![text]));
+    Ok(RecordBatch::try_new(SinkExec::rows_schema(), vec![column])?)
+}
+
+fn external(error: serde_json::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
 }
 
 impl DisplayAs for SinkExec {
@@ -154,20 +153,19 @@ impl ExecutionPlan for SinkExec {
             .runtime_env()
             .object_store(ObjectStoreUrl::local_filesystem())?;
         let task = Task::of(&context);
-        let (whole, attempt) = (task.partition(partition), task.attempt.clone());
         let sink = Sink {
             spec: Arc::clone(&self.spec),
             written: Arc::clone(&self.written),
             store,
-            partition: whole,
-            attempt: attempt.clone(),
+            here: partition,
+            partition: task.partition(partition),
+            attempt: task.attempt.clone(),
             rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
             files: MetricBuilder::new(&self.metrics).counter(Self::FILES, partition),
             time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
         };
-        let input = self.input.execute(partition, context)?;
-        let parts = stream::once(sink.write(input))
-            .map(move |parts| Ok(rows_of(whole as u64, &attempt, parts?)?));
+        let input = Arc::clone(&self.input);
+        let parts = stream::once(sink.run(input, context)).map(|written| row_of(&written?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             Self::rows_schema(),
             parts,
@@ -175,43 +173,16 @@ impl ExecutionPlan for SinkExec {
     }
 }
 
-/// One row for each file; one without a file where there is none, which says that the partition was
-/// done.
-fn rows_of(partition: u64, attempt: &str, parts: Vec<Part>) -> Result<RecordBatch, ArrowError> {
-    let parts = parts.into_iter().map(Some);
-    let parts: Vec<Option<Part>> = match parts.len() {
-        0 => vec![None],
-        _ => parts.collect(),
-    };
-    let number = |of: fn(&Part) -> u64| -> UInt64Array {
-        let numbers = parts.iter().map(|part| part.as_ref().map_or(0, of));
-        numbers.collect()
-    };
-    let text = |of: fn(&Part) -> Option<&str>| -> StringArray {
-        parts
-            .iter()
-            .map(|part| part.as_ref().and_then(of))
-            .collect()
-    };
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt64Array::from_value(partition, parts.len())),
-        Arc::new(StringArray::from_iter_values(parts.iter().map(|_| attempt))),
-        Arc::new(text(|part| Some(part.name.as_str()))),
-        Arc::new(number(|part| part.rows)),
-        Arc::new(number(|part| part.bytes)),
-        Arc::new(text(|part| part.statistics.as_deref())),
-    ];
-    RecordBatch::try_new(SinkExec::rows_schema(), columns)
-}
-
 /// One partition of the sink.
 struct Sink {
     spec: Arc<SinkSpec>,
     written: SchemaRef,
     store: Arc<dyn ObjectStore>,
-    /// Number of the partition in the whole plan.
+    /// Number of the partition in the plan that is here.
+    here: usize,
+    /// Its number in the whole plan.
     partition: usize,
-    /// Which attempt at the partition it is.
+    /// Which attempt at the partition it is; empty where there is only one.
     attempt: String,
     rows: Count,
     files: Count,
@@ -219,54 +190,92 @@ struct Sink {
 }
 
 impl Sink {
-    /// Writes all rows; begins a file only when there is a row for it.
-    async fn write(self, mut input: SendableRecordBatchStream) -> Result<Vec<Part>> {
-        let mut parts = vec![];
-        let mut open: Option<PartFile> = None;
-        while let Some(batch) = input.next().await.transpose()? {
-            if batch.num_rows() == 0 {
-                continue;
+    /// Gives the files of the partition: those that an earlier attempt has finished, or new ones.
+    async fn run(
+        self,
+        input: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> Result<Written> {
+        let split = self.split(&input).await?;
+        if let Some(split) = &split
+            && let Some(parts) = split
+                .finished(&self.store, &self.folder().map_err(Error::into_engine)?)
+                .await?
+        {
+            for part in &parts {
+                self.rows
+                    .add(usize::try_from(part.rows).unwrap_or(usize::MAX));
+                self.files.add(1);
             }
-            let _timer = self.time.timer();
-            let batch = convert(&batch, &self.written).map_err(Error::into_engine)?;
-            let mut file = match open.take() {
-                Some(file) => file,
-                None => self.begin(parts.len()).map_err(Error::into_engine)?,
-            };
-            file.write(&batch).await.map_err(Error::into_engine)?;
-            self.rows.add(batch.num_rows());
-            if file.rows() >= self.spec.file_rows {
-                parts.push(self.finish(file).await.map_err(Error::into_engine)?);
-            } else {
-                open = Some(file);
-            }
+            return Ok(self.done(parts, true));
         }
-        if let Some(file) = open {
-            parts.push(self.finish(file).await.map_err(Error::into_engine)?);
+        point::reached(point::BEFORE_FILE);
+        let parts = self.write(input.execute(self.here, context)?).await?;
+        if let Some(split) = split {
+            split.note(&self.store, &parts).await?;
+            point::reached(point::AFTER_NOTE);
         }
-        Ok(parts)
+        Ok(self.done(parts, false))
     }
 
-    fn begin(&self, position: usize) -> Result<PartFile, Error> {
-        let Self {
-            partition, attempt, ..
-        } = self;
-        // Two attempts at a partition may be under way at the same time, on two machines.
-        let dash = if attempt.is_empty() { "" } else { "-" };
-        let name = format!(
-            "part-{partition:05}-{position:05}-{}{dash}{attempt}.parquet",
-            self.spec.job
+    fn done(&self, parts: Vec<Part>, reused: bool) -> Written {
+        Written {
+            partition: self.partition as u64,
+            parts,
+            reused,
+        }
+    }
+
+    /// The partition as other attempts know it, if there may be others.
+    async fn split(&self, input: &Arc<dyn ExecutionPlan>) -> Result<Option<Split>> {
+        let Some(folder) = &self.spec.splits else {
+            return Ok(None);
+        };
+        let written = format!(
+            "{:?} by {:?} {} {} {:?}",
+            self.written,
+            self.spec.partition_by,
+            self.spec.file_rows,
+            self.spec.statistics,
+            self.spec.filter
         );
-        let folder = Path::parse(&self.spec.folder).map_err(|source| Error::Location {
+        let folder = Path::parse(folder)?;
+        Split::of((input, self.here), written, &self.store, &folder).await
+    }
+
+    /// Writes all rows.
+    async fn write(&self, mut input: SendableRecordBatchStream) -> Result<Vec<Part>> {
+        let layout = Layout::new(&self.written, &self.spec.partition_by);
+        let layout = layout.map_err(Error::into_engine)?;
+        let mut files = OpenFiles::new(self, &layout);
+        while let Some(batch) = input.next().await.transpose()? {
+            let _timer = self.time.timer();
+            let batch = convert(&batch, &self.written).map_err(Error::into_engine)?;
+            files.write(&batch).await?;
+            self.rows.add(batch.num_rows());
+        }
+        files.finish().await.map_err(Error::into_engine)
+    }
+
+    fn folder(&self) -> Result<Path, Error> {
+        Path::parse(&self.spec.folder).map_err(|source| Error::Location {
             location: self.spec.folder.clone(),
             reason: source.to_string(),
-        })?;
-        let location = folder.parts().chain([name.as_str().into()]).collect();
+        })
+    }
+
+    fn begin(&self, position: usize, layout: &Layout, values: Values) -> Result<PartFile, Error> {
+        // Two attempts at a partition may be under way at the same time, on two machines.
+        let job = match self.attempt.as_str() {
+            "" => self.spec.job.clone(),
+            attempt => format!("{}-{attempt}", self.spec.job),
+        };
+        let name = file_name(self.partition, position, &job);
+        let name = format!("{}{name}", layout.folder(&values)?);
         PartFile::begin(
-            Arc::clone(&self.store),
-            location,
-            name,
-            &self.written,
+            (Arc::clone(&self.store), &self.folder()?),
+            (name, values),
+            &layout.of_files(),
             self.spec.statistics,
         )
     }
@@ -274,6 +283,7 @@ impl Sink {
     async fn finish(&self, file: PartFile) -> Result<Part, Error> {
         let part = file.finish().await?;
         self.files.add(1);
+        point::reached(point::AFTER_FILE);
         Ok(part)
     }
 }

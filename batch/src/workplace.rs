@@ -29,18 +29,18 @@ impl Workplace {
         }
     }
 
-    /// Into how many parts a table is shared out.
-    pub(crate) fn partitions(&self, settings: &Settings) -> NonZeroUsize {
-        settings
-            .partitions
-            .unwrap_or_else(|| self.usual_partitions())
-    }
-
-    fn usual_partitions(&self) -> NonZeroUsize {
-        match self {
+    /// How many parts of a table are worked on at once, at most.
+    pub(crate) fn workers(&self, settings: &Settings) -> NonZeroUsize {
+        let usual = || match self {
             Self::Here => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             #[cfg(feature = "cluster")]
             Self::Cluster(cluster) => cluster.usual_partitions(),
-        }
+        };
+        settings.partitions.unwrap_or_else(usual)
+    }
+
+    /// Whether parts are worked on in processes that know nothing of each other.
+    pub(crate) fn is_shared(&self) -> bool {
+        !matches!(self, Self::Here)
     }
 }

@@ -17,6 +17,7 @@ mod serve;
 mod show;
 mod sign;
 mod tag;
+mod vacuum;
 mod verify;
 
 use crate::args::Verb;
@@ -44,6 +45,7 @@ pub(crate) async fn run(
         Verb::Executor(args) => executor::executor(wiring, &args, interrupted).await,
         #[cfg(feature = "cluster")]
         Verb::Scheduler(args) => scheduler::scheduler(wiring, &args, interrupted).await,
+        Verb::Vacuum(args) => unless(interrupted, vacuum::vacuum(wiring, &args)).await,
         Verb::Build(args) => unless(interrupted, build::build(wiring, &args)).await,
         Verb::Export(args) => unless(interrupted, export::export(wiring, &args)).await,
         Verb::Import(args) => unless(interrupted, import::import(wiring, &args)).await,

@@ -1,6 +1,8 @@
 """Saves the envelopes that the tests of clusters use in the store that `ENVELOPE_URL` names."""
 
+import base64
 import ctypes
+import hashlib
 import sys
 import tempfile
 import time
@@ -50,11 +52,18 @@ def wheel(folder: Path, number: int) -> Path:
         f"{about}/METADATA": f"Metadata-Version: 2.1\nName: clashpack\nVersion: {number}.0\n",
         f"{about}/WHEEL": "Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
     }
-    members[f"{about}/RECORD"] = "".join(f"{name},,\n" for name in [*members, f"{about}/RECORD"])
+    listed = [f"{name},{digest(text)},{len(text)}\n" for name, text in members.items()]
+    members[f"{about}/RECORD"] = "".join([*listed, f"{about}/RECORD,,\n"])
     with zipfile.ZipFile(path, "w") as archive:
         for name, text in members.items():
             archive.writestr(name, text)
     return path
+
+
+def digest(text: str) -> str:
+    """As wheels list it."""
+    encoded = base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest())
+    return f"sha256={encoded.decode().rstrip('=')}"
 
 
 def save_editions():

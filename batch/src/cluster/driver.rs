@@ -1,6 +1,7 @@
 //! The driver's part of a job on a cluster: submit, follow, collect; or cancel.
 
 use std::convert::Infallible;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use super::codec::LogicalCodec;
 use super::failure;
 use super::tunnel::Tunnels;
 use crate::coverage::Written;
+use crate::plan::{self, Cut};
 use crate::run::{Decided, Planned};
 use crate::sink_exec::SinkExec;
 use crate::{Error, Progress};
@@ -122,7 +124,9 @@ impl Cluster {
             let batches = self.fetched(place).await;
             let batches = batches
                 .map_err(|error| self.wrong(format_args!("has lost the results: {error}")))?;
-            written.extend(batches.iter().flat_map(SinkExec::read));
+            for batch in &batches {
+                written.extend(SinkExec::read(batch).map_err(Error::from_engine)?);
+            }
         }
         Ok(written)
     }
@@ -203,13 +207,12 @@ fn query(plan: &LogicalPlan, settings: Vec<KeyValuePair>) -> Result<ExecuteQuery
 
 /// The session that the scheduler plans in: shares the table out as the driver's own does.
 fn settings(session: &SessionState, name: &str) -> Vec<KeyValuePair> {
-    let (ours, mut config) = (session.config(), SessionConfig::new_with_ballista());
-    let optimizer = &mut config.options_mut().optimizer;
-    optimizer.repartition_file_scans = ours.options().optimizer.repartition_file_scans;
-    optimizer.repartition_file_min_size = ours.options().optimizer.repartition_file_min_size;
-    let config = config
-        .with_target_partitions(ours.target_partitions())
-        .with_batch_size(ours.batch_size())
+    let ours = session.config();
+    let cut = Cut {
+        count: NonZeroUsize::new(ours.target_partitions()).unwrap_or(NonZeroUsize::MIN),
+        fixed: true,
+    };
+    let config = plan::cut_up(SessionConfig::new_with_ballista(), cut, ours.batch_size())
         .with_ballista_job_name(name)
         // The other planner forgets that results went with an executor.
         .set_bool("ballista.planner.adaptive.enabled", true)
@@ -254,7 +257,7 @@ impl Stages {
 }
 
 fn progress(written: &[Written], rows_total: Option<u64>) -> Progress {
-    let parts = written.iter().filter_map(|one| one.part.as_ref());
+    let parts = written.iter().flat_map(|one| &one.parts);
     Progress {
         rows_done: parts.clone().map(|part| part.rows).sum(),
         rows_total,

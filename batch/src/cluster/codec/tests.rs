@@ -60,6 +60,9 @@ fn sink_spec() -> SinkSpec {
     SinkSpec {
         folder: "out".into(),
         job: "0123".into(),
+        splits: Some("out/notes".into()),
+        filter: Some("x > 1".into()),
+        partition_by: vec!["part".into()],
         file_rows: 1000,
         statistics: true,
     }
@@ -71,16 +74,19 @@ fn planned() -> LogicalPlan {
         ("part", DataType::Utf8, true),
         ("prediction", DataType::Float64, false),
     ]);
-    let scanned = plan::scan(Arc::new(source()), vec![0, 1, 5]).unwrap();
+    let scanned = plan::scan(Arc::new(source()), vec![0, 1, 5], None).unwrap();
     let mapped = plan::map(map_spec(), &output, scanned).unwrap();
     plan::sink(sink_spec(), &output, mapped).unwrap()
 }
 
 fn session() -> SessionState {
-    let partitions = NonZeroUsize::new(2).unwrap();
-    let callable = Callable::new(Arc::new(Fake::new()), partitions);
+    let cut = plan::Cut {
+        count: NonZeroUsize::new(2).unwrap(),
+        fixed: true,
+    };
+    let callable = Callable::new(Arc::new(Fake::new()), cut.count);
     let envelope = (Digest::of(b"fake"), callable);
-    plan::session(envelope, Arc::new(DurableStore::local()), partitions, 512)
+    plan::session(envelope, Arc::new(DurableStore::local()), cut, 512)
 }
 
 fn encoded(plan: &LogicalPlan) -> LogicalPlanNode {
