@@ -11,6 +11,7 @@ use crate::commit::Finished;
 use crate::durable::{DurableStore, Gate, create_folders, parent};
 use crate::identity::Key;
 use crate::location::Location;
+use crate::part_file::Part;
 use crate::target::{Change, Target};
 use crate::{Error, Format};
 
@@ -40,6 +41,9 @@ pub(crate) struct Attempt {
     /// None only when the attempt has ended.
     claim: Option<Claim>,
 }
+
+/// In the folder of an attempt.
+const WORKSHOP: &str = ".workshop";
 
 impl Attempt {
     /// Makes room for the files of a job whose results go to `target` and that nobody can know of.
@@ -89,6 +93,36 @@ impl Attempt {
     /// Folder of its files.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Folder in which executors of a cluster write. One that was given up may go on for a while, so it
+    /// must not be what becomes the table; what comes too late is in a folder that readers skip.
+    pub(crate) fn workshop(&self) -> PathBuf {
+        match self.staged {
+            true => self.folder.join(WORKSHOP),
+            false => self.folder.clone(),
+        }
+    }
+
+    /// Takes files out of the workshop.
+    pub(crate) fn take_in(&self, parts: &[Part]) -> Result<(), Error> {
+        if !self.staged {
+            return Ok(());
+        }
+        let workshop = self.workshop();
+        for part in parts {
+            let place = self.folder.join(&part.name);
+            let taken = create_folders(&parent(&place))
+                .and_then(|_| std::fs::rename(workshop.join(&part.name), &place));
+            taken.map_err(|source| Error::Write {
+                path: place,
+                source: Box::new(source),
+            })?;
+        }
+        delete_folder(&workshop).map_err(|source| Error::Write {
+            path: workshop,
+            source: Box::new(source),
+        })
     }
 
     /// What the names of the job's files contain.

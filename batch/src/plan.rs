@@ -80,8 +80,10 @@ pub(crate) struct SinkSpec {
 
 /// The functions that a session can call, by digest. An extension of its configuration.
 pub(crate) struct Callables {
-    find: Box<dyn Fn(&Digest) -> Option<Arc<Callable>> + Send + Sync>,
+    find: Box<Find>,
 }
+
+type Find = dyn Fn(&Digest) -> Option<Arc<Callable>> + Send + Sync;
 
 impl Callables {
     pub(crate) fn new(

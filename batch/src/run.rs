@@ -153,6 +153,9 @@ async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error
     };
     let reused = coverage::reused(&written);
     let parts = coverage::parts(written, planned.partitions())?;
+    if decided.workplace.is_shared() {
+        attempt.take_in(&parts)?;
+    }
     check_complete(&decided.source, &parts)?;
     let outcome = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
     Ok(Summary::of(&parts, reused, outcome))
@@ -393,8 +396,12 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         call_deadline: settings.call_deadline,
         table: source.name.clone(),
     };
+    let folder = match workplace.is_shared() {
+        true => attempt.workshop(),
+        false => attempt.folder().to_path_buf(),
+    };
     let sink = SinkSpec {
-        folder: store_path(attempt.folder())?.to_string(),
+        folder: store_path(&folder)?.to_string(),
         job: attempt.job().to_owned(),
         splits: splits(attempt)?,
         filter: job.filter.clone(),

@@ -110,7 +110,12 @@ def refused(reference, table, output, *more):
     """How a job fails, and its exit code."""
     done = subprocess.run(job(reference, table, output, *more), capture_output=True, text=True, timeout=120)
     assert done.stdout == "", done.stdout
-    return done.returncode, json.loads(done.stderr.splitlines()[-1])["error"]
+    return done.returncode, error_in(done.stderr)
+
+
+def error_in(text):
+    """The document about an error, which is the last thing that a program says."""
+    return json.loads(text[text.rindex("\n{\n") if "\n{\n" in text else 0 :])["error"]
 
 
 def rows_of(output):

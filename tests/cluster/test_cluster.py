@@ -67,6 +67,36 @@ def test_every_kind_of_table_and_filters_travel(kind, rows, tmp_path):
     assert checksum(rows_of(tmp_path / "out")) == checksum(rows_of(tmp_path / "local"))
 
 
+@pytest.mark.parametrize("form", [("--format", "parquet"), ("--partition-by", "label"), ("--format", "parquet", "--partition-by", "label")])  # fmt: skip
+def test_every_kind_of_output_is_written(form, table, tmp_path):
+    run("score", table, tmp_path / "local", *form)
+    with cluster(1, 1) as here:
+        summary = run("score", table, tmp_path / "out", *form, "--cluster", here.url)
+    assert summary["rows"] == ROWS
+    there, here = (pq.read_table(tmp_path / name).to_pandas() for name in ("out", "local"))
+    there, here = (rows.sort_values("id", ignore_index=True).astype({"label": str}) for rows in (there, here))
+    assert checksum(there[sorted(there)]) == checksum(here[sorted(here)])
+    assert not list(tmp_path.rglob("*workshop*"))
+
+
+def test_a_job_with_a_name_is_done_once_and_completed_where_it_died(table, tmp_path):
+    more = ("--job", "nightly", "--logical-date", "2026-11-28", "--workers", "16")
+    with cluster(1, 1) as here:
+        command = job("slow", table, tmp_path / "out", *more, "--cluster", here.url)
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(8)
+        driver.kill()
+        driver.wait()
+        summary = run("slow", table, tmp_path / "out", *more, "--cluster", here.url)
+        assert (summary["rows"], summary["already_done"]) == (ROWS, False)
+        assert summary["files_reused"] > 0, summary
+        assert run("slow", table, tmp_path / "out", *more, "--cluster", here.url)["already_done"]
+    assert run("slow", table, tmp_path / "out", *more)["already_done"], "without a cluster, too"
+    given = rows_of(tmp_path / "out")
+    assert len(given) == given["id"].nunique() == ROWS
+    print(f"{summary['files_reused']} of {summary['files']} files were those of the driver that died")
+
+
 def test_a_value_that_cannot_be_read_is_located_as_without_a_cluster(tmp_path):
     table = tmp_path / "in.csv"
     table.write_text("id,x,y\n1,1.0,1.5\n2,many,1.5\n")

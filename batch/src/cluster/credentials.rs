@@ -83,7 +83,7 @@ impl Keys {
             .with_root_certificates(roots)
             .with_client_auth_cert(chain(&files.certificate)?, key(&files.key)?)
             .map_err(wrong(&files.certificate))?;
-        let name = files.name.clone().map(server_name).transpose()?;
+        let name = files.name.as_deref().map(server_name).transpose()?;
         Ok(Arc::new(Self {
             acceptor: TlsAcceptor::from(Arc::new(server)),
             connector: TlsConnector::from(Arc::new(client)),
@@ -96,7 +96,7 @@ impl Keys {
     pub(super) fn expected(&self, host: &str) -> Result<ServerName<'static>, Error> {
         match &self.name {
             Some(name) => Ok(name.clone()),
-            None => server_name(host.trim_matches(['[', ']']).to_owned()),
+            None => server_name(host.trim_matches(['[', ']'])),
         }
     }
 
@@ -113,9 +113,9 @@ impl fmt::Debug for Keys {
     }
 }
 
-fn server_name(name: String) -> Result<ServerName<'static>, Error> {
-    let read = ServerName::try_from(name.clone());
-    read.map_err(|error| unusable(Path::new(&name), error))
+fn server_name(name: &str) -> Result<ServerName<'static>, Error> {
+    let read = ServerName::try_from(name.to_owned());
+    read.map_err(|error| unusable(Path::new(name), error))
 }
 
 fn authority(path: &Path) -> Result<RootCertStore, Error> {

@@ -150,9 +150,10 @@ impl Cluster {
         rows.try_collect().await
     }
 
-    /// Ends the tasks of a job that failed or is not wanted.
+    /// Ends the tasks of a job that is not wanted. The scheduler itself ends those of one that failed.
     async fn end(&self, job: &str) {
-        if let Err(error) = self.cancel(job).await {
+        let has_failed = matches!(self.status(job).await, Ok(Some(Status::Failed(_))));
+        if !has_failed && let Err(error) = self.cancel(job).await {
             tracing::warn!(%error, job, "tasks of a job that has ended may go on");
         }
         tokio::time::sleep(QUIET_AFTER).await;

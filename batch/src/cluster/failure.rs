@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ballista_core::error::BallistaError;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use datafusion::error::DataFusionError;
@@ -293,7 +294,17 @@ impl Cause {
 fn causes<'e>(
     error: &'e (dyn StdError + 'static),
 ) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
-    std::iter::successors(Some(error), |error| (*error).source())
+    std::iter::successors(Some(error), |error| cause_of(*error))
+}
+
+/// Errors of Ballista have causes and do not say so.
+fn cause_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
+    match error.downcast_ref::<BallistaError>() {
+        Some(BallistaError::DataFusionError(cause)) => Some(cause.as_ref()),
+        Some(BallistaError::ArrowError(cause)) => Some(cause.as_ref()),
+        Some(BallistaError::IoError(cause)) => Some(cause),
+        Some(_) | None => error.source(),
+    }
 }
 
 /// Whether the network or a disk may be to blame. A file that is not there, or not allowed, stays so.
@@ -350,7 +361,7 @@ mod tests {
         let wrapped = DataFusionError::Shared(std::sync::Arc::new(
             error.into_engine().context("in the shuffle writer"),
         ));
-        let sent = sent(&wrapped);
+        let sent = sent(&BallistaError::from(wrapped).into_datafusion());
         let printed = format!("Job failed: {:?}", format!("Task failed: {sent:?}"));
         let received = received(&printed);
         (sent, received)

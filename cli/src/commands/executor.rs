@@ -58,10 +58,8 @@ struct FromStore {
 #[async_trait]
 impl Envelopes for FromStore {
     async fn get(&self, digest: Digest) -> Result<Arc<dyn MapRows>, runtime::Error> {
-        let envelope = self.checked(digest).await.map_err(|error| match error {
-            Error::Runtime(error) => error,
-            error => not_to_be_had(digest, &error),
-        })?;
+        let envelope = self.checked(digest).await;
+        let envelope = envelope.map_err(|error| not_to_be_had(digest, error))?;
         let environments = self.wiring.environments(envelope.manifest());
         let step = move |step: &str| tracing::info!(%digest, step);
         Ok(Arc::new(OnDemand::new(
@@ -85,7 +83,10 @@ impl FromStore {
     }
 }
 
-fn not_to_be_had(digest: Digest, error: &Error) -> runtime::Error {
+fn not_to_be_had(digest: Digest, error: Error) -> runtime::Error {
+    if let Error::Runtime(error) = error {
+        return error;
+    }
     runtime::Error::Start {
         reason: format!(
             "an executor cannot get the envelope `{digest}`: {error}; `envelope import` it into the \
