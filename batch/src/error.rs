@@ -390,7 +390,7 @@ impl Error {
             }
             Self::Conflict { .. } | Self::Incomplete { .. } => Some("run the job again".into()),
             Self::Cluster { .. } => {
-                Some("`envelope scheduler` and `envelope executor` make a cluster".into())
+                Some("`envelope scheduler` and `envelope executor` make a cluster; if it has credentials (`--cluster-certificate` and others), each program needs them".into())
             }
             Self::NoClusters => Some("build it with them: `cargo build --release -p cli --features cluster`".into()),
             Self::Exposed { .. } => Some(

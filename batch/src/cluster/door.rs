@@ -27,6 +27,9 @@ const MOST_CONNECTIONS: usize = 4096;
 /// After an accept that failed for want of something: until somebody gives some back.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// What the first message of TLS begins with.
+const HANDSHAKE: u8 = 22;
+
 /// What those are told who are let in. Others find the connection closed.
 pub(super) const WELCOME: u8 = b'+';
 
@@ -67,7 +70,8 @@ async fn connection(stream: TcpStream, from: SocketAddr, keys: Arc<Keys>, inside
     let shown = tokio::time::timeout(SHOWN_WITHIN, shown(stream, &keys)).await;
     let shown = shown.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let done = match shown {
-        Ok(mut outside) => pass_on(&mut outside, inside).await,
+        Ok(Some(mut outside)) => pass_on(&mut outside, inside).await,
+        Ok(None) => return tracing::debug!(%from, "not let in: without encryption"),
         Err(error) => return tracing::warn!(%from, %error, "not let in"),
     };
     if let Err(error) = done {
@@ -75,12 +79,18 @@ async fn connection(stream: TcpStream, from: SocketAddr, keys: Arc<Keys>, inside
     }
 }
 
-/// Looks at certificate and token.
+/// Looks at certificate and token. None for those who do not even begin with TLS: the scheduler looks in
+/// this way whether a port is open.
 async fn shown(
     stream: TcpStream,
     keys: &Keys,
-) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
     stream.set_nodelay(true)?;
+    let mut first = [0];
+    stream.peek(&mut first).await?;
+    if first != [HANDSHAKE] {
+        return Ok(None);
+    }
     let mut stream = keys.acceptor.accept(stream).await?;
     let mut told = [0; TOLD_BYTES];
     stream.read_exact(&mut told).await?;
@@ -92,7 +102,7 @@ async fn shown(
     }
     stream.write_u8(WELCOME).await?;
     stream.flush().await?;
-    Ok(stream)
+    Ok(Some(stream))
 }
 
 async fn pass_on(

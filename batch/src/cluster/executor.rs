@@ -1,5 +1,6 @@
 //! The executor: carries tasks out, with the functions of any envelope that it can get.
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -80,20 +81,26 @@ impl Executor {
         let settings = self.settings(stopped.clone(), &reach)?;
         let executing = start_executor_process(Arc::new(settings));
         tokio::pin!(executing);
+        let is_asked = Cell::new(false);
         let executed = async {
-            tokio::select! {
+            let done = tokio::select! {
                 done = &mut executing => done,
-                () = said_goodbye(stopping) => {
+                () = said_goodbye(stopping, &is_asked) => {
                     stopped.cancel();
                     executing.await
                 }
+            };
+            match done {
+                Ok(()) if !is_asked.get() => Err("is not heard of any more".to_owned()),
+                Ok(()) => Ok(()),
+                Err(error) => Err(error.to_string()),
             }
         };
         let done = tokio::select! {
-            done = executed => done.map_err(|error| error.to_string()),
+            done = executed => done,
             closed = lead(doors) => closed.map(|never| match never {}).map_err(|error| error.to_string()),
         };
-        done.map_err(|reason| wrong(format!("has lost this executor: {reason}")))
+        done.map_err(wrong)
     }
 
     async fn reach(&self) -> Result<Reach, Error> {
@@ -151,8 +158,9 @@ impl Executor {
     }
 }
 
-async fn said_goodbye(stopping: impl Future<Output = ()>) {
+async fn said_goodbye(stopping: impl Future<Output = ()>, is_asked: &Cell<bool>) {
     stopping.await;
+    is_asked.set(true);
     tokio::time::sleep(GOODBYE).await;
 }
 

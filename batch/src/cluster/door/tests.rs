@@ -141,7 +141,7 @@ async fn a_certificate_of_somebody_else_is_not_let_in() {
     assert!(error.to_string().contains("alert"), "{error}");
     // It does not trust the door.
     let error = refused(&address, &part_for("127.0.0.1").files(None)).await;
-    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
     // Without encryption nobody hears anything.
     let mut plain = TcpStream::connect(&address).await.unwrap();
     plain.write_all(&[b'x'; 200]).await.unwrap();
@@ -156,7 +156,7 @@ async fn a_certificate_is_for_the_host_or_for_the_name_of_the_cluster() {
     let part = part_for("cluster.example");
     let (address, _) = house(part.keys()).await;
     let error = refused(&address, &part.files(None)).await;
-    assert!(error.to_string().contains("NotValidForName"), "{error}");
+    assert!(error.to_string().contains("not valid for name"), "{error}");
     let named = Keys::read(&part.files(Some("cluster.example"))).unwrap();
     Tunnels::new(named).unwrap().knock(&address).await.unwrap();
 }
