@@ -312,6 +312,32 @@ mod tests {
     }
 
     #[test]
+    fn text_gives_back_every_value() {
+        let schema = schema_of(&[
+            ("b", DataType::Boolean, true),
+            ("i", DataType::Int16, true),
+            ("d", DataType::Date32, true),
+            ("t", DataType::Utf8, true),
+            ("x", DataType::Int64, true),
+        ]);
+        let names = ["b", "i", "d", "t"].map(str::to_owned);
+        let layout = Layout::new(&schema, &names).unwrap();
+        let scalars = [
+            ScalarValue::Boolean(Some(true)),
+            ScalarValue::Int16(Some(-7)),
+            ScalarValue::Date32(Some(-1)),
+            ScalarValue::Utf8(None),
+        ];
+        let columns = scalars.iter().map(|scalar| scalar.to_array_of_size(1));
+        let columns = columns.chain([ScalarValue::Int64(Some(1)).to_array_of_size(1)]);
+        let columns = columns.collect::<EngineResult<_>>().unwrap();
+        let rows = RecordBatch::try_new(schema, columns).unwrap();
+        let (values, _) = layout.share_out(&rows).unwrap().remove(0);
+        assert_eq!(layout.scalars(&values).unwrap(), scalars);
+        assert_eq!(Layout::texts(&scalars), values);
+    }
+
+    #[test]
     fn values_that_would_come_back_as_something_else_are_refused() {
         let schema = schema_of(&[("p", DataType::Utf8, true), ("x", DataType::Int64, true)]);
         let layout = Layout::new(&schema, &["p".into()]).unwrap();

@@ -26,6 +26,7 @@ use crate::attempt::{Attempt, file_name};
 use crate::layout::Layout;
 use crate::location::store_path;
 use crate::part_file::{Part, PartFile};
+use crate::point;
 use crate::source::DataFile;
 use crate::target::Target;
 
@@ -259,7 +260,9 @@ impl Keys {
             part.write(&rows).await?;
         }
         reading.await.map_err(|error| panicked(&error))??;
-        part.finish().await
+        let part = part.finish().await?;
+        point::reached(point::REWRITTEN);
+        Ok(part)
     }
 
     fn send(&self, file: &OneFile, to: &mpsc::Sender<RecordBatch>) -> Result<(), Error> {

@@ -227,12 +227,13 @@ fn asked(
     job: &Job,
     function: &Function,
     input: String,
-) -> [(&'static str, &'static str, Option<String>); 4] {
+) -> [(&'static str, &'static str, Option<String>); 5] {
     [
         ("queryFunction", "function", Some(function.name.clone())),
         ("inputTable", "input", Some(input)),
         ("inputAsOf", "snapshot of the input", as_of_text(job)),
         ("inputFilter", "filter", job.filter.clone()),
+        ("keptColumns", "kept columns", Some(job.keep.join(", "))),
     ]
 }
 

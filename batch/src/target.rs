@@ -319,7 +319,11 @@ fn names(fields: &Fields) -> Vec<String> {
 }
 
 /// The layout of results that fit a table of Parquet files.
-fn fitting(location: &Location, asked: Layout, existing: &Source) -> Result<Layout, Error> {
+pub(crate) fn fitting(
+    location: &Location,
+    asked: Layout,
+    existing: &Source,
+) -> Result<Layout, Error> {
     let partitions = existing.partition_fields();
     let layout = settled(location, asked, &names(&partitions))?;
     check_same(

@@ -138,7 +138,8 @@ impl Cluster {
             .body(Body::empty())
             .map_err(|error| self.wrong(error))?;
         let answer = self.channel.clone().oneshot(request).await;
-        let answer = answer.map_err(|error| self.wrong(format_args!("does not answer: {error}")))?;
+        let answer =
+            answer.map_err(|error| self.wrong(format_args!("does not answer: {error}")))?;
         let body = answer.into_body().collect().await;
         let body = body.map_err(|error| self.wrong(format_args!("does not answer: {error}")))?;
         serde_json::from_slice(&body.to_bytes())

@@ -29,7 +29,7 @@ use crate::merge::{Keys, Left};
 use crate::part_file::{Part, PartFile};
 use crate::point;
 use crate::source::{Source, parquet_files};
-use crate::target::{Old, ParquetChange, Target};
+use crate::target::{Old, ParquetChange, Target, fitting};
 
 /// What names of marks begin with. Readers skip it; and the file is empty, for those that do not.
 const MARK: &str = "_envelope-job-";
@@ -133,8 +133,15 @@ async fn stay(
     }
     let table = &target.location;
     let partitions: HashSet<&Values> = parts.iter().map(|part| &part.values).collect();
-    let files = Source::open(table).await?.files;
-    for (position, file) in files.iter().enumerate() {
+    let there = Source::open(table).await?;
+    if fitting(table, target.layout.clone(), &there).is_err() {
+        // It was another table before the job.
+        return Err(Error::Conflict {
+            table: table.to_string(),
+            source: None,
+        });
+    }
+    for (position, file) in there.files.iter().enumerate() {
         let left = match &keys {
             Some(keys) => keys.left(file, attempt, (position, false)).await?,
             None if partitions.contains(&Layout::texts(&file.partition_values)) => Left::Nothing,

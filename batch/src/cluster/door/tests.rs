@@ -141,7 +141,10 @@ async fn a_certificate_of_somebody_else_is_not_let_in() {
     assert!(error.to_string().contains("alert"), "{error}");
     // It does not trust the door.
     let error = refused(&address, &part_for("127.0.0.1").files(None)).await;
-    assert!(error.to_string().contains("invalid peer certificate"), "{error}");
+    assert!(
+        error.to_string().contains("invalid peer certificate"),
+        "{error}"
+    );
     // Without encryption nobody hears anything.
     let mut plain = TcpStream::connect(&address).await.unwrap();
     plain.write_all(&[b'x'; 200]).await.unwrap();

@@ -211,11 +211,12 @@ async fn a_table_that_others_have_partitioned_gets_its_rows_where_they_belong() 
     bench.job.mode = Mode::MergeOn(vec!["id".into()]);
     bench.run().await.unwrap();
     let script = r#"
-import deltalake
+import deltalake, os
 rows = sorted(tuple(row.values()) for row in deltalake.DeltaTable('in').to_pyarrow_table().select(['id', 'country', 'x']).to_pylist())
 assert len(rows) == 31, rows
 assert rows[10] == (10, 'a b%', 14.0) and rows[11] == (11, 'a b%', 11.5), rows
 assert rows[20] == (20, None, 16.0) and rows[30] == (100, 'UK', 1.0), rows
+os._exit(0)
 "#;
     written_by_python(bench.folder.path(), script);
 }

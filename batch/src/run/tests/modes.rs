@@ -43,7 +43,7 @@ impl Bench {
     /// Country and prediction by key, as another program reads them.
     fn read_by_python(&self) -> BTreeMap<i64, (Option<String>, f64)> {
         let script = r#"
-import json, os, sys
+import json, os
 if os.path.isdir('out/_delta_log'):
     import deltalake
     table = deltalake.DeltaTable('out').to_pyarrow_table()
@@ -52,11 +52,12 @@ else:
     hive = pyarrow.dataset.HivePartitioning(pa.schema([('country', pa.string())]), segment_encoding='uri')
     table = pyarrow.dataset.dataset('out', format='parquet', partitioning=hive).to_table()
 rows = [[row['id'], row['country'], row['prediction']] for row in table.to_pylist()]
-json.dump(rows, open('read.json', 'w'))
+with open('read.json', 'w') as file:
+    json.dump(rows, file)
+# Some versions of the libraries end their threads badly.
 os._exit(0)
 "#;
-        let script = script.replace("os._exit(0)", "sys.stdout.flush()");
-        written_by_python(self.folder.path(), &script);
+        written_by_python(self.folder.path(), script);
         let text = std::fs::read_to_string(self.path("read.json")).unwrap();
         let rows: Vec<(i64, Option<String>, f64)> = serde_json::from_str(&text).unwrap();
         let count = rows.len();
