@@ -102,8 +102,7 @@ bundle-test: build package $(VENV)/.test-tools ## A real model in one executable
 	cargo test $(CARGO_FLAGS) -p server --test bundle -- --include-ignored --nocapture
 
 cluster-test: package $(VENV)/.test-tools ## Jobs on clusters of processes; one is killed, one cancelled. Compiles the clusters first
-	cargo build $(CARGO_FLAGS) -p cli --features cluster
-	PYO3_NO_PYTHON=1 cargo test $(CARGO_FLAGS) -p batch --features cluster --lib cluster
+	PYO3_NO_PYTHON=1 cargo test $(CARGO_FLAGS) -p batch -p cli --features cli/cluster --lib --test program cluster
 	$(VENV)/pytest -q tests/cluster
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling

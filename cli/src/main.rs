@@ -59,18 +59,27 @@ fn main() -> ExitCode {
 }
 
 fn run(verb: Verb, wiring: &Wiring) -> Result<(), Error> {
-    let is_service = matches!(verb, Verb::Serve(_));
-    wiring.terminal.start_log(if is_service {
-        "warn,server=info,runtime=info"
-    } else {
-        "warn"
-    });
+    wiring.terminal.start_log(usual_log(&verb));
     let executor = tokio::runtime::Runtime::new()
         .map_err(Error::io("start threads for", THIS_PROGRAM.as_ref()))?;
     let done = executor.block_on(commands::run(verb, wiring, interrupted()));
     // What still runs has nobody left to tell.
     executor.shutdown_timeout(Duration::from_secs(1));
     done
+}
+
+fn usual_log(verb: &Verb) -> &'static str {
+    #[cfg(feature = "cluster")]
+    if matches!(verb, Verb::Scheduler(_) | Verb::Executor(_)) {
+        // Pages of text about jobs that were cancelled and schedulers that are gone, which end in an
+        // error of ours.
+        return "warn,ballista_executor=off,ballista_scheduler::state::task_manager=off";
+    }
+    match verb {
+        Verb::Serve(_) => "warn,server=info,runtime=info",
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the others end soon")]
+        _ => "warn",
+    }
 }
 
 /// Resolves when the user or the system asks the program to end.

@@ -74,7 +74,10 @@ def save_editions():
             package = wheel(Path(folder), number)
             sys.path.insert(0, str(package))
             me.save_model(
-                query_function=edition, name=f"edition_{number}", api_input=SAMPLE, requirements=[str(package)]
+                query_function=edition,
+                name=f"edition_{number}",
+                api_input=SAMPLE,
+                requirements=[str(package)],
             )
             sys.path.remove(str(package))
             sys.modules.pop("clashpack")

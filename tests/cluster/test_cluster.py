@@ -4,6 +4,7 @@ The program must have been built with `--features cluster`; `ENVELOPE_PROGRAM` s
 """
 
 import json
+import operator
 import signal
 import subprocess
 import time
@@ -14,7 +15,6 @@ import pytest
 from support import (
     LONG,
     NOTICED_WITHIN,
-    PROGRAM,
     ROWS,
     below,
     checksum,
@@ -199,7 +199,7 @@ def test_cancelling_ends_work_and_workers_and_leaves_nothing(table, tmp_path):
         assert process.wait(10) == 130
         cancelled = time.monotonic() - begun
         # The worker that was in the middle of a call is gone, on each of them.
-        wait_until(lambda: all(was - below(pid(one)) for was, one in zip(before, here.executors)), 5)
+        wait_until(lambda: all(map(operator.sub, before, (below(one.pid) for one in here.executors))), 5)
         stopped = time.monotonic() - begun
         assert not (tmp_path / "out").exists()
         # The slots are free again: the next job does not wait for 60 calls of a second each.
@@ -208,10 +208,6 @@ def test_cancelling_ends_work_and_workers_and_leaves_nothing(table, tmp_path):
         assert time.monotonic() - begun < 20
         assert not (tmp_path / "out").exists()
     print(f"cancelled in {cancelled:.1f} s, workers gone after {stopped:.1f} s")
-
-
-def pid(process):
-    return process.pid
 
 
 def test_progress_is_told_in_lines_of_json(table, tmp_path):
