@@ -1,6 +1,5 @@
 //! The executor: carries tasks out, with the functions of any envelope that it can get.
 
-use std::cell::Cell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -15,6 +14,7 @@ use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
+use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
 
 use super::MOST_MESSAGE_BYTES;
@@ -81,20 +81,19 @@ impl Executor {
         let settings = self.settings(stopped.clone(), &reach)?;
         let executing = start_executor_process(Arc::new(settings));
         tokio::pin!(executing);
-        let is_asked = Cell::new(false);
+        let stopping = stopping.shared();
         let executed = async {
             let done = tokio::select! {
                 done = &mut executing => done,
-                () = said_goodbye(stopping, &is_asked) => {
+                () = said_goodbye(stopping.clone()) => {
                     stopped.cancel();
                     executing.await
                 }
             };
-            match done {
-                Ok(()) if !is_asked.get() => Err("is not heard of any more".to_owned()),
-                Ok(()) => Ok(()),
-                Err(error) => Err(error.to_string()),
-            }
+            done.map_err(|error| error.to_string())?;
+            // It ends on the same request, perhaps before we have heard of it, or without its scheduler.
+            let asked = tokio::time::timeout(GOODBYE, stopping).await;
+            asked.map_err(|_| "is not heard of any more".to_owned())
         };
         let done = tokio::select! {
             done = executed => done,
@@ -158,9 +157,8 @@ impl Executor {
     }
 }
 
-async fn said_goodbye(stopping: impl Future<Output = ()>, is_asked: &Cell<bool>) {
+async fn said_goodbye(stopping: impl Future<Output = ()>) {
     stopping.await;
-    is_asked.set(true);
     tokio::time::sleep(GOODBYE).await;
 }
 
