@@ -75,10 +75,10 @@ fn usual_log(verb: &Verb) -> &'static str {
         // error of ours.
         return "warn,ballista_executor=off,ballista_scheduler::state::task_manager=off";
     }
-    match verb {
-        Verb::Serve(_) => "warn,server=info,runtime=info",
-        #[expect(clippy::wildcard_enum_match_arm, reason = "the others end soon")]
-        _ => "warn",
+    if matches!(verb, Verb::Serve(_)) {
+        "warn,server=info,runtime=info"
+    } else {
+        "warn"
     }
 }
 
