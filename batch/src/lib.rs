@@ -58,6 +58,7 @@ mod snapshot;
 mod source;
 mod split;
 mod statistics;
+mod table_lock;
 mod target;
 mod vacuum;
 mod warehouse;
