@@ -368,7 +368,7 @@ fn eight_drivers_that_write_one_table_at_once_all_count_once() {
 #[test]
 fn eight_drivers_of_one_job_at_once_are_one_version() {
     let stage = Stage::new();
-    for table in ["delta", "parquet", "delta-merge", "parquet-merge"] {
+    for table in ["delta", "parquet"] {
         all_at_once(&vec![stage.errand(0, table, false); 8]);
         read_back(stage.folder.path(), &format!("out-{table}"), ROWS, 1);
     }
