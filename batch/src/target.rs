@@ -18,6 +18,7 @@ use crate::partitions::told;
 use crate::schema::{check_same, type_name};
 use crate::snapshot::{loaded, unreadable, unsupported};
 use crate::source::{Source, parquet_files};
+use crate::table_lock::TableLock;
 use crate::{Error, Format, Job, Mode};
 
 /// The table that a job writes, as it was before any work.
@@ -282,6 +283,7 @@ async fn parquet(
         file: None,
         source: Box::new(source),
     };
+    let _lock = TableLock::take(path).await?;
     // Overwriting removes the folder: it must not hold anything else.
     if let Some(foreign) = foreign_file(path).map_err(unreadable)? {
         return Err(not_that(

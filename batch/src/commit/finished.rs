@@ -39,7 +39,7 @@ pub(crate) async fn finished(
     key: &Key,
 ) -> Result<Option<Finished>, Error> {
     match format {
-        Format::Parquet => parquet::finished(location, key),
+        Format::Parquet => parquet::finished(location, key).await,
         Format::Delta => match loaded(location).await {
             Ok(table) => in_log(location, &table, key.text()).await,
             Err(Error::TableNotFound { .. }) => Ok(None),

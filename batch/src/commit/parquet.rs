@@ -4,8 +4,6 @@
 //! and how much it wrote. It comes with the files, in the same renaming, so it is there exactly if they
 //! are.
 
-mod lock;
-
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
@@ -16,7 +14,6 @@ use arrow_array::RecordBatch;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
-use self::lock::TableLock;
 use super::{Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, file_name};
@@ -29,6 +26,7 @@ use crate::merge::{Keys, Left};
 use crate::part_file::{Part, PartFile};
 use crate::point;
 use crate::source::{Source, parquet_files};
+use crate::table_lock::TableLock;
 use crate::target::{Old, ParquetChange, Target, fitting};
 
 /// What names of marks begin with. Readers skip it; and the file is empty, for those that do not.
@@ -69,7 +67,7 @@ pub(super) async fn commit(
     drop(lock);
     match done {
         Ok(()) => Ok(Outcome::Written(None)),
-        Err((attempt, error)) if is_taken(&error) => taken(&target.location, attempt),
+        Err((attempt, error)) if is_taken(&error) => taken(&target.location, attempt).await,
         Err((_, error)) => Err(write(path, error)),
     }
 }
@@ -198,8 +196,8 @@ fn is_taken(error: &io::Error) -> bool {
     )
 }
 
-fn taken(location: &Location, attempt: Attempt) -> Result<Outcome, Error> {
-    match marked(location, attempt.id())? {
+async fn taken(location: &Location, attempt: Attempt) -> Result<Outcome, Error> {
+    match marked(location, attempt.id()).await? {
         Some(finished) => {
             attempt.discard();
             Ok(Outcome::Before(finished))
@@ -301,11 +299,13 @@ pub(crate) fn is_mark(name: &str) -> bool {
 }
 
 /// The job `key`, if the table has its mark.
-pub(super) fn finished(location: &Location, key: &Key) -> Result<Option<Finished>, Error> {
-    marked(location, key.short())
+pub(super) async fn finished(location: &Location, key: &Key) -> Result<Option<Finished>, Error> {
+    marked(location, key.short()).await
 }
 
-fn marked(location: &Location, id: &str) -> Result<Option<Finished>, Error> {
+async fn marked(location: &Location, id: &str) -> Result<Option<Finished>, Error> {
+    // Marks move when a folder takes the place of the table.
+    let _lock = TableLock::take(location.path()).await?;
     let unreadable = |source| Error::Read {
         table: location.to_string(),
         file: None,

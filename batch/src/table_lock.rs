@@ -1,7 +1,8 @@
-//! One commit at a time to a folder of Parquet files.
+//! A folder of Parquet files that nobody changes while it is looked at or changed.
 //!
-//! A folder has no log that would notice two at once: one that takes the place of the folder would lose what
-//! the other has added since it was looked at. Other programs do not know of the lock.
+//! A folder has no log that would notice two commits at once: one that takes the place of the folder would lose
+//! what the other has added since it was looked at, and files would go while they are looked at. Other
+//! programs do not know of the lock.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -16,13 +17,13 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// The right to change the folder of a table. It ends with the process.
 #[derive(Debug)]
-pub(super) struct TableLock {
+pub(crate) struct TableLock {
     _folder: Option<File>,
 }
 
 impl TableLock {
-    /// Waits until no other commit to `table` is under way.
-    pub(super) async fn take(table: &Path) -> Result<Self, Error> {
+    /// Waits until no commit to `table` is under way. A table that is not there needs no lock.
+    pub(crate) async fn take(table: &Path) -> Result<Self, Error> {
         loop {
             match Self::attempt(table) {
                 Ok(Some(lock)) => return Ok(lock),
@@ -38,16 +39,17 @@ impl TableLock {
     }
 
     fn attempt(table: &Path) -> io::Result<Option<Self>> {
-        let folder = File::open(table)?;
-        match folder.try_lock() {
-            Ok(()) => {
-                // Another folder may have taken its place while we waited.
-                let (ours, there) = (folder.metadata()?, std::fs::metadata(table)?);
-                let is_there = (ours.dev(), ours.ino()) == (there.dev(), there.ino());
-                Ok(is_there.then_some(Self {
-                    _folder: Some(folder),
-                }))
+        let folder = match File::open(table) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Some(Self { _folder: None }));
             }
+            opened => opened?,
+        };
+        match folder.try_lock() {
+            // Another folder may have taken its place while we waited.
+            Ok(()) => Ok(is_at(&folder, table)?.then_some(Self {
+                _folder: Some(folder),
+            })),
             Err(TryLockError::WouldBlock) => Ok(None),
             // Not all file systems have locks, or have them for folders.
             Err(TryLockError::Error(error)) => {
@@ -56,6 +58,15 @@ impl TableLock {
                 Ok(Some(Self { _folder: None }))
             }
         }
+    }
+}
+
+fn is_at(folder: &File, path: &Path) -> io::Result<bool> {
+    let ours = folder.metadata()?;
+    match std::fs::metadata(path) {
+        Ok(there) => Ok((ours.dev(), ours.ino()) == (there.dev(), there.ino())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
