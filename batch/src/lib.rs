@@ -15,9 +15,10 @@
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
 //! table (`formats` and `partitions` say what their columns are, `snapshot` reads the log of a Delta
 //! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
-//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go, an `attempt`
+//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go and `layout` in which folders, an `attempt`
 //! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
-//! cut.
+//! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
+//! that one of them has finished is not computed again. [`vacuum`] deletes what nobody needs.
 
 #![expect(
     clippy::result_large_err,
@@ -27,6 +28,7 @@
 mod as_of;
 mod attempt;
 mod blame;
+mod claim;
 mod commit;
 mod delta_schema;
 mod durable;
@@ -36,12 +38,16 @@ mod fake;
 mod filter;
 mod formats;
 mod function;
+mod identity;
 mod job;
+mod layout;
 mod location;
 mod map_exec;
+mod merge;
 mod part_file;
 mod partitions;
 mod plan;
+mod point;
 mod progress;
 mod prune;
 mod run;
@@ -50,13 +56,18 @@ mod schema;
 mod sink_exec;
 mod snapshot;
 mod source;
+mod split;
 mod statistics;
+mod table_lock;
 mod target;
+mod vacuum;
 mod warehouse;
 
 pub use as_of::{AsOf, NotAsOf};
 pub use error::Error;
 pub use function::MapRows;
+pub use identity::Identity;
 pub use job::{Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};
+pub use vacuum::{Vacuumed, vacuum};

@@ -1,23 +1,30 @@
 //! One entry in the log of a Delta table.
 
-use std::collections::HashMap;
+mod rewrite;
+
+use std::collections::HashSet;
 
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake_core::kernel::transaction::{
+    CommitBuilder, CommitConflictError, CommitProperties, TransactionError,
+};
 use deltalake_core::kernel::{Action, Add, StructType, Transaction, Version};
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableError};
-use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 
-use super::Facts;
+use self::rewrite::{Failure, Rewrite};
+use super::finished::{FILES, ROWS, in_log};
+use super::{Facts, Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, Submitted};
 use crate::durable::DurableStore;
 use crate::location::{Location, store_path};
+use crate::merge::Keys;
 use crate::part_file::Part;
+use crate::point;
 use crate::snapshot::{loaded, table, version_number};
 use crate::target::{DeltaChange, Target};
 
@@ -26,7 +33,7 @@ pub(super) async fn commit(
     change: &DeltaChange,
     mut attempt: Attempt,
     (parts, facts): (&[Part], Facts),
-) -> Result<i64, Error> {
+) -> Result<Outcome, Error> {
     let location = &target.location;
     // The log's store makes missing folders, too, but does not ask the disk to keep them.
     let folder = location.path().join("_delta_log");
@@ -34,71 +41,120 @@ pub(super) async fn commit(
         path: folder,
         source: Box::new(source),
     })?;
-    let files = add_actions(&attempt, parts).await?;
+    let keys = Keys::of(target, &attempt, parts).await?;
+    let files = add_actions(target, &attempt, parts).await?;
     let log = table(location)?.log_store();
     let properties = CommitProperties::default()
-        .with_metadata(facts)
-        .with_application_transaction(Transaction::new(attempt.job(), 1));
+        .with_metadata(facts.into_iter().chain(counts(parts)))
+        .with_application_transaction(Transaction::new(attempt.transaction(), 1));
     let submitted = attempt.submit();
+    let transaction = submitted.transaction();
+    let mut named = names(parts);
     let committed = match change {
         DeltaChange::Create => {
             create(target, log, files, properties, SaveMode::ErrorIfExists).await
         }
-        DeltaChange::Replace => create(target, log, files, properties, SaveMode::Overwrite).await,
-        DeltaChange::Append(table) => append(table, files, properties).await,
-        DeltaChange::Overwrite => overwrite(log, files, properties).await,
+        DeltaChange::Replace => replace(target, (log, transaction), files, properties).await,
+        DeltaChange::Append(table) => append((table, target), transaction, files, properties).await,
+        DeltaChange::Rewrite(old) => {
+            let mut rewrite = Rewrite::new(target, &submitted, parts, keys);
+            let written = rewrite.commit((log, *old), &files, &properties).await;
+            named.extend(rewrite.named);
+            match written {
+                Err(Failure::Ours(error)) => {
+                    // No entry with these files was ever taken, or the log would have told.
+                    submitted.withdraw();
+                    return Err(error);
+                }
+                Err(Failure::Log(error)) => Err(error),
+                Ok(version) => Ok(version),
+            }
+        }
     };
     match committed {
-        Ok(version) => Ok(version_number(version)),
-        Err(source) => read_back(location, change, submitted, source).await,
+        Ok(version) => {
+            point::reached(point::AFTER_COMMIT);
+            submitted.done(&named);
+            Ok(Outcome::Written(Some(version_number(version))))
+        }
+        Err(source) => read_back(location, change, (submitted, &named), source).await,
     }
+}
+
+fn names(parts: &[Part]) -> HashSet<String> {
+    parts.iter().map(|part| part.name.clone()).collect()
+}
+
+/// What the results are, whatever else is in the entry of the log.
+fn counts(parts: &[Part]) -> Facts {
+    let rows: u64 = parts.iter().map(|part| part.rows).sum();
+    Facts::from([
+        (ROWS.to_owned(), rows.into()),
+        (FILES.to_owned(), parts.len().into()),
+    ])
 }
 
 /// A commit that failed may have landed nevertheless: the answer was lost, or only the work after
-/// it failed. The log knows; if it does not have the files, they go.
+/// it failed; or another attempt at the same job was quicker. The log knows; if it does not have the
+/// transaction, the files go.
 async fn read_back(
     location: &Location,
     change: &DeltaChange,
-    submitted: Submitted,
+    (submitted, named): (Submitted, &HashSet<String>),
     source: DeltaTableError,
-) -> Result<i64, Error> {
-    let name = location.to_string();
-    let is_there = match loaded(location).await {
-        Ok(table) if has_job(&table, submitted.job()).await => {
-            return Ok(version_number(table.version().unwrap_or_default()));
-        }
-        Ok(_) => true,
-        Err(Error::TableNotFound { .. }) => false,
-        // Nobody knows: the files stay, for the log may name them.
-        Err(_) => {
-            return Err(Error::Commit {
-                table: name,
-                source,
-            });
-        }
+) -> Result<Outcome, Error> {
+    let table = location.to_string();
+    let found = match loaded(location).await {
+        Ok(table) => in_log(location, &table, submitted.transaction())
+            .await
+            .map(|finished| (true, finished)),
+        Err(Error::TableNotFound { .. }) => Ok((false, None)),
+        Err(error) => Err(error),
     };
-    submitted.withdraw();
-    let made_meanwhile = matches!(change, DeltaChange::Create) && is_there;
-    if made_meanwhile || is_conflict(&source) {
-        return Err(Error::Conflict {
-            table: name,
-            source: Some(source),
-        });
+    match found {
+        Ok((_, Some(finished))) => Ok(landed(finished, submitted, named)),
+        Ok((is_there, None)) => {
+            submitted.withdraw();
+            let made_meanwhile = matches!(change, DeltaChange::Create) && is_there;
+            if made_meanwhile || is_conflict(&source) {
+                let source = Some(source);
+                return Err(Error::Conflict { table, source });
+            }
+            Err(Error::Commit { table, source })
+        }
+        // Nobody knows: the files stay, for the log may name them.
+        Err(_) => Err(Error::Commit { table, source }),
     }
-    Err(Error::Commit {
-        table: name,
-        source,
-    })
 }
 
-async fn has_job(table: &DeltaTable, job: &str) -> bool {
-    let Ok(state) = table.snapshot() else {
-        return false;
-    };
-    let found = state
-        .transaction_version(table.log_store().as_ref(), job.to_owned())
-        .await;
-    matches!(found, Ok(Some(_)))
+/// The log has the transaction. Its files tell whether it was this attempt.
+fn landed(finished: Finished, submitted: Submitted, named: &HashSet<String>) -> Outcome {
+    let version = finished.version;
+    if version.is_none() {
+        // The entry is gone from the log: what it named, nobody can tell, so nothing is deleted.
+        drop(submitted);
+        return Outcome::Before(finished);
+    }
+    submitted.done(&finished.files);
+    if finished.files == *named {
+        return Outcome::Written(version);
+    }
+    Outcome::Before(finished)
+}
+
+/// Refuses to commit on top of a version that has the transaction. The log's own rules refuse one
+/// that comes later.
+async fn check_new(table: &DeltaTable, transaction: &str) -> Result<(), DeltaTableError> {
+    let log = table.log_store();
+    let state = table.snapshot()?;
+    match state.transaction_version(log.as_ref(), transaction).await? {
+        None => Ok(()),
+        Some(_) => Err(done_before()),
+    }
+}
+
+fn done_before() -> DeltaTableError {
+    TransactionError::CommitConflict(CommitConflictError::ConcurrentTransaction).into()
 }
 
 fn is_conflict(error: &DeltaTableError) -> bool {
@@ -124,6 +180,7 @@ async fn create(
     let made = CreateBuilder::new()
         .with_log_store(log)
         .with_columns(columns.into_fields())
+        .with_partition_columns(target.layout.columns())
         .with_actions(files)
         .with_save_mode(mode)
         // Another attempt would put our columns on top of those that somebody else made meanwhile.
@@ -132,71 +189,53 @@ async fn create(
     Ok(made.version().unwrap_or_default())
 }
 
-async fn append(
-    table: &DeltaTable,
+/// Columns and files in the place of those there are.
+async fn replace(
+    target: &Target,
+    (log, transaction): (LogStoreRef, &str),
     files: Vec<Action>,
     properties: CommitProperties,
 ) -> Result<Version, DeltaTableError> {
+    let mut table = DeltaTable::new(log.clone());
+    table.load().await?;
+    check_new(&table, transaction).await?;
+    create(target, log, files, properties, SaveMode::Overwrite).await
+}
+
+async fn append(
+    (table, target): (&DeltaTable, &Target),
+    transaction: &str,
+    files: Vec<Action>,
+    properties: CommitProperties,
+) -> Result<Version, DeltaTableError> {
+    check_new(table, transaction).await?;
     let commit = CommitBuilder::from(properties)
         .with_actions(files)
         .build(
             Some(table.snapshot()?),
             table.log_store(),
-            write(SaveMode::Append),
+            write(SaveMode::Append, target),
         )
         .await?;
     Ok(commit.version())
 }
 
-/// Overwriting means all that is there at the commit, so files that came during the job go too.
-async fn overwrite(
-    log: LogStoreRef,
-    files: Vec<Action>,
-    properties: CommitProperties,
-) -> Result<Version, DeltaTableError> {
-    const ATTEMPTS: usize = 10;
-    let properties = properties.with_max_retries(0);
-    let mut attempt = 1;
-    loop {
-        let mut table = DeltaTable::new(log.clone());
-        table.load().await?;
-        match overwrite_once(&table, files.clone(), properties.clone()).await {
-            Err(error) if is_conflict(&error) && attempt < ATTEMPTS => attempt += 1,
-            outcome => return outcome,
-        }
-    }
-}
-
-async fn overwrite_once(
-    table: &DeltaTable,
-    mut actions: Vec<Action>,
-    properties: CommitProperties,
-) -> Result<Version, DeltaTableError> {
-    let state = table.snapshot()?;
-    let log = table.log_store();
-    let old = state.snapshot().file_views(log.as_ref(), None);
-    let old: Vec<Action> = old
-        .map_ok(|file| Action::Remove(file.remove_action(true)))
-        .try_collect()
-        .await?;
-    actions.extend(old);
-    let commit = CommitBuilder::from(properties)
-        .with_actions(actions)
-        .build(Some(state), log, write(SaveMode::Overwrite))
-        .await?;
-    Ok(commit.version())
-}
-
-fn write(mode: SaveMode) -> DeltaOperation {
+fn write(mode: SaveMode, target: &Target) -> DeltaOperation {
+    let columns = target.layout.columns();
     DeltaOperation::Write {
         mode,
-        partition_by: None,
+        partition_by: (!columns.is_empty()).then_some(columns),
         predicate: None,
     }
 }
 
 /// One action for each file, after a look whether it is as the sink said.
-async fn add_actions(attempt: &Attempt, parts: &[Part]) -> Result<Vec<Action>, Error> {
+async fn add_actions(
+    target: &Target,
+    attempt: &Attempt,
+    parts: &[Part],
+) -> Result<Vec<Action>, Error> {
+    let columns = target.layout.columns();
     let store = DurableStore::local();
     let mut actions = Vec::with_capacity(parts.len());
     for part in parts {
@@ -217,7 +256,7 @@ async fn add_actions(attempt: &Attempt, parts: &[Part]) -> Result<Vec<Action>, E
         }
         actions.push(Action::Add(Add {
             path: part.name.clone(),
-            partition_values: HashMap::new(),
+            partition_values: columns.iter().cloned().zip(part.values.clone()).collect(),
             size: i64::try_from(part.bytes).unwrap_or(i64::MAX),
             modification_time: found.last_modified.timestamp_millis(),
             data_change: true,
