@@ -54,6 +54,13 @@ impl Errand {
         command.spawn().unwrap()
     }
 
+    /// Whether a driver has noted what is to be done, so that the function is called now.
+    pub(crate) fn has_work(&self) -> bool {
+        let jobs = std::fs::read_dir(self.output.join("_envelope_jobs"));
+        let mut jobs = jobs.into_iter().flatten().flatten();
+        jobs.any(|job| job.path().join("job.json").exists())
+    }
+
     fn told() -> Option<Self> {
         let told = |name: &str| std::env::var(name).ok();
         Some(Self {
