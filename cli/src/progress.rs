@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{HumanCount, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use serde_json::json;
 
 use crate::terminal::Terminal;
 
@@ -14,6 +15,9 @@ pub(crate) struct Waiting {
     bar: ProgressBar,
     /// Lines are printed instead of a bar.
     lines: bool,
+    /// The lines are JSON.
+    json: bool,
+    begun: Instant,
     /// Tenths of the rows that were told in lines.
     told: AtomicU64,
 }
@@ -32,6 +36,8 @@ impl Waiting {
         Self {
             bar: ProgressBar::with_draw_target(None, target),
             lines: !terminal.voice.bars && terminal.is_verbose(),
+            json: terminal.json(),
+            begun: Instant::now(),
             told: AtomicU64::new(0),
         }
     }
@@ -39,7 +45,7 @@ impl Waiting {
     /// Says which step has begun.
     pub(crate) fn step(&self, step: &str) {
         if self.lines {
-            return crate::terminal::say(step);
+            return crate::terminal::say(&step_line(step, self.json));
         }
         self.bar.set_style(style(STEP));
         self.bar.set_message(step.to_owned());
@@ -76,7 +82,8 @@ impl Waiting {
         };
         let tenths = done * 10 / total;
         if self.told.fetch_max(tenths, Ordering::Relaxed) < tenths {
-            crate::terminal::say(&format!("{done} of {total} rows"));
+            let line = rows_line(done, total, self.begun.elapsed(), self.json);
+            crate::terminal::say(&line);
         }
     }
 
@@ -92,6 +99,29 @@ impl Drop for Waiting {
     }
 }
 
+fn step_line(step: &str, json: bool) -> String {
+    if json {
+        json!({"step": step}).to_string()
+    } else {
+        step.to_owned()
+    }
+}
+
+/// How many rows are done after `took`, how fast that is, and how long the others will take.
+fn rows_line(done: u64, total: u64, took: Duration, json: bool) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "figures to look at")]
+    let (done_of, left_of) = (done as f64, total.saturating_sub(done) as f64);
+    let rate = done_of / took.as_secs_f64().max(0.001);
+    let left = left_of / rate.max(0.001);
+    if json {
+        let (rate, left) = (rate.round(), (left * 10.0).round() / 10.0);
+        json!({"rows": done, "total": total, "rows_per_second": rate, "seconds_left": left})
+            .to_string()
+    } else {
+        format!("{done} of {total} rows, {rate:.0}/s, {left:.0} s left")
+    }
+}
+
 fn style(template: &str) -> ProgressStyle {
     let style =
         ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
@@ -104,4 +134,20 @@ fn style(template: &str) -> ProgressStyle {
         let rows = state.per_sec() as u64;
         _ = write!(out, "{}", HumanCount(rows));
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_how_fast_and_how_long() {
+        let line = |json| rows_line(250, 1000, Duration::from_secs(2), json);
+        assert_eq!(line(false), "250 of 1000 rows, 125/s, 6 s left");
+        let line: serde_json::Value = serde_json::from_str(&line(true)).unwrap();
+        assert_eq!(
+            line,
+            json!({"rows": 250, "total": 1000, "rows_per_second": 125.0, "seconds_left": 6.0})
+        );
+    }
 }
