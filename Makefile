@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients page-test otlp-test lint format docs bench chaos overload swaps bundle-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -87,6 +87,9 @@ chaos: package $(VENV)/.test-tools ## A million calls while workers end in all w
 	KILLS=500 cargo test $(CARGO_FLAGS) -p acceptance --test runtime -- --nocapture kills_under_load
 	CHAOS_CALLS=1000000 cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture mixed_deaths
 	CHAOS_REQUESTS=1000000 ATTACK_SECONDS=60 POISON_REQUESTS=100000 POISON_HANGS=10 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture --test-threads 1 chaos poison stall memory
+
+batch-chaos: package $(VENV)/.test-tools ## JOBS (130) jobs whose drivers and workers are killed, then run until they are done
+	CHAOS_JOBS=$(or $(JOBS),130) cargo test $(CARGO_FLAGS) -p batch --test chaos -- --nocapture
 
 overload: package $(VENV)/.test-tools ## From 10 % to 300 % of what a service can answer, over an open loop
 	cargo bench --profile release -p server --bench overload

@@ -1,54 +1,83 @@
 //! The files of one attempt at a job until they are visible.
 
+use std::collections::HashSet;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::Error;
+use crate::claim::{CLAIMS, Claim, remove};
+use crate::commit::Finished;
 use crate::durable::{DurableStore, Gate, create_folders, parent};
+use crate::identity::Key;
+use crate::location::Location;
 use crate::target::{Change, Target};
+use crate::{Error, Format};
 
 /// The files of one attempt at a job, not visible yet.
 ///
 /// An attempt that is dropped deletes its files, so neither an error nor a cancelled job leaves
-/// anything behind. It ends well by [`keep`](Self::keep) where the commit is one step, and by
-/// [`submit`](Self::submit) where an answer must be awaited.
+/// anything behind; unless the job has an identity: then another attempt may need them. It ends well
+/// by [`keep`](Self::keep) where the commit is one step, and by [`submit`](Self::submit) where an
+/// answer must be awaited.
 #[derive(Debug)]
 #[must_use = "an attempt that is dropped deletes its files"]
 pub(crate) struct Attempt {
     folder: PathBuf,
+    /// What the job's files have in common, whichever attempt they are of.
+    id: String,
+    /// What this attempt's files have in common.
     job: String,
-    /// Whether the folder is the attempt's own, and not that of the table.
+    /// Name of the transaction that makes them visible.
+    transaction: String,
+    /// Whether the folder is the job's own, and not that of the table.
     staged: bool,
     /// Folders that were not there before, outermost first.
     made: Vec<PathBuf>,
     /// Open as long as files may be written.
     gate: Gate,
     kept: bool,
+    /// None only when the attempt has ended.
+    claim: Option<Claim>,
 }
 
 impl Attempt {
-    /// Makes room for the files of the job `id`, whose results go to `target`.
+    /// Makes room for the files of a job whose results go to `target` and that nobody can know of.
     pub(crate) fn begin(target: &Target, id: Uuid) -> Result<Self, Error> {
-        let job = id.simple().to_string();
-        let path = target.location.path();
+        let id = id.simple().to_string();
+        let claim = Claim::new(&Claim::place(&target.location, target.format(), &id))?;
+        Self::within(target, claim, (id.clone(), id.clone(), id))
+    }
+
+    /// Makes room for the files of one more attempt at the job `key`.
+    pub(crate) fn again(target: &Target, key: &Key, claim: Claim, id: Uuid) -> Result<Self, Error> {
+        let job = format!("{}-{}", key.short(), &id.simple().to_string()[..12]);
+        let names = (key.short().to_owned(), job, key.text().to_owned());
+        Self::within(target, claim, names)
+    }
+
+    fn within(
+        target: &Target,
+        claim: Claim,
+        (id, job, transaction): (String, String, String),
+    ) -> Result<Self, Error> {
+        let location = &target.location;
         let (folder, staged) = match target.change {
             // Files that the log does not name are not in the table.
-            Change::Delta(_) => (path.to_path_buf(), false),
-            // A hidden folder beside the table, on the same disk, so that it can be moved in.
-            Change::Parquet(_) => {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
-                (parent(path).join(format!(".{name}.{job}")), true)
-            }
+            Change::Delta(_) => (location.path().to_path_buf(), false),
+            Change::Parquet(_) => (staging(location, &id), true),
         };
         match create_folders(&folder) {
             Ok(made) => Ok(Self {
                 folder,
+                id,
                 job,
+                transaction,
                 staged,
                 made,
                 gate: Gate::default(),
                 kept: false,
+                claim: Some(claim),
             }),
             Err(source) => Err(Error::Write {
                 path: folder,
@@ -62,9 +91,25 @@ impl Attempt {
         &self.folder
     }
 
-    /// What the names of its files contain.
+    /// What the names of the job's files contain.
+    pub(crate) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What the names of its own files contain.
     pub(crate) fn job(&self) -> &str {
         &self.job
+    }
+
+    /// Name of the transaction in the log of a Delta table.
+    pub(crate) fn transaction(&self) -> &str {
+        &self.transaction
+    }
+
+    /// Where finished splits are noted, if another attempt may use them.
+    pub(crate) fn splits(&self) -> Option<PathBuf> {
+        let claim = self.claim.as_ref().filter(|claim| claim.is_lasting());
+        claim.map(Claim::splits)
     }
 
     /// Where its files can be written, until it ends.
@@ -73,14 +118,30 @@ impl Attempt {
     }
 
     /// Makes a folder that goes when the attempt goes.
-    pub(crate) fn make(&mut self, folder: &Path) -> std::io::Result<()> {
+    pub(crate) fn make(&mut self, folder: &Path) -> io::Result<()> {
         self.made.extend(create_folders(folder)?);
         Ok(())
+    }
+
+    /// Deletes what other attempts at the job have left, but not what is in `named`.
+    pub(crate) fn sweep(&self, named: &HashSet<String>) -> io::Result<()> {
+        sweep(&self.folder, &self.id, named)
     }
 
     /// The files are visible now, and somebody else's.
     pub(crate) fn keep(mut self) {
         self.kept = true;
+        self.end();
+    }
+
+    /// What is in its folder is not needed any more, now or later.
+    pub(crate) fn discard(mut self) {
+        self.kept = true;
+        self.gate.close();
+        if let Err(error) = self.delete() {
+            self.warn(&error);
+        }
+        self.end();
     }
 
     /// The files are named to the log. Until it answers, readers may see them.
@@ -89,26 +150,140 @@ impl Attempt {
         Submitted(self)
     }
 
-    fn delete(&self) -> std::io::Result<()> {
+    /// Nobody needs the notes any more.
+    fn end(&mut self) {
+        if let Some(claim) = self.claim.take() {
+            claim.end();
+        }
+    }
+
+    fn delete(&self) -> io::Result<()> {
         if self.staged {
             return std::fs::remove_dir_all(&self.folder);
         }
-        for entry in std::fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().contains(&self.job) {
-                delete_file(&entry.path())?;
-            }
-        }
-        Ok(())
+        self.sweep(&HashSet::new())
+    }
+
+    fn warn(&self, error: &io::Error) {
+        let (job, folder) = (&self.job, self.folder.display());
+        tracing::warn!(%error, job, "files of a job stay in `{folder}`; no reader sees them");
     }
 }
 
-/// An upload that is dropped deletes its own file, perhaps at this very moment.
-fn delete_file(path: &Path) -> std::io::Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+/// A hidden folder beside the table, on the same disk, so that it can be moved in.
+pub(crate) fn staging(table: &Location, id: &str) -> PathBuf {
+    let path = table.path();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    parent(path).join(format!(".{name}.{id}"))
+}
+
+/// Deletes what a process has left that died between its commit and its end. Whoever works on the job
+/// now sees to that itself.
+pub(crate) fn tidy(table: &Location, format: Format, key: &Key, finished: &Finished) {
+    let place = Claim::place(table, format, key.short());
+    if !place.exists() || (format == Format::Delta && finished.version.is_none()) {
+        return;
+    }
+    let tidied = match Claim::attempt(&place) {
+        Ok(None) => return,
+        Err(error) => Err(error),
+        Ok(Some(claim)) => {
+            let deleted = match format {
+                Format::Delta => sweep(table.path(), key.short(), &finished.files),
+                Format::Parquet => delete_folder(&staging(table, key.short())),
+            };
+            deleted.map(|()| claim.end())
+        }
+    };
+    if let Err(error) = tidied {
+        let place = place.display();
+        tracing::warn!(%error, "leftovers of a finished job stay at `{place}`");
+    }
+}
+
+fn delete_folder(folder: &Path) -> io::Result<()> {
+    match std::fs::remove_dir_all(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         outcome => outcome,
     }
+}
+
+/// Name of a file.
+pub(crate) fn file_name(partition: usize, position: usize, job: &str) -> String {
+    format!("part-{partition:05}-{position:05}-{job}.parquet")
+}
+
+/// The job that a file is of, by its name; none if it is not a file of ours. Files that are not whole
+/// have names that begin with a dot.
+pub(crate) fn job_of(name: &str) -> Option<&str> {
+    const LENGTH: usize = 32;
+    let name = name.strip_prefix('.').unwrap_or(name);
+    let (partition, rest) = name.strip_prefix("part-")?.split_once('-')?;
+    let (position, job) = rest.split_once('-')?;
+    let numbers = [partition, position]
+        .map(|part| part.len() >= 5 && part.bytes().all(|letter| letter.is_ascii_digit()));
+    let id = job.get(..LENGTH)?;
+    let is_id = id.bytes().all(|letter| letter.is_ascii_hexdigit());
+    (numbers == [true, true] && is_id && name.contains(".parquet")).then_some(id)
+}
+
+/// Deletes files of the job `id` in `folder` and the folders of its partitions, but not those that
+/// are named (by path below `folder`).
+fn sweep(folder: &Path, id: &str, named: &HashSet<String>) -> io::Result<()> {
+    for path in files_of(folder, id)? {
+        let below = path.strip_prefix(folder).unwrap_or(&path);
+        if !named.contains(below.to_string_lossy().as_ref()) {
+            // An upload that is dropped deletes its own file, perhaps at this very moment.
+            remove(&path)?;
+            remove_empty(&parent(&path), folder);
+        }
+    }
+    Ok(())
+}
+
+/// Files of the job `id`, whole or not, in `folder` and the folders of its partitions.
+pub(crate) fn files_of(folder: &Path, id: &str) -> io::Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if job_of(&name) == Some(id) {
+                files.push(entry.path());
+            } else if name.contains('=') && entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Removes the folder of a partition that has no file, and those above it, up to `top`.
+pub(crate) fn remove_empty(folder: &Path, top: &Path) {
+    for folder in folder.ancestors().take_while(|folder| *folder != top) {
+        if std::fs::remove_dir(folder).is_err() {
+            return;
+        }
+    }
+}
+
+/// Whether all that there is at `path` is what attempts at the jobs of `table` have left. Their notes
+/// tell that: without them a file is somebody else's.
+pub(crate) fn is_left_over(table: &Path, path: &Path) -> io::Result<bool> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if let Some(id) = job_of(&name) {
+        return Ok(table.join(CLAIMS).join(id).is_dir());
+    }
+    if !name.contains('=') || !path.is_dir() {
+        return Ok(name == CLAIMS);
+    }
+    for entry in std::fs::read_dir(path)? {
+        if !is_left_over(table, &entry?.path())? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 impl Drop for Attempt {
@@ -118,30 +293,74 @@ impl Drop for Attempt {
         }
         // Tasks that were stopped may have left a write behind that is not done yet.
         self.gate.close();
+        if self.claim.as_ref().is_some_and(Claim::is_lasting) {
+            return;
+        }
         if let Err(error) = self.delete() {
-            let folder = self.folder.display();
-            tracing::warn!(%error, job = self.job, "files of a failed job stay in `{folder}`; no reader sees them");
+            self.warn(&error);
         }
         for folder in self.made.iter().rev() {
             // Only those that are empty go: somebody else may use them by now.
             let _ = std::fs::remove_dir(folder);
         }
+        // The notes last: as long as they are there, nobody takes the files for somebody else's.
+        self.end();
     }
 }
 
-/// Files that readers may see. Dropping it leaves them: a file too many costs space, a file too few
-/// costs a table.
+/// Files that readers may see. Dropping it leaves them, and the notes: a file too many costs space, a
+/// file too few costs a table.
 #[derive(Debug)]
 pub(crate) struct Submitted(Attempt);
 
 impl Submitted {
-    /// What the names of its files contain.
-    pub(crate) fn job(&self) -> &str {
-        &self.0.job
+    /// Name of the transaction in the log of a Delta table.
+    pub(crate) fn transaction(&self) -> &str {
+        &self.0.transaction
     }
 
-    /// The log has not taken the files: they are deleted.
+    /// The log has the files `named`; what else there is of the job goes.
+    pub(crate) fn done(mut self, named: &HashSet<String>) {
+        if let Err(error) = self.0.sweep(named) {
+            self.0.warn(&error);
+        }
+        self.0.end();
+    }
+
+    /// The log has not taken the files. They go, unless another attempt may need them.
     pub(crate) fn withdraw(mut self) {
         self.0.kept = false;
+    }
+}
+
+impl Drop for Submitted {
+    fn drop(&mut self) {
+        if self.0.kept
+            && let Some(claim) = self.0.claim.take()
+        {
+            claim.leave();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_ours_tell_a_job() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let whole = file_name(3, 100_000, &format!("{id}-0123456789ab"));
+        assert_eq!(job_of(&whole), Some(id));
+        assert_eq!(job_of(&file_name(0, 0, id)), Some(id));
+        assert_eq!(job_of(&format!(".{whole}.77-1")), Some(id));
+        for other in [
+            "part-00000-4d0e6c2c-5f0e-4a0e-9c3e-3f6a5a0e3b1d-c000.snappy.parquet",
+            "part-00000-00000-0123.parquet",
+            "data.parquet",
+            "_delta_log",
+        ] {
+            assert_eq!(job_of(other), None, "{other}");
+        }
     }
 }

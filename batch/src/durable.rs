@@ -23,6 +23,8 @@ use object_store::{
     Result, UploadPart,
 };
 
+use crate::point;
+
 /// The local file system, from `/` on; writes are done when they are on the disk.
 #[derive(Debug, Clone)]
 pub(crate) struct DurableStore {
@@ -137,6 +139,16 @@ impl Unnamed {
     }
 }
 
+/// Whether a name is one that files have here until they are complete.
+pub(crate) fn is_incomplete(name: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let ending = name
+        .strip_prefix('.')
+        .and_then(|name| name.rsplit_once('.'))
+        .and_then(|(_, ending)| ending.split_once('-'));
+    ending.is_some_and(|(process, write)| is_number(process) && is_number(write))
+}
+
 impl std::fmt::Display for DurableStore {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Durable({})", self.reads)
@@ -156,10 +168,14 @@ impl ObjectStore for DurableStore {
             return self.reads.put_opts(location, payload, options).await;
         }
         let unnamed = self.unnamed(location)?;
-        match self
-            .write(move || unnamed.put(&payload, &options.mode))
-            .await
-        {
+        let put = move || {
+            unnamed.put(&payload, &options.mode)?;
+            if options.mode == PutMode::Create {
+                point::reached(point::LOG_WRITTEN);
+            }
+            Ok(())
+        };
+        match self.write(put).await {
             Ok(()) => Ok(PutResult {
                 e_tag: None,
                 version: None,
@@ -288,23 +304,32 @@ impl Drop for DurableUpload {
 
 /// Makes `folder` and those above it, durably. Gives those that were new, outermost first.
 pub(crate) fn create_folders(folder: &FilePath) -> io::Result<Vec<PathBuf>> {
-    let mut missing: Vec<PathBuf> = folder
+    let missing: Vec<&FilePath> = folder
         .ancestors()
         .take_while(|folder| !folder.exists())
-        .map(FilePath::to_path_buf)
         .collect();
-    missing.reverse();
-    for (position, folder) in missing.iter().enumerate() {
-        if let Err(error) = std::fs::create_dir(folder).and_then(|()| sync_folder(&parent(folder)))
-        {
-            for made in missing[..position].iter().rev() {
-                // Best effort: the first error is the one to report.
-                let _ = std::fs::remove_dir(made);
+    let mut made: Vec<PathBuf> = vec![];
+    for folder in missing.into_iter().rev() {
+        match std::fs::create_dir(folder).and_then(|()| sync_folder(&parent(folder))) {
+            Ok(()) => made.push(folder.to_path_buf()),
+            // Somebody else was quicker, and it is theirs.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
+            Err(error) => {
+                for folder in made.iter().rev() {
+                    // Best effort: the first error is the one to report.
+                    let _ = std::fs::remove_dir(folder);
+                }
+                return Err(error);
             }
-            return Err(error);
         }
     }
-    Ok(missing)
+    Ok(made)
+}
+
+/// Makes a file that is on the disk, whole, when this is done. Refuses one that is there.
+pub(crate) fn write_new(path: &FilePath, bytes: &[u8]) -> io::Result<()> {
+    let payload = PutPayload::from(bytes.to_vec());
+    Unnamed::beside(path.to_path_buf())?.put(&payload, &PutMode::Create)
 }
 
 /// Asks the disk to keep the names in `folder`.
@@ -373,6 +398,8 @@ mod tests {
         let (folder, path) = folder();
         let (store, file) = (DurableStore::local(), path.join("part.parquet"));
         let mut upload = store.put_multipart(&file).await.unwrap();
+        assert!(is_incomplete(&names(&folder)[0]), "{:?}", names(&folder));
+        assert!(!is_incomplete("part.parquet") && !is_incomplete(".0.json.crc"));
         upload.put_part("half".into()).await.unwrap();
         assert!(store.head(&file).await.is_err());
         upload.complete().await.unwrap();

@@ -232,6 +232,28 @@ pub enum Error {
         /// How.
         source: Option<DeltaTableError>,
     },
+    /// A job cannot be called so.
+    #[error("`{given}` cannot be {what} of a job: {reason}")]
+    JobIdentity {
+        /// What was given.
+        given: String,
+        /// What it was to be: the name or the logical date.
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A job with this name, date and envelope is finished, but it was not this one.
+    #[error("the job `{job}` is finished, and its {what} was `{before}`, not `{now}`")]
+    OtherJob {
+        /// Its name.
+        job: String,
+        /// What differs.
+        what: &'static str,
+        /// What it was then.
+        before: String,
+        /// What it would be now.
+        now: String,
+    },
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
@@ -290,6 +312,9 @@ impl Error {
                 Some("rewrite it without them first (Spark: `REORG TABLE … APPLY (PURGE)`)".into())
             }
             Self::Conflict { .. } => Some("run the job again".into()),
+            Self::OtherJob { .. } => {
+                Some("give this one another name (`--job`) or another date (`--logical-date`)".into())
+            }
             _ => None,
         }
     }
@@ -321,6 +346,8 @@ impl Error {
             | Self::TableExists { .. }
             | Self::NotThatTable { .. }
             | Self::SchemaMismatch { .. }
+            | Self::JobIdentity { .. }
+            | Self::OtherJob { .. }
             | Self::Value { .. }
             | Self::Panicked { .. }
             | Self::Engine { .. } => false,

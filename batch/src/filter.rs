@@ -29,8 +29,6 @@ const DEEPEST: usize = 100;
 /// A condition on the rows of one table.
 #[derive(Debug, Clone)]
 pub(crate) struct Filter {
-    /// As the user wrote it.
-    pub(crate) text: String,
     /// For the plan.
     pub(crate) expr: Expr,
     /// Columns of the table that it looks at, by position.
@@ -67,7 +65,6 @@ impl Filter {
         });
         match physical {
             Ok((arrow_schema::DataType::Boolean, physical)) => Ok(Self {
-                text: text.to_owned(),
                 expr,
                 columns: reader.columns,
                 physical,

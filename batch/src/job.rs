@@ -1,9 +1,9 @@
 //! What is to be done.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::time::Duration;
 
-use crate::AsOf;
+use crate::{AsOf, Identity};
 
 /// One application of a query function to a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,9 @@ pub struct Job {
     pub mode: Mode,
     /// How the output is kept.
     pub format: Format,
+    /// Makes runs of this job one: its results are in the output once, however often it is run. Without
+    /// one, each run is a job of its own.
+    pub identity: Option<Identity>,
     /// How the work is done.
     pub settings: Settings,
 }
@@ -46,6 +49,7 @@ impl Job {
             keep: vec![],
             mode: Mode::default(),
             format: Format::default(),
+            identity: None,
             settings: Settings::default(),
         }
     }
@@ -84,6 +88,9 @@ pub struct Settings {
     pub call_deadline: Duration,
     /// Rows after which a file is closed and the next one begun.
     pub file_rows: NonZeroUsize,
+    /// How much of the input, in bytes, an attempt at a job with an identity does over again at most for
+    /// each worker when the attempt before has died.
+    pub split_bytes: NonZeroU64,
 }
 
 impl Default for Settings {
@@ -97,6 +104,8 @@ impl Default for Settings {
             // A few ten MB of a usual table: few enough files for a listing, enough of them for
             // the next reader to share out among its cores.
             file_rows: NonZeroUsize::MIN.saturating_add((1 << 20) - 1),
+            // Some seconds of a usual function's work, and few enough files of a good length.
+            split_bytes: NonZeroU64::MIN.saturating_add((64 << 20) - 1),
         }
     }
 }

@@ -17,7 +17,8 @@
 //! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
 //! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go, an `attempt`
 //! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
-//! cut.
+//! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
+//! that one of them has finished is not computed again. [`vacuum`] deletes what nobody needs.
 
 #![expect(
     clippy::result_large_err,
@@ -27,6 +28,7 @@
 mod as_of;
 mod attempt;
 mod blame;
+mod claim;
 mod commit;
 mod delta_schema;
 mod durable;
@@ -36,12 +38,14 @@ mod fake;
 mod filter;
 mod formats;
 mod function;
+mod identity;
 mod job;
 mod location;
 mod map_exec;
 mod part_file;
 mod partitions;
 mod plan;
+mod point;
 mod progress;
 mod prune;
 mod run;
@@ -50,13 +54,17 @@ mod schema;
 mod sink_exec;
 mod snapshot;
 mod source;
+mod split;
 mod statistics;
 mod target;
+mod vacuum;
 mod warehouse;
 
 pub use as_of::{AsOf, NotAsOf};
 pub use error::Error;
 pub use function::MapRows;
+pub use identity::Identity;
 pub use job::{Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};
+pub use vacuum::{Vacuumed, vacuum};

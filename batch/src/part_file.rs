@@ -11,6 +11,7 @@ use object_store::path::Path;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::statistics::Statistics;
@@ -20,7 +21,7 @@ use crate::statistics::Statistics;
 const ROW_GROUP_ROWS: usize = 1 << 18;
 
 /// A complete file of the output that is not visible yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Part {
     /// Its name in the folder of the job's files.
     pub(crate) name: String,

@@ -67,6 +67,10 @@ pub(crate) struct SinkSpec {
     pub(crate) folder: String,
     /// Is in the name of every part file of this job and of no other.
     pub(crate) job: String,
+    /// Folder of the notes about finished partitions, if another attempt may use them.
+    pub(crate) splits: Option<String>,
+    /// Which rows of the input come here: a part that is finished is one of these rows only.
+    pub(crate) filter: Option<String>,
     /// Rows after which a file is closed.
     pub(crate) file_rows: usize,
     /// Whether minima, maxima and null counts are gathered.
@@ -86,11 +90,20 @@ impl Callables {
     }
 }
 
+/// Into how many parts a table is cut.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// How many there are.
+    pub(crate) count: NonZeroUsize,
+    /// Whether each reads exactly what is planned for it, and not what another has no time for.
+    pub(crate) fixed: bool,
+}
+
 /// A session that can carry out plans with our nodes; `files` is where it reads and writes.
 pub(crate) fn session(
     callable: Callable,
     files: Arc<dyn ObjectStore>,
-    partitions: NonZeroUsize,
+    cut: Cut,
     batch_rows: usize,
 ) -> SessionState {
     let callables = Callables(HashMap::from([(
@@ -98,13 +111,14 @@ pub(crate) fn session(
         Arc::new(callable),
     )]));
     let mut config = SessionConfig::new()
-        .with_target_partitions(partitions.get())
+        .with_target_partitions(cut.count.get())
         .with_batch_size(batch_rows)
         .with_extension(Arc::new(callables));
     let options = config.options_mut();
     options.optimizer.repartition_file_scans = true;
     // The function is the expensive part, not the reading: share out even small files.
     options.optimizer.repartition_file_min_size = 0;
+    options.execution.enable_file_stream_work_stealing = !cut.fixed;
     // A filter is cheap: dealing its rows round would copy for nothing.
     options.optimizer.enable_round_robin_repartition = false;
     let session = SessionStateBuilder::new_with_default_features()

@@ -3,31 +3,35 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arrow_array::RecordBatch;
 use datafusion::error::Result as EngineResult;
-use datafusion::execution::SessionState;
-use datafusion::physical_plan::{ExecutionPlan, execute_stream_partitioned};
+use datafusion::execution::{SessionState, TaskContext};
+use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use envelope_format::Function;
 use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, tidy};
 use crate::blame::located;
-use crate::commit::{Facts, commit};
+use crate::claim::{Claim, Record};
+use crate::commit::{Facts, Finished, Outcome, commit, finished};
 use crate::filter::Filter;
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
+use crate::identity::Key;
 use crate::location::store_path;
 use crate::part_file::Part;
-use crate::plan::{self, MapSpec, SinkSpec};
+use crate::plan::{self, Cut, MapSpec, SinkSpec};
+use crate::point;
 use crate::progress::{Progress, report};
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
 use crate::source::{Reading, Source};
 use crate::target::{Change, Target};
-use crate::{Error, Job, MapRows};
+use crate::{AsOf, Error, Identity, Job, MapRows};
 
 /// What does the work of a job.
 #[derive(Clone)]
@@ -52,23 +56,41 @@ impl fmt::Debug for Components {
 }
 
 /// What a job has done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Rows that were read, mapped and written.
     pub rows: u64,
     /// Files that were written.
     pub files: u64,
-    /// Version of the Delta table that has the results.
+    /// Files among them that an earlier attempt at the same job had finished.
+    pub files_reused: u64,
+    /// Version of the Delta table that has the results, as far as its log still tells.
     pub version: Option<i64>,
+    /// Whether an earlier run of the same job had done all this, so that nothing was changed.
+    pub already_done: bool,
 }
 
 impl Summary {
-    fn of(parts: &[Part], version: Option<i64>) -> Self {
-        let rows = parts.iter().map(|part| part.rows).sum();
+    fn of(parts: &[Part], files_reused: u64, outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Before(finished) => Self::before(&finished),
+            Outcome::Written(version) => Self {
+                rows: parts.iter().map(|part| part.rows).sum(),
+                files: parts.len() as u64,
+                files_reused,
+                version,
+                already_done: false,
+            },
+        }
+    }
+
+    fn before(finished: &Finished) -> Self {
         Self {
-            rows,
-            files: parts.len() as u64,
-            version,
+            rows: finished.rows,
+            files: finished.file_count,
+            files_reused: 0,
+            version: finished.version,
+            already_done: true,
         }
     }
 }
@@ -76,7 +98,8 @@ impl Summary {
 /// Applies a query function to every row of a table.
 ///
 /// All that can be refused is refused before any work. The results become visible all at once; a
-/// job that fails, is cancelled or whose future is dropped leaves nothing behind.
+/// job that fails, is cancelled or whose future is dropped leaves nothing behind. A job with an
+/// [identity](Job::identity) leaves what it has finished, for the run that completes it.
 ///
 /// ```no_run
 /// # use std::sync::Arc; use batch::{Components, Job};
@@ -97,29 +120,112 @@ impl Summary {
 /// # Errors
 /// See [`Error`].
 pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
-    let function = splittable(job, components)?;
-    let (source, filter) = read(job, function).await?;
-    let columns = Columns::decide(&source, &function.signature, &job.keep)?;
-    let target = Target::check(job, &columns.mapped).await?;
-    let decided = Decided {
-        job,
-        components,
-        function,
-        source,
-        filter,
-        columns,
-        target,
-    };
+    const ATTEMPTS: usize = 5;
+    let mut attempt = 1;
+    loop {
+        match attempt_at(job, components).await {
+            // What is finished lasts, so that another look at the table and another commit cost little.
+            Err(Error::Conflict { .. }) if job.identity.is_some() && attempt < ATTEMPTS => {
+                attempt += 1;
+            }
+            outcome => return outcome,
+        }
+    }
+}
 
-    let attempt = Attempt::begin(&decided.target, components.id)?;
+async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error> {
+    let function = splittable(job, components)?;
+    let claim = match claim(job, components, function).await? {
+        Claimed::Done(finished) => return Ok(Summary::before(&finished)),
+        Claimed::Ours(claim) => claim,
+    };
+    let before = claim.as_ref().and_then(|(_, claim)| claim.record());
+    let decided = decide(job, components, function, before).await?;
+
+    let attempt = begin(&decided, claim)?;
     let planned = plan(&decided, &attempt).await?;
     let parts = match execute(&planned, &decided).await {
         Ok(parts) => parts,
         Err(error) => return Err(decided.located(error).await),
     };
     check_complete(&decided.source, &parts)?;
-    let version = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
-    Ok(Summary::of(&parts, version))
+    let outcome = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
+    Ok(Summary::of(&parts, reused(&planned), outcome))
+}
+
+/// What there is to do for a job.
+enum Claimed {
+    /// Nothing: another run has done it.
+    Done(Finished),
+    /// All of it. If the job has an identity, no other process works on it.
+    Ours(Option<(Key, Claim)>),
+}
+
+/// Looks whether the job is done already; if not, claims it.
+async fn claim(job: &Job, components: &Components, function: &Function) -> Result<Claimed, Error> {
+    let Some(identity) = &job.identity else {
+        return Ok(Claimed::Ours(None));
+    };
+    let key = identity.key(components.rows.digest());
+    let output = job.output()?.resolved();
+    let mut claim = None;
+    let mut found = finished(&output, job.format, &key).await?;
+    if found.is_none() {
+        let place = Claim::place(&output, job.format, key.short());
+        claim = Some(Claim::wait(place, &components.cancelled).await?);
+        point::reached(point::CLAIMED);
+        // Whoever we waited for may have done it.
+        found = finished(&output, job.format, &key).await?;
+    }
+    let Some(found) = found else {
+        return Ok(Claimed::Ours(claim.map(|claim| (key, claim))));
+    };
+    drop(claim);
+    check_same_job(job, identity, function, &found)?;
+    tidy(&output, job.format, &key, &found);
+    Ok(Claimed::Done(found))
+}
+
+/// Refuses a job that has the identity of a finished one, but does something else.
+fn check_same_job(
+    job: &Job,
+    identity: &Identity,
+    function: &Function,
+    finished: &Finished,
+) -> Result<(), Error> {
+    if finished.facts.is_empty() {
+        // The output does not tell what the job was.
+        return Ok(());
+    }
+    let told = |fact: &str| finished.facts.get(fact).and_then(|before| before.as_str());
+    for (fact, what, now) in asked(job, function, job.input_place()?.to_string()) {
+        let before = told(fact);
+        if before != now.as_deref() {
+            let told = |text: Option<&str>| text.unwrap_or("none").to_owned();
+            return Err(Error::OtherJob {
+                job: identity.name().to_owned(),
+                what,
+                before: told(before),
+                now: told(now.as_deref()),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// What decides on the results, beside the envelope: what the log calls it, what messages call it, and
+/// what it is.
+fn asked(
+    job: &Job,
+    function: &Function,
+    input: String,
+) -> [(&'static str, &'static str, Option<String>); 4] {
+    [
+        ("queryFunction", "function", Some(function.name.clone())),
+        ("inputTable", "input", Some(input)),
+        ("inputAsOf", "snapshot of the input", as_of_text(job)),
+        ("inputFilter", "filter", job.filter.clone()),
+    ]
 }
 
 /// Everything about a job that is settled before any work.
@@ -131,6 +237,82 @@ struct Decided<'j> {
     filter: Option<Filter>,
     columns: Columns,
     target: Target,
+    cut: Cut,
+}
+
+/// Settles all that can be refused. An attempt before this one has settled which version is read, and
+/// how it is cut.
+async fn decide<'j>(
+    job: &'j Job,
+    components: &'j Components,
+    function: &'j Function,
+    before: Option<Record>,
+) -> Result<Decided<'j>, Error> {
+    let (input, asked) = (job.input_place()?.to_string(), as_of_text(job));
+    let before = before.filter(|before| before.input == input && before.as_of == asked);
+    let version = before.as_ref().and_then(|before| before.version);
+    let version = version.and_then(|version| u64::try_from(version).ok());
+    let as_of = version.map(AsOf::Version).or(job.as_of);
+    let (source, filter) = read(job, function, as_of).await?;
+    let columns = Columns::decide(&source, &function.signature, &job.keep)?;
+    let target = Target::check(job, &columns.mapped).await?;
+    let count = before.and_then(|before| NonZeroUsize::new(before.splits));
+    Ok(Decided {
+        cut: Cut {
+            count: count.unwrap_or_else(|| partition_count(job, &source)),
+            fixed: job.identity.is_some(),
+        },
+        job,
+        components,
+        function,
+        source,
+        filter,
+        columns,
+        target,
+    })
+}
+
+fn as_of_text(job: &Job) -> Option<String> {
+    job.as_of.map(|as_of| as_of.to_string())
+}
+
+/// One for each worker; more for a large table if what is done of it may have to last.
+fn partition_count(job: &Job, source: &Source) -> NonZeroUsize {
+    if job.identity.is_none() {
+        return workers(job);
+    }
+    let bytes: u64 = source.files.iter().map(|file| file.bytes).sum();
+    let splits = bytes.div_ceil(job.settings.split_bytes.get());
+    let splits = usize::try_from(splits).ok().and_then(NonZeroUsize::new);
+    splits.map_or_else(|| workers(job), |splits| splits.max(workers(job)))
+}
+
+fn workers(job: &Job) -> NonZeroUsize {
+    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    job.settings.partitions.unwrap_or_else(cores)
+}
+
+/// Makes room for the files; notes first what the next attempt needs to know.
+fn begin(decided: &Decided<'_>, claim: Option<(Key, Claim)>) -> Result<Attempt, Error> {
+    let Decided {
+        components,
+        job,
+        source,
+        target,
+        cut,
+        ..
+    } = decided;
+    let Some((key, mut claim)) = claim else {
+        return Attempt::begin(target, components.id);
+    };
+    claim.note(&Record {
+        job: key.text().to_owned(),
+        input: source.name.clone(),
+        as_of: as_of_text(job),
+        version: source.version,
+        splits: cut.count.get(),
+    })?;
+    Attempt::again(target, &key, claim, components.id)
 }
 
 impl Decided<'_> {
@@ -141,9 +323,13 @@ impl Decided<'_> {
 }
 
 /// The table as it is read, and which of its rows are.
-async fn read(job: &Job, function: &Function) -> Result<(Arc<Source>, Option<Filter>), Error> {
+async fn read(
+    job: &Job,
+    function: &Function,
+    as_of: Option<AsOf>,
+) -> Result<(Arc<Source>, Option<Filter>), Error> {
     let reading = Reading {
-        as_of: job.as_of,
+        as_of,
         types: runtime::arrow_schema(&function.signature.input),
     };
     let source = Source::read(&job.input()?, &reading).await?;
@@ -179,6 +365,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         filter,
         columns,
         target,
+        cut,
     } = decided;
     let settings = &job.settings;
     let tile = function.certificate.tile;
@@ -196,13 +383,13 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     let sink = SinkSpec {
         folder: store_path(attempt.folder())?.to_string(),
         job: attempt.job().to_owned(),
+        splits: splits(attempt)?,
+        filter: job.filter.clone(),
         file_rows: settings.file_rows.get(),
         statistics: matches!(target.change, Change::Delta(_)),
     };
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let partitions = settings.partitions.unwrap_or_else(cores);
-    let callable = Callable::new(Arc::clone(&components.rows), partitions);
-    let session = plan::session(callable, Arc::new(attempt.store()), partitions, batch_rows);
+    let callable = Callable::new(Arc::clone(&components.rows), workers(job));
+    let session = plan::session(callable, Arc::new(attempt.store()), *cut, batch_rows);
     let input = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
         .map_err(Error::from_engine)?;
     let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;
@@ -214,18 +401,27 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     Ok(Planned { plan, session })
 }
 
-/// Carries the plan out, all partitions at once.
+fn splits(attempt: &Attempt) -> Result<Option<String>, Error> {
+    let folder = attempt.splits();
+    let folder = folder.map(|folder| store_path(&folder)).transpose()?;
+    Ok(folder.map(|folder| folder.to_string()))
+}
+
+/// Carries the plan out, as many partitions at once as there are workers.
 async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Part>, Error> {
     let Planned { plan, session } = planned;
     let Decided {
-        components, source, ..
+        job,
+        components,
+        source,
+        ..
     } = decided;
     let rows_total = source.rows();
-    let streams = execute_stream_partitioned(Arc::clone(plan), session.task_ctx())
-        .map_err(Error::from_engine)?;
+    let todo = Arc::new(AtomicUsize::new(0));
     let mut partitions = JoinSet::new();
-    for stream in streams {
-        partitions.spawn(stream.try_collect::<Vec<_>>());
+    for _ in 0..workers(job).get() {
+        let (plan, context) = (Arc::clone(plan), session.task_ctx());
+        partitions.spawn(some_partitions(plan, context, Arc::clone(&todo)));
     }
     let listener = components.progress.as_ref();
     let outcome = tokio::select! {
@@ -237,6 +433,30 @@ async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Part>, 
     partitions.shutdown().await;
     listener(Progress::of(plan, rows_total));
     outcome
+}
+
+/// Carries out one partition after the other, until there are none left to do.
+async fn some_partitions(
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    todo: Arc<AtomicUsize>,
+) -> EngineResult<Vec<RecordBatch>> {
+    let count = plan.output_partitioning().partition_count();
+    let mut given = vec![];
+    loop {
+        let partition = todo.fetch_add(1, Ordering::Relaxed);
+        if partition >= count {
+            return Ok(given);
+        }
+        let rows = plan.execute(partition, Arc::clone(&context))?;
+        given.extend(rows.try_collect::<Vec<_>>().await?);
+    }
+}
+
+fn reused(planned: &Planned) -> u64 {
+    let metrics = planned.plan.metrics().unwrap_or_default();
+    let files = metrics.sum_by_name(SinkExec::REUSED);
+    files.map_or(0, |files| files.as_usize() as u64)
 }
 
 async fn gather(
@@ -280,6 +500,7 @@ fn check_complete(source: &Source, parts: &[Part]) -> Result<(), Error> {
 /// What the log of a Delta table keeps about the job.
 fn facts(decided: &Decided<'_>) -> Facts {
     let Decided {
+        job,
         components,
         function,
         source,
@@ -290,15 +511,17 @@ fn facts(decided: &Decided<'_>) -> Facts {
             "envelopeDigest".into(),
             components.rows.digest().to_string().into(),
         ),
-        ("queryFunction".into(), function.name.clone().into()),
         ("jobId".into(), components.id.simple().to_string().into()),
-        ("inputTable".into(), source.name.clone().into()),
     ]);
+    for (fact, _, asked) in asked(job, function, source.name.clone()) {
+        facts.extend(asked.map(|asked| (fact.to_owned(), asked.into())));
+    }
+    if let Some(identity) = &job.identity {
+        facts.insert("jobName".into(), identity.name().into());
+        facts.insert("logicalDate".into(), identity.logical_date().into());
+    }
     if let Some(version) = source.version {
         facts.insert("inputVersion".into(), version.into());
-    }
-    if let Some(filter) = &decided.filter {
-        facts.insert("inputFilter".into(), filter.text.clone().into());
     }
     facts
 }

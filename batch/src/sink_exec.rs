@@ -22,10 +22,13 @@ use object_store::ObjectStore;
 use object_store::path::Path;
 
 use crate::Error;
+use crate::attempt::file_name;
 use crate::delta_schema::convert;
 use crate::map_exec::properties;
 use crate::part_file::{Part, PartFile};
 use crate::plan::{SinkSpec, only};
+use crate::point;
+use crate::split::Split;
 
 /// The physical `EnvelopeSink`.
 #[derive(Debug)]
@@ -51,6 +54,8 @@ impl SinkExec {
     pub(crate) const ROWS: &'static str = "rows_written";
     /// Metric: part files that are complete.
     pub(crate) const FILES: &'static str = "files_written";
+    /// Metric: part files among them that an earlier attempt has written.
+    pub(crate) const REUSED: &'static str = "files_reused";
     /// Metric: time spent on encoding and writing.
     const TIME: &'static str = "write_time";
 
@@ -150,10 +155,11 @@ impl ExecutionPlan for SinkExec {
             partition,
             rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
             files: MetricBuilder::new(&self.metrics).counter(Self::FILES, partition),
+            reused: MetricBuilder::new(&self.metrics).counter(Self::REUSED, partition),
             time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
         };
-        let input = self.input.execute(partition, context)?;
-        let parts = stream::once(sink.write(input)).map(|parts| Ok(rows_of(&parts?)?));
+        let input = Arc::clone(&self.input);
+        let parts = stream::once(sink.run(input, context)).map(|parts| Ok(rows_of(&parts?)?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             Self::rows_schema(),
             parts,
@@ -186,12 +192,55 @@ struct Sink {
     partition: usize,
     rows: Count,
     files: Count,
+    reused: Count,
     time: Time,
 }
 
 impl Sink {
+    /// Gives the files of the partition: those that an earlier attempt has finished, or new ones.
+    async fn run(
+        self,
+        input: Arc<dyn ExecutionPlan>,
+        context: Arc<TaskContext>,
+    ) -> Result<Vec<Part>> {
+        let split = self.split(&input).await?;
+        if let Some(split) = &split
+            && let Some(parts) = split
+                .finished(&self.store, &self.folder().map_err(Error::into_engine)?)
+                .await?
+        {
+            for part in &parts {
+                self.rows
+                    .add(usize::try_from(part.rows).unwrap_or(usize::MAX));
+                self.files.add(1);
+            }
+            self.reused.add(parts.len());
+            return Ok(parts);
+        }
+        point::reached(point::BEFORE_FILE);
+        let parts = self.write(input.execute(self.partition, context)?).await?;
+        if let Some(split) = split {
+            split.note(&self.store, &parts).await?;
+            point::reached(point::AFTER_NOTE);
+        }
+        Ok(parts)
+    }
+
+    /// The partition as other attempts know it, if there may be others.
+    async fn split(&self, input: &Arc<dyn ExecutionPlan>) -> Result<Option<Split>> {
+        let Some(folder) = &self.spec.splits else {
+            return Ok(None);
+        };
+        let written = format!(
+            "{:?} {} {} {:?}",
+            self.written, self.spec.file_rows, self.spec.statistics, self.spec.filter
+        );
+        let folder = Path::parse(folder)?;
+        Split::of((input, self.partition), written, &self.store, &folder).await
+    }
+
     /// Writes all rows; begins a file only when there is a row for it.
-    async fn write(self, mut input: SendableRecordBatchStream) -> Result<Vec<Part>> {
+    async fn write(&self, mut input: SendableRecordBatchStream) -> Result<Vec<Part>> {
         let mut parts = vec![];
         let mut open: Option<PartFile> = None;
         while let Some(batch) = input.next().await.transpose()? {
@@ -219,14 +268,8 @@ impl Sink {
     }
 
     fn begin(&self, position: usize) -> Result<PartFile, Error> {
-        let name = format!(
-            "part-{:05}-{position:05}-{}.parquet",
-            self.partition, self.spec.job
-        );
-        let folder = Path::parse(&self.spec.folder).map_err(|source| Error::Location {
-            location: self.spec.folder.clone(),
-            reason: source.to_string(),
-        })?;
+        let name = file_name(self.partition, position, &self.spec.job);
+        let folder = self.folder()?;
         let location = folder.parts().chain([name.as_str().into()]).collect();
         PartFile::begin(
             Arc::clone(&self.store),
@@ -237,9 +280,17 @@ impl Sink {
         )
     }
 
+    fn folder(&self) -> Result<Path, Error> {
+        Path::parse(&self.spec.folder).map_err(|source| Error::Location {
+            location: self.spec.folder.clone(),
+            reason: source.to_string(),
+        })
+    }
+
     async fn finish(&self, file: PartFile) -> Result<Part, Error> {
         let part = file.finish().await?;
         self.files.add(1);
+        point::reached(point::AFTER_FILE);
         Ok(part)
     }
 }

@@ -8,6 +8,8 @@ use deltalake_core::kernel::StructField;
 use deltalake_core::kernel::transaction::PROTOCOL;
 use deltalake_core::table::state::DeltaTableState;
 
+use crate::attempt::is_left_over;
+use crate::commit::is_mark;
 use crate::delta_schema::written;
 use crate::location::Location;
 use crate::schema::check_same;
@@ -73,6 +75,14 @@ impl Target {
             written,
             change,
         })
+    }
+
+    /// How it is kept.
+    pub(crate) fn format(&self) -> Format {
+        match self.change {
+            Change::Delta(_) => Format::Delta,
+            Change::Parquet(_) => Format::Parquet,
+        }
     }
 }
 
@@ -204,9 +214,11 @@ fn is_empty(folder: &Path) -> Result<bool, Error> {
         return Ok(true);
     }
     for entry in std::fs::read_dir(folder).map_err(unreadable)? {
-        let name = entry.map_err(unreadable)?.file_name();
+        let entry = entry.map_err(unreadable)?;
         // A log without a version is what a commit leaves that failed at the last step.
-        if name != "_delta_log" {
+        if entry.file_name() != "_delta_log"
+            && !is_left_over(folder, &entry.path()).map_err(unreadable)?
+        {
             return Ok(false);
         }
     }
@@ -226,6 +238,7 @@ fn foreign_file(folder: &Path) -> std::io::Result<Option<PathBuf>> {
             } else if !name.ends_with(".parquet")
                 && !name.ends_with(".crc")
                 && !MARKS.contains(&name.as_str())
+                && !is_mark(&name)
             {
                 return Ok(Some(entry.path()));
             }

@@ -10,13 +10,18 @@ use crate::{Error, Job};
 impl Job {
     /// Where the table that is read is. Refuses a name that the warehouse does not have.
     pub(crate) fn input(&self) -> Result<Location, Error> {
-        let location = locate(self.warehouse.as_deref(), &self.input)?;
+        let location = self.input_place()?;
         match (self.warehouse.as_deref(), name(&self.input)) {
             (Some(warehouse), Some(_)) if !location.path().exists() => {
                 Err(unknown(&Location::parse(warehouse)?, &self.input))
             }
             _ => Ok(location),
         }
+    }
+
+    /// Where the table that is read is, or would be.
+    pub(crate) fn input_place(&self) -> Result<Location, Error> {
+        locate(self.warehouse.as_deref(), &self.input)
     }
 
     /// Where the table that is written is.

@@ -71,6 +71,7 @@ pub(crate) enum Verb {
     Serve(Serve),
     Build(Build),
     Batch(Batch),
+    Vacuum(Vacuum),
     Export(Export),
     Import(Import),
     Tag(Tag),
@@ -271,6 +272,14 @@ pub(crate) struct Batch {
     #[arg(long, value_enum, default_value_t = Format::Delta)]
     pub(crate) format: Format,
 
+    /// Name of the job: with the same name, date and envelope it is done once, however often it is run
+    #[arg(long, value_name = "NAME")]
+    pub(crate) job: Option<String>,
+
+    /// What the job is for: a date (`2026-11-28`) or a moment (RFC 3339)
+    #[arg(long, value_name = "DATE", requires = "job")]
+    pub(crate) logical_date: Option<String>,
+
     /// The function [default: the first one]
     #[arg(long, value_name = "NAME")]
     pub(crate) function: Option<String>,
@@ -290,6 +299,23 @@ pub(crate) struct Batch {
         env = "ENVELOPE_TIMEOUT"
     )]
     pub(crate) timeout: NonZeroU64,
+}
+
+/// Delete files of a table that nobody needs: of old versions, and of jobs that died
+#[derive(Debug, Args)]
+#[command(after_help = VACUUM_HELP)]
+pub(crate) struct Vacuum {
+    /// The table: a folder that `envelope batch` writes
+    #[arg(value_name = "TABLE")]
+    pub(crate) table: String,
+
+    /// Only files that nobody has needed for so many hours
+    #[arg(long, value_name = "HOURS", default_value_t = 168)]
+    pub(crate) older_than: u32,
+
+    /// Only tell what would be deleted
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -441,7 +467,16 @@ const BATCH_HELP: &str = "\
 Examples:
   envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id
   envelope batch client_ltv_model --input clients/ --output scores/ --mode overwrite
-  envelope batch client_ltv_model --input clients.parquet --output scores/ --format parquet";
+  envelope batch client_ltv_model --input clients.parquet --output scores/ --format parquet
+  envelope batch client_ltv_model --input clients/ --output scores/ --mode append \\
+    --job nightly --logical-date 2026-11-28         # run it again, whatever happened";
+
+const VACUUM_HELP: &str = "\
+Examples:
+  envelope vacuum scores/ --dry-run
+  envelope vacuum scores/ --older-than 24
+
+Files of a job that still runs are never deleted. Versions whose files are deleted cannot be read any more.";
 
 const EXPORT_HELP: &str = "\
 Examples:

@@ -13,6 +13,7 @@ mod serve;
 mod show;
 mod sign;
 mod tag;
+mod vacuum;
 mod verify;
 
 use crate::args::Verb;
@@ -36,6 +37,7 @@ pub(crate) async fn run(
         // These two end in their own way: one finishes its calls, one removes its files.
         Verb::Serve(args) => serve::serve(wiring, &args).await,
         Verb::Batch(args) => batch::batch(wiring, args, interrupted).await,
+        Verb::Vacuum(args) => unless(interrupted, vacuum::vacuum(wiring, &args)).await,
         Verb::Build(args) => unless(interrupted, build::build(wiring, &args)).await,
         Verb::Export(args) => unless(interrupted, export::export(wiring, &args)).await,
         Verb::Import(args) => unless(interrupted, import::import(wiring, &args)).await,

@@ -294,6 +294,8 @@ fn of_batch(error: &batch::Error) -> Kind {
         Error::NoSuchFunction(_) => kind("no_such_function", NOT_FOUND),
         Error::NotRowWise { .. } => kind("not_row_wise", CONFLICT),
         Error::Location { .. } => kind("invalid_location", USAGE),
+        Error::JobIdentity { .. } => kind("invalid_job", USAGE),
+        Error::OtherJob { .. } => kind("other_job", CONFLICT),
         Error::Filter { .. } => kind("bad_filter", USAGE),
         Error::TableNotFound { .. } => kind("table_not_found", NOT_FOUND),
         Error::NoSnapshot { .. } | Error::NoSnapshots { .. } => kind("no_such_snapshot", NOT_FOUND),

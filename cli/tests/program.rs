@@ -480,6 +480,26 @@ fn a_job_on_a_table_that_is_not_there_exits_with_3() {
 }
 
 #[test]
+fn a_job_that_cannot_be_called_so_exits_with_2() {
+    let user = User::with_models();
+    let tables = ["batch", "ltv", "--input", "in", "--output", "out"];
+    for identity in [
+        &["--job", "a b"][..],
+        &["--job", "a", "--logical-date", "yesterday"],
+    ] {
+        let told = user.fails(&[&tables, identity].concat(), "invalid_job", 2);
+        assert!(told.contains("of a job"), "{told}");
+    }
+    assert!(!user.file("out").exists());
+}
+
+#[test]
+fn a_table_that_is_not_there_cannot_be_vacuumed() {
+    let user = User::new();
+    user.fails(&["vacuum", "no/table"], "table_not_found", 3);
+}
+
+#[test]
 fn the_store_is_where_the_settings_say() {
     let user = User::with_models();
     let url = user.file("elsewhere");
@@ -563,6 +583,7 @@ fn every_command_shows_examples() {
         "serve",
         "build",
         "batch",
+        "vacuum",
         "export",
         "import",
         "tag",

@@ -1,9 +1,11 @@
 //! One entry in the log of a Delta table.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
-use deltalake_core::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake_core::kernel::transaction::{
+    CommitBuilder, CommitConflictError, CommitProperties, TransactionError,
+};
 use deltalake_core::kernel::{Action, Add, StructType, Transaction, Version};
 use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::operations::create::CreateBuilder;
@@ -12,12 +14,14 @@ use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 
-use super::Facts;
+use super::finished::in_log;
+use super::{Facts, Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, Submitted};
 use crate::durable::DurableStore;
 use crate::location::{Location, store_path};
 use crate::part_file::Part;
+use crate::point;
 use crate::snapshot::{loaded, table, version_number};
 use crate::target::{DeltaChange, Target};
 
@@ -26,7 +30,7 @@ pub(super) async fn commit(
     change: &DeltaChange,
     mut attempt: Attempt,
     (parts, facts): (&[Part], Facts),
-) -> Result<i64, Error> {
+) -> Result<Outcome, Error> {
     let location = &target.location;
     // The log's store makes missing folders, too, but does not ask the disk to keep them.
     let folder = location.path().join("_delta_log");
@@ -38,67 +42,89 @@ pub(super) async fn commit(
     let log = table(location)?.log_store();
     let properties = CommitProperties::default()
         .with_metadata(facts)
-        .with_application_transaction(Transaction::new(attempt.job(), 1));
+        .with_application_transaction(Transaction::new(attempt.transaction(), 1));
     let submitted = attempt.submit();
+    let transaction = submitted.transaction();
     let committed = match change {
         DeltaChange::Create => {
             create(target, log, files, properties, SaveMode::ErrorIfExists).await
         }
-        DeltaChange::Replace => create(target, log, files, properties, SaveMode::Overwrite).await,
-        DeltaChange::Append(table) => append(table, files, properties).await,
-        DeltaChange::Overwrite => overwrite(log, files, properties).await,
+        DeltaChange::Replace => replace(target, (log, transaction), files, properties).await,
+        DeltaChange::Append(table) => append(table, transaction, files, properties).await,
+        DeltaChange::Overwrite => overwrite((log, transaction), files, properties).await,
     };
+    let named = parts.iter().map(|part| part.name.clone()).collect();
     match committed {
-        Ok(version) => Ok(version_number(version)),
-        Err(source) => read_back(location, change, submitted, source).await,
+        Ok(version) => {
+            point::reached(point::AFTER_COMMIT);
+            submitted.done(&named);
+            Ok(Outcome::Written(Some(version_number(version))))
+        }
+        Err(source) => read_back(location, change, (submitted, &named), source).await,
     }
 }
 
 /// A commit that failed may have landed nevertheless: the answer was lost, or only the work after
-/// it failed. The log knows; if it does not have the files, they go.
+/// it failed; or another attempt at the same job was quicker. The log knows; if it does not have the
+/// transaction, the files go.
 async fn read_back(
     location: &Location,
     change: &DeltaChange,
-    submitted: Submitted,
+    (submitted, named): (Submitted, &HashSet<String>),
     source: DeltaTableError,
-) -> Result<i64, Error> {
-    let name = location.to_string();
-    let is_there = match loaded(location).await {
-        Ok(table) if has_job(&table, submitted.job()).await => {
-            return Ok(version_number(table.version().unwrap_or_default()));
-        }
-        Ok(_) => true,
-        Err(Error::TableNotFound { .. }) => false,
-        // Nobody knows: the files stay, for the log may name them.
-        Err(_) => {
-            return Err(Error::Commit {
-                table: name,
-                source,
-            });
-        }
+) -> Result<Outcome, Error> {
+    let table = location.to_string();
+    let found = match loaded(location).await {
+        Ok(table) => in_log(location, &table, submitted.transaction())
+            .await
+            .map(|finished| (true, finished)),
+        Err(Error::TableNotFound { .. }) => Ok((false, None)),
+        Err(error) => Err(error),
     };
-    submitted.withdraw();
-    let made_meanwhile = matches!(change, DeltaChange::Create) && is_there;
-    if made_meanwhile || is_conflict(&source) {
-        return Err(Error::Conflict {
-            table: name,
-            source: Some(source),
-        });
+    match found {
+        Ok((_, Some(finished))) => Ok(landed(finished, submitted, named)),
+        Ok((is_there, None)) => {
+            submitted.withdraw();
+            let made_meanwhile = matches!(change, DeltaChange::Create) && is_there;
+            if made_meanwhile || is_conflict(&source) {
+                let source = Some(source);
+                return Err(Error::Conflict { table, source });
+            }
+            Err(Error::Commit { table, source })
+        }
+        // Nobody knows: the files stay, for the log may name them.
+        Err(_) => Err(Error::Commit { table, source }),
     }
-    Err(Error::Commit {
-        table: name,
-        source,
-    })
 }
 
-async fn has_job(table: &DeltaTable, job: &str) -> bool {
-    let Ok(state) = table.snapshot() else {
-        return false;
-    };
-    let found = state
-        .transaction_version(table.log_store().as_ref(), job.to_owned())
-        .await;
-    matches!(found, Ok(Some(_)))
+/// The log has the transaction. Its files tell whether it was this attempt.
+fn landed(finished: Finished, submitted: Submitted, named: &HashSet<String>) -> Outcome {
+    let version = finished.version;
+    if version.is_none() {
+        // The entry is gone from the log: what it named, nobody can tell, so nothing is deleted.
+        drop(submitted);
+        return Outcome::Before(finished);
+    }
+    submitted.done(&finished.files);
+    if finished.files == *named {
+        return Outcome::Written(version);
+    }
+    Outcome::Before(finished)
+}
+
+/// Refuses to commit on top of a version that has the transaction. The log's own rules refuse one
+/// that comes later.
+async fn check_new(table: &DeltaTable, transaction: &str) -> Result<(), DeltaTableError> {
+    let log = table.log_store();
+    let state = table.snapshot()?;
+    match state.transaction_version(log.as_ref(), transaction).await? {
+        None => Ok(()),
+        Some(_) => Err(done_before()),
+    }
+}
+
+fn done_before() -> DeltaTableError {
+    TransactionError::CommitConflict(CommitConflictError::ConcurrentTransaction).into()
 }
 
 fn is_conflict(error: &DeltaTableError) -> bool {
@@ -132,11 +158,26 @@ async fn create(
     Ok(made.version().unwrap_or_default())
 }
 
-async fn append(
-    table: &DeltaTable,
+/// Columns and files in the place of those there are.
+async fn replace(
+    target: &Target,
+    (log, transaction): (LogStoreRef, &str),
     files: Vec<Action>,
     properties: CommitProperties,
 ) -> Result<Version, DeltaTableError> {
+    let mut table = DeltaTable::new(log.clone());
+    table.load().await?;
+    check_new(&table, transaction).await?;
+    create(target, log, files, properties, SaveMode::Overwrite).await
+}
+
+async fn append(
+    table: &DeltaTable,
+    transaction: &str,
+    files: Vec<Action>,
+    properties: CommitProperties,
+) -> Result<Version, DeltaTableError> {
+    check_new(table, transaction).await?;
     let commit = CommitBuilder::from(properties)
         .with_actions(files)
         .build(
@@ -150,7 +191,7 @@ async fn append(
 
 /// Overwriting means all that is there at the commit, so files that came during the job go too.
 async fn overwrite(
-    log: LogStoreRef,
+    (log, transaction): (LogStoreRef, &str),
     files: Vec<Action>,
     properties: CommitProperties,
 ) -> Result<Version, DeltaTableError> {
@@ -158,8 +199,10 @@ async fn overwrite(
     let properties = properties.with_max_retries(0);
     let mut attempt = 1;
     loop {
+        // Read anew each time: the same job may have come meanwhile, and must not count twice.
         let mut table = DeltaTable::new(log.clone());
         table.load().await?;
+        check_new(&table, transaction).await?;
         match overwrite_once(&table, files.clone(), properties.clone()).await {
             Err(error) if is_conflict(&error) && attempt < ATTEMPTS => attempt += 1,
             outcome => return outcome,

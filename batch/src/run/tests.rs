@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::{Float64Type, Int64Type};
@@ -24,9 +25,11 @@ mod deltas;
 mod failures;
 mod filters;
 mod formats;
+mod identities;
 mod outputs;
 mod parquets;
 mod partitions;
+mod vacuums;
 
 const FORMATS: [Format; 2] = [Format::Delta, Format::Parquet];
 
@@ -276,18 +279,7 @@ async fn planned(bench: &Bench) -> String {
         job, components, ..
     } = bench;
     let function = splittable(job, components).unwrap();
-    let (source, filter) = super::read(job, function).await.unwrap();
-    let columns = Columns::decide(&source, &function.signature, &job.keep).unwrap();
-    let target = Target::check(job, &columns.mapped).await.unwrap();
-    let decided = Decided {
-        job,
-        components,
-        function,
-        source,
-        filter,
-        columns,
-        target,
-    };
+    let decided = decide(job, components, function, None).await.unwrap();
     let attempt = Attempt::begin(&decided.target, components.id).unwrap();
     let planned = plan(&decided, &attempt).await.unwrap();
     displayable(planned.plan.as_ref()).indent(false).to_string()

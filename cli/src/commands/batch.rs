@@ -6,7 +6,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use batch::{Components, Job, Progress, Summary};
+use batch::{Components, Identity, Job, Progress, Summary};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ pub(crate) async fn batch(
     let began = Instant::now();
     let found = wiring.find_trusted(&args.envelope.reference).await?;
     let sandbox = args.sandbox.sandbox();
-    let job = job(args);
+    let job = job(args)?;
     let cancelled = CancellationToken::new();
     let waiting = Arc::new(Waiting::new(&wiring.terminal));
     let rows = OnDemand::new(
@@ -52,7 +52,7 @@ pub(crate) async fn batch(
     told(&wiring.terminal, &job, done?, began.elapsed())
 }
 
-fn job(args: Batch) -> Job {
+fn job(args: Batch) -> Result<Job, Error> {
     let mut job = Job::new(args.input, args.output);
     job.warehouse = args.warehouse;
     job.as_of = args.as_of;
@@ -68,9 +68,12 @@ fn job(args: Batch) -> Job {
         Format::Delta => batch::Format::Delta,
         Format::Parquet => batch::Format::Parquet,
     };
+    if let Some(name) = args.job {
+        job.identity = Some(Identity::new(&name, args.logical_date.as_deref())?);
+    }
     job.settings.partitions = args.workers;
     job.settings.call_deadline = Duration::from_secs(args.timeout.get());
-    job
+    Ok(job)
 }
 
 fn workers(job: &Job) -> usize {
@@ -108,13 +111,17 @@ fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Res
     let Summary {
         rows,
         files,
+        files_reused,
         version,
+        already_done,
     } = summary;
     if terminal.json() {
         return terminal.document(&json!({
             "output": job.output,
             "rows": rows,
             "files": files,
+            "files_reused": files_reused,
+            "already_done": already_done,
             "version": version,
             "seconds": took.as_secs_f64(),
         }));
@@ -122,10 +129,20 @@ fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Res
     let version = version
         .map(|version| format!(", version {version}"))
         .unwrap_or_default();
+    let output = &job.output;
+    if already_done {
+        terminal.say(&format!(
+            "already done: {rows} rows in {files} files of `{output}`{version}"
+        ));
+        return Ok(());
+    }
+    let reused = match files_reused {
+        0 => String::new(),
+        reused => format!(" ({reused} of an earlier run)"),
+    };
     let seconds = took.as_secs_f64();
     terminal.say(&format!(
-        "{rows} rows in {files} files of `{}`{version}, {seconds:.1} s",
-        job.output
+        "{rows} rows in {files} files{reused} of `{output}`{version}, {seconds:.1} s"
     ));
     Ok(())
 }

@@ -81,7 +81,9 @@ for part in range(4):
     for (filter, files, ids) in cases {
         bench.job.filter = Some(filter.to_owned());
         let function = splittable(&bench.job, &bench.components).unwrap();
-        let (source, _) = super::super::read(&bench.job, function).await.unwrap();
+        let (source, _) = super::super::read(&bench.job, function, None)
+            .await
+            .unwrap();
         assert_eq!(source.files.len(), files, "{filter}");
         bench.run().await.unwrap();
         assert_eq!(bench.predictions().await, some_doubled(ids), "{filter}");

@@ -1,0 +1,154 @@
+//! Finds a job whose results are visible already.
+
+use std::collections::HashSet;
+
+use deltalake_core::DeltaTable;
+use deltalake_core::kernel::Version;
+use serde::Deserialize;
+
+use super::{Facts, parquet};
+use crate::identity::Key;
+use crate::location::Location;
+use crate::snapshot::{loaded, unreadable, version_number};
+use crate::{Error, Format};
+
+/// A job whose results are visible.
+#[derive(Debug, Default)]
+pub(crate) struct Finished {
+    /// Version of the Delta table that has them; none where the log does not tell any more.
+    pub(crate) version: Option<i64>,
+    /// Rows that were written.
+    pub(crate) rows: u64,
+    /// Files that were written, as the table names them.
+    pub(crate) files: HashSet<String>,
+    /// How many they were.
+    pub(crate) file_count: u64,
+    /// What the log says about the job.
+    pub(crate) facts: Facts,
+}
+
+/// The job `key`, if its results are in the table.
+pub(crate) async fn finished(
+    location: &Location,
+    format: Format,
+    key: &Key,
+) -> Result<Option<Finished>, Error> {
+    match format {
+        Format::Parquet => parquet::finished(location, key),
+        Format::Delta => match loaded(location).await {
+            Ok(table) => in_log(location, &table, key.text()).await,
+            Err(Error::TableNotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+/// The transaction `name` in the log of a table.
+pub(super) async fn in_log(
+    location: &Location,
+    table: &DeltaTable,
+    name: &str,
+) -> Result<Option<Finished>, Error> {
+    let wrong = |source| unreadable(location, source);
+    let state = table.snapshot().map_err(wrong)?;
+    let log = table.log_store();
+    let found = state.transaction_version(log.as_ref(), name).await;
+    if found.map_err(wrong)?.is_none() {
+        return Ok(None);
+    }
+    // The snapshot says that there is one, but not where.
+    for version in (0..=state.version()).rev() {
+        let Some(entry) = log.read_commit_entry(version).await.map_err(wrong)? else {
+            break;
+        };
+        if let Some(finished) = entry_of(&entry, name, version) {
+            return Ok(Some(finished));
+        }
+    }
+    Ok(Some(Finished::default()))
+}
+
+/// The entry, if it is that of the transaction.
+fn entry_of(entry: &[u8], name: &str, version: Version) -> Option<Finished> {
+    let actions: Vec<Action> = entry
+        .split(|byte| *byte == b'\n')
+        .filter_map(|line| serde_json::from_slice(line).ok())
+        .collect();
+    let is_it = |action: &Action| action.txn.as_ref().is_some_and(|txn| txn.app_id == name);
+    if !actions.iter().any(is_it) {
+        return None;
+    }
+    let mut finished = Finished {
+        version: Some(version_number(version)),
+        ..Finished::default()
+    };
+    for action in actions {
+        finished
+            .facts
+            .extend(action.commit_info.unwrap_or_default());
+        if let Some(add) = action.add {
+            finished.rows += add.rows();
+            finished.file_count += 1;
+            finished.files.insert(add.path());
+        }
+    }
+    Some(finished)
+}
+
+/// What is of interest in one line of the log.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Action {
+    txn: Option<Transaction>,
+    add: Option<Add>,
+    commit_info: Option<Facts>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Transaction {
+    app_id: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Add {
+    path: String,
+    stats: Option<String>,
+}
+
+impl Add {
+    fn rows(&self) -> u64 {
+        let stats = self.stats.as_deref().unwrap_or_default();
+        let stats: Option<serde_json::Value> = serde_json::from_str(stats).ok();
+        let rows = stats.and_then(|stats| stats.get("numRecords")?.as_u64());
+        rows.unwrap_or_default()
+    }
+
+    /// The log has it as a URL has it.
+    fn path(&self) -> String {
+        percent_encoding::percent_decode_str(&self.path)
+            .decode_utf8_lossy()
+            .into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_tells_the_rows_and_files_of_its_transaction() {
+        let entry = concat!(
+            r#"{"commitInfo":{"operation":"WRITE","queryFunction":"f"}}"#,
+            "\n",
+            r#"{"add":{"path":"c=a%2520b/part.parquet","stats":"{\"numRecords\":7}"}}"#,
+            "\n",
+            r#"{"txn":{"appId":"j","version":1}}"#,
+        );
+        let finished = entry_of(entry.as_bytes(), "j", 3).unwrap();
+        assert_eq!((finished.version, finished.rows), (Some(3), 7));
+        assert!(finished.files.contains("c=a%20b/part.parquet"));
+        assert_eq!(finished.facts["queryFunction"], "f");
+        assert!(entry_of(entry.as_bytes(), "k", 3).is_none());
+    }
+}

@@ -1,0 +1,351 @@
+//! Jobs whose drivers and workers are killed, at random and at each named point, and run again until
+//! they are done: no row is lost, none is doubled, each job is one version, nothing is left.
+//!
+//! `CHAOS_JOBS` says how many jobs; `make batch-chaos` runs many. The drivers are processes of this
+//! program: they, and not the product, know how to die at a point.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and tells what it has done"
+)]
+
+#[path = "chaos/driver.rs"]
+mod driver;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use acceptance::root;
+use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
+use parquet::arrow::ArrowWriter;
+use parquet::file::properties::WriterProperties;
+use tempfile::TempDir;
+
+use crate::driver::Errand;
+
+/// Rows of one job's input.
+const ROWS: usize = 3_000;
+
+/// Every point that a driver can die at; the second half of the pair says in which format.
+const POINTS: [(&str, &str); 13] = [
+    ("claimed", "delta"),
+    ("before_file", "delta"),
+    ("after_file", "delta"),
+    ("after_note", "delta"),
+    ("before_commit", "delta"),
+    ("log_written", "delta"),
+    ("after_commit", "delta"),
+    ("before_file", "parquet"),
+    ("after_file", "parquet"),
+    ("after_note", "parquet"),
+    ("before_commit", "parquet"),
+    ("renamed", "parquet"),
+    ("after_commit", "parquet"),
+];
+
+/// How a run of a job is disturbed.
+#[derive(Debug, Clone)]
+enum Harm {
+    /// The driver kills itself when it is at a point for so many times.
+    AtPoint(&'static str, usize),
+    /// The driver is killed at some time.
+    Driver(Duration),
+    /// Processes below the driver are killed at some time.
+    Workers(Duration),
+}
+
+/// What has happened to all jobs.
+#[derive(Debug, Default)]
+struct Tally {
+    fired: BTreeMap<String, usize>,
+    runs: usize,
+    workers_killed: usize,
+}
+
+/// A folder with the inputs and outputs of many jobs.
+struct Stage {
+    folder: TempDir,
+    tally: Tally,
+    dice: Dice,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self {
+            folder: TempDir::new().unwrap(),
+            tally: Tally::default(),
+            dice: Dice(0x9e37_79b9_7f4a_7c15),
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The job with this number, which has a table of input for itself.
+    fn errand(&self, number: usize, format: &str, real: bool) -> Errand {
+        let input = self.path(&format!("in-{number}"));
+        if !input.exists() {
+            write_input(&input, number);
+        }
+        Errand {
+            input,
+            output: self.path(&format!("out-{format}{}", if real { "-real" } else { "" })),
+            format: format.to_owned(),
+            job: format!("job-{number}"),
+            real,
+        }
+    }
+
+    /// Runs a job, disturbed at first, until it says that it is done.
+    fn run(&mut self, errand: &Errand, harms: &[Harm]) {
+        for harm in harms {
+            let fired = self.path("fired");
+            let child = match harm {
+                Harm::AtPoint(point, times) => errand.start(Some((point, *times, fired.as_path()))),
+                Harm::Driver(_) | Harm::Workers(_) => errand.start(None),
+            };
+            let (ended, killed) = disturb(child, harm);
+            self.tally.runs += 1;
+            self.tally.workers_killed += killed;
+            self.note(harm, ended, &fired);
+            _ = std::fs::remove_file(fired);
+        }
+        // Once more than it takes: a job that is done says so and changes nothing.
+        for _ in 0..2 {
+            let done = errand.start(None).wait().unwrap();
+            self.tally.runs += 1;
+            assert!(done.success(), "{errand:?} after {harms:?}: {done}");
+        }
+    }
+
+    fn note(&mut self, harm: &Harm, ended: ExitStatus, fired: &Path) {
+        let killed = ended.signal() == Some(9);
+        let what = match harm {
+            Harm::AtPoint(point, _) if fired.exists() => {
+                assert!(killed, "the driver outlived {point}: {ended}");
+                (*point).to_owned()
+            }
+            Harm::AtPoint(..) => return,
+            Harm::Driver(_) if killed => "driver at some time".to_owned(),
+            Harm::Driver(_) | Harm::Workers(_) => return,
+        };
+        *self.tally.fired.entry(what).or_default() += 1;
+    }
+}
+
+/// Lets a run go on until it ends or is ended. Tells how many processes below it were killed.
+fn disturb(mut child: Child, harm: &Harm) -> (ExitStatus, usize) {
+    let mut killed = 0;
+    match harm {
+        Harm::AtPoint(..) => {}
+        Harm::Driver(after) => {
+            std::thread::sleep(*after);
+            _ = child.kill();
+        }
+        Harm::Workers(after) => {
+            let until = Instant::now() + *after;
+            while Instant::now() < until && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(20));
+                killed += driver::kill_descendants(child.id());
+            }
+        }
+    }
+    (child.wait().unwrap(), killed)
+}
+
+/// Random numbers that are the same each time.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+
+    fn millis(&mut self, limit: usize) -> Duration {
+        Duration::from_millis(self.below(limit) as u64)
+    }
+}
+
+fn write_input(folder: &Path, number: usize) {
+    std::fs::create_dir_all(folder).unwrap();
+    let half = ROWS / 2;
+    for file in 0..2 {
+        let ids = (number * ROWS + file * half)..(number * ROWS + (file + 1) * half);
+        let floats = || ids.clone().map(|id| id as f64).collect::<Float64Array>();
+        let columns: [(&str, ArrayRef); 5] = [
+            (
+                "id",
+                Arc::new(ids.clone().map(|id| id as i64).collect::<Int64Array>()),
+            ),
+            ("x", Arc::new(floats())),
+            ("a", Arc::new(floats())),
+            ("b", Arc::new(floats())),
+            (
+                "colour",
+                Arc::new(ids.clone().map(|_| Some("red")).collect::<StringArray>()),
+            ),
+        ];
+        let rows = RecordBatch::try_from_iter(columns).unwrap();
+        let file = std::fs::File::create(folder.join(format!("{file}.parquet"))).unwrap();
+        // Small groups, so that there are many splits.
+        let properties = WriterProperties::builder()
+            .set_max_row_group_row_count(Some(250))
+            .build();
+        let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
+        writer.write(&rows).unwrap();
+        writer.close().unwrap();
+    }
+}
+
+/// What another program reads in the table `out`: how many rows and how many different ones, how many
+/// versions and transactions; and that the files are those that the log names.
+fn read_back(folder: &Path, name: &str, rows: usize, jobs: usize) {
+    let program = r#"
+import collections, json, os, pathlib, sys
+import deltalake, pandas
+
+table, rows, jobs = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+def check(ids, reader):
+    assert (len(ids), len(set(ids))) == (rows, rows), (reader, len(ids), len(set(ids)), rows)
+
+files = {str(path.relative_to(table)) for path in table.rglob('*.parquet') if '_delta_log' not in path.parts}
+if (table / '_delta_log').exists():
+    delta = deltalake.DeltaTable(str(table))
+    check(delta.to_pandas()['id'].tolist(), 'deltalake')
+    assert delta.version() == jobs - 1, (delta.version(), jobs)
+    keys = collections.Counter()
+    for entry in sorted((table / '_delta_log').glob('*.json')):
+        lines = [json.loads(line) for line in entry.read_text().splitlines()]
+        keys.update(line['txn']['appId'] for line in lines if 'txn' in line)
+    assert len(keys) == jobs and set(keys.values()) == {1}, keys
+    named = {uri.removeprefix('file://').removeprefix(str(table) + '/') for uri in delta.file_uris()}
+    assert named == files, named ^ files
+    odd = [path.name for path in (table / '_delta_log').iterdir() if path.name.startswith('.')]
+    assert not odd, odd
+else:
+    check(pandas.read_parquet(table)['id'].tolist(), 'pandas')
+left = [path.name for path in table.iterdir() if path.name == '_envelope_jobs' or path.name.startswith('.')]
+left += [path.name for path in table.parent.iterdir() if path.name.startswith('.')]
+assert not left, left
+try:
+    import polars
+    lazy = polars.scan_delta(str(table)) if (table / '_delta_log').exists() else polars.scan_parquet(str(table) + '/')
+    check(lazy.collect()['id'].to_list(), 'polars')
+except ImportError:
+    pass
+try:
+    import duckdb
+    if not (table / '_delta_log').exists():
+        check([row[0] for row in duckdb.sql(f"select id from read_parquet('{table}/**/*.parquet')").fetchall()], 'duckdb')
+except ImportError:
+    pass
+sys.stdout.flush()
+os._exit(0)
+"#;
+    let usual = root().join(".venv/bin/python");
+    let python = std::env::var_os("CHAOS_PYTHON").map_or(usual, PathBuf::from);
+    let ran = Command::new(python)
+        .args(["-c", program])
+        .arg(folder.join(name))
+        .args([rows.to_string(), jobs.to_string()])
+        .output()
+        .expect("`.venv` is there: `make test` makes it");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert!(ran.status.success(), "{name}: {said}");
+}
+
+fn jobs_wanted() -> usize {
+    let wanted = std::env::var("CHAOS_JOBS").ok();
+    wanted.map_or(POINTS.len() + 2, |jobs| jobs.parse().unwrap())
+}
+
+#[test]
+fn jobs_that_are_killed_and_run_again_are_in_the_table_once() {
+    let mut stage = Stage::new();
+    let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
+    for number in 0..jobs_wanted() {
+        let (point, format) = POINTS[number % POINTS.len()];
+        let errand = stage.errand(number, format, false);
+        let times = if point.contains("file") || point.contains("note") {
+            1 + stage.dice.below(3)
+        } else {
+            1
+        };
+        let mut harms = vec![Harm::AtPoint(point, times)];
+        for _ in 0..stage.dice.below(3) {
+            harms.push(Harm::Driver(stage.dice.millis(120)));
+        }
+        stage.run(&errand, &harms);
+        *jobs.entry(format).or_default() += 1;
+    }
+    println!("{:?}", stage.tally);
+    let fired: BTreeSet<&str> = stage.tally.fired.keys().map(String::as_str).collect();
+    for (point, _) in POINTS {
+        assert!(fired.contains(point), "no driver died at `{point}`");
+    }
+    for (format, jobs) in jobs {
+        let name = format!("out-{format}");
+        vacuum(&stage.path(&name));
+        read_back(stage.folder.path(), &name, jobs * ROWS, jobs);
+    }
+}
+
+#[test]
+fn jobs_whose_workers_are_killed_are_in_the_table_once() {
+    let mut stage = Stage::new();
+    let jobs = (jobs_wanted() / 10).max(1);
+    for number in 0..jobs {
+        let errand = stage.errand(number, "delta", true);
+        let harm = Harm::Workers(Duration::from_secs(3));
+        stage.run(&errand, &[harm]);
+    }
+    println!("{:?}", stage.tally);
+    assert!(stage.tally.workers_killed > 0, "no worker was killed");
+    vacuum(&stage.path("out-delta-real"));
+    read_back(stage.folder.path(), "out-delta-real", jobs * ROWS, jobs);
+}
+
+#[test]
+fn eight_drivers_that_add_to_one_table_at_once_all_count_once() {
+    let stage = Stage::new();
+    // The table is not there: one of them makes it, the others must see that and add to it.
+    let errands: Vec<Errand> = (0..8)
+        .map(|job| stage.errand(job, "delta", false))
+        .collect();
+    let drivers: Vec<Child> = errands.iter().map(|errand| errand.start(None)).collect();
+    for mut driver in drivers {
+        assert!(driver.wait().unwrap().success());
+    }
+    vacuum(&stage.path("out-delta"));
+    read_back(stage.folder.path(), "out-delta", 8 * ROWS, 8);
+}
+
+#[test]
+fn drivers_of_one_job_at_once_are_one_version() {
+    let stage = Stage::new();
+    for format in ["delta", "parquet"] {
+        let errand = stage.errand(0, format, false);
+        let drivers: Vec<Child> = (0..4).map(|_| errand.start(None)).collect();
+        for mut driver in drivers {
+            assert!(driver.wait().unwrap().success());
+        }
+        read_back(stage.folder.path(), &format!("out-{format}"), ROWS, 1);
+    }
+}
+
+fn vacuum(table: &Path) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let table = table.to_string_lossy();
+    let vacuumed = batch::vacuum(&table, SystemTime::now(), false);
+    let vacuumed = runtime.block_on(vacuumed).unwrap();
+    assert_eq!(vacuumed.jobs_running, 0);
+}
