@@ -12,7 +12,7 @@ import model_envelope as me
 from airflow.sdk import NEVER_EXPIRE, BaseOperator, conf  # type: ignore[attr-defined]
 from airflow.sdk.exceptions import AirflowFailException
 
-from .outcome import outcome, unwrap
+from .outcome import failure, outcome, unwrap
 from .triggers import EnvelopeBatchTrigger
 
 if TYPE_CHECKING:
@@ -136,8 +136,11 @@ class EnvelopeBatchOperator(BaseOperator):
         digest = remembered.get(RESOLVED)
         if isinstance(digest, str):
             return digest
-        with _variables(self.env):
-            envelope = me.get(self.query)
+        try:
+            with _variables(self.env):
+                envelope = me.get(self.query)
+        except me.EnvelopeError as error:
+            raise failure(outcome(error)) from None
         if envelope.version is None:
             raise AirflowFailException(
                 f"`{self.query}` is a file, which may change between two tries\n"

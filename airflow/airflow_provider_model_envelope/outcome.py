@@ -32,9 +32,14 @@ def outcome(result: me.BatchResult | me.EnvelopeError) -> dict[str, Any]:
 
 
 def unwrap(told: dict[str, Any]) -> dict[str, Any]:
-    """The result; raises the error, as one that is not retried where that would not help."""
-    if "result" in told:
-        result: dict[str, Any] = told["result"]
-        return result
+    """The result; raises what failed."""
+    if "result" not in told:
+        raise failure(told)
+    result: dict[str, Any] = told["result"]
+    return result
+
+
+def failure(told: dict[str, Any]) -> AirflowException:
+    """The exception for an error: one that is not retried where that would not help."""
     kind = AirflowFailException if told["lasts"] else AirflowException
-    raise kind("\n".join(filter(None, (told["error"], told["details"]))))
+    return kind("\n".join(filter(None, (told["error"], told["details"]))))
