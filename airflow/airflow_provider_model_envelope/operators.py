@@ -172,11 +172,9 @@ class EnvelopeBatchOperator(BaseOperator):
         """Name and date of the job."""
         run, task = context["dag_run"], context["ti"]
         date = self.logical_date or (run.logical_date.isoformat() if run.logical_date else None)
-        if self.job:
-            return self.job, date
         mapped = "" if task.map_index is None or task.map_index < 0 else f"[{task.map_index}]"
-        which = "" if date else f"@{run.run_id}"
-        return _shortened(f"{task.dag_id}.{task.task_id}{mapped}{which}"), date
+        name = self.job or f"{task.dag_id}.{task.task_id}{mapped}"
+        return _shortened(name if date else f"{name}@{run.run_id}"), date
 
     def _run(self, digest: str, options: dict[str, Any]) -> me.BatchResult | me.EnvelopeError:
         try:

@@ -34,6 +34,12 @@ def test_a_run_writes_each_row_once_and_tells_what_it_wrote(airflow, dag, tmp_pa
     assert table(tmp_path / "out") == 0
 
 
+def test_mapped_tasks_are_jobs_of_their_own(airflow, tmp_path):
+    run = airflow.run("mapped", "halves", query="score:1", output=str(tmp_path / "out"))
+    assert run.over() == "success"
+    assert table(tmp_path / "out") == 1
+
+
 def end_group(job):
     """All processes of the task, as its supervisor or the kernel may do it."""
     group = os.getpgid(job)

@@ -53,7 +53,12 @@ class Child:
             encoding="utf-8",
             errors="replace",
         )
-        self._guard = _guard(self._process.pid)
+        try:
+            self._guard = _guard(self._process.pid)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
         _RUNNING.add(self)
         threading.Thread(target=self._follow, args=(heard,), daemon=True).start()
 
@@ -81,13 +86,14 @@ class Child:
     def _follow(self, heard: Callable[[str], None]) -> None:
         last: deque[str] = deque(maxlen=LINES_KEPT)
         problem: BaseException | None = None
-        try:
-            for line in self._process.stderr or ():
-                last.append(line)
-                heard(line)
-        except BaseException as error:
-            problem = error
-            self._process.kill()
+        for line in self._process.stderr or ():
+            last.append(line)
+            if problem is None:
+                try:
+                    heard(line)
+                except BaseException as error:
+                    problem = error
+                    self._process.send_signal(signal.SIGINT)
         ended = Ended(self._process.wait(), self._printed(), "".join(last))
         self._guard.communicate()
         _RUNNING.discard(self)
