@@ -16,7 +16,7 @@ from deltalake import DeltaTable
 HERE = Path(__file__).resolve().parent
 SERVERS = ("api-server", "scheduler", "dag-processor", "triggerer")
 URL = "http://127.0.0.1:8080"
-ROWS = 100_000
+ROWS = 400_000
 OVER = {"success", "failed", "upstream_failed", "skipped"}
 
 

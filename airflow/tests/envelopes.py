@@ -7,8 +7,8 @@ from pathlib import Path
 import model_envelope as me
 import pandas as pd
 
-ROWS = 100_000
-FILES = 4
+ROWS = 400_000
+FILES = 8
 
 
 def score(clients: pd.DataFrame) -> pd.Series:

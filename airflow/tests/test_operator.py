@@ -40,6 +40,14 @@ def test_mapped_tasks_are_jobs_of_their_own(airflow, tmp_path):
     assert table(tmp_path / "out") == 1
 
 
+def in_the_middle(output):
+    """The process of a job that has begun to write."""
+    eventually(lambda: list(output.glob("part-*")))
+    [job] = jobs(output)
+    assert not list(output.glob("_delta_log/*.json"))
+    return job
+
+
 def end_group(job):
     """All processes of the task, as its supervisor or the kernel may do it."""
     group = os.getpgid(job)
@@ -56,8 +64,7 @@ def end_task(job):
 def test_a_task_that_is_killed_is_retried_and_writes_each_row_once(airflow, end, tmp_path):
     output = tmp_path / "out"
     run = airflow.run("worker", end.__name__, query="slow", output=str(output))
-    [job] = eventually(lambda: jobs(output))
-    run.until("running")
+    job = in_the_middle(output)
     end(job)
     eventually(lambda: job not in jobs(output), 15)
     assert run.over() == "success"
@@ -70,7 +77,7 @@ def test_a_task_that_is_killed_is_retried_and_writes_each_row_once(airflow, end,
 def test_a_triggerer_that_ends_is_replaced_and_each_row_is_written_once(airflow, how, tmp_path):
     output = tmp_path / "out"
     run = airflow.run("triggerer", how.name, query="slow", output=str(output))
-    [job] = eventually(lambda: jobs(output))
+    job = in_the_middle(output)
     assert run.instance["state"] == "deferred"
     airflow.end("triggerer", how)
     eventually(lambda: job not in jobs(output), 15)
@@ -94,7 +101,7 @@ def test_a_run_that_is_cleared_writes_nothing_and_keeps_its_envelope(airflow, da
     assert run.result["digest"] == me.get("score:1").digest
     assert table(output) == 0
     # Another run is another job, by the envelope that the query means now.
-    another = airflow.run(dag, "another", "2026-11-29T06:00:00Z", query=query, output=str(output))
+    another = airflow.run(dag, "another", "2026-11-26T06:00:00Z", query=query, output=str(output))
     assert another.over() == "success"
     assert (another.result["digest"], another.result["version"]) == (me.get("score:2").digest, 1)
 
@@ -102,12 +109,12 @@ def test_a_run_that_is_cleared_writes_nothing_and_keeps_its_envelope(airflow, da
 def test_a_task_that_a_user_fails_leaves_no_process_and_no_table(airflow, dag, tmp_path):
     output = tmp_path / "out"
     run = airflow.run(dag, "failed", query="slow", output=str(output))
-    [job] = eventually(lambda: jobs(output))
+    job = in_the_middle(output)
     run.mark("failed")
     eventually(lambda: job not in jobs(output), 60)
     assert run.over() == "failed"
-    assert not (output / "_delta_log").exists()
     assert not jobs(output)
+    assert not (output / "_delta_log").exists()
 
 
 def test_an_error_of_the_function_is_not_retried_and_shows_its_traceback(airflow, dag, tmp_path):

@@ -29,4 +29,4 @@ with DAG("triggerer", **DAGS):
     EnvelopeBatchOperator(**JOB, deferrable=True)
 
 with DAG("mapped", **DAGS):
-    EnvelopeBatchOperator.partial(**JOB).expand(where=["id < 50000", "id >= 50000"])
+    EnvelopeBatchOperator.partial(**JOB).expand(where=["id < 200000", "id >= 200000"])
