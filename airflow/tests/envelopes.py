@@ -20,9 +20,9 @@ def newer(clients: pd.DataFrame) -> pd.Series:
 
 
 def slow(clients: pd.DataFrame) -> pd.Series:
-    """Takes a second for each call with rows of the table, which are none of the sample's."""
+    """Takes three seconds for each call with rows of the table, which are none of the sample's."""
     if len(clients) > 1000 and (clients["x"] % 1 == 0.25).all():
-        time.sleep(1)
+        time.sleep(3)
     return clients["x"] * 2
 
 

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from datetime import date
 from pathlib import Path
 
@@ -41,8 +42,9 @@ def test_mapped_tasks_are_jobs_of_their_own(airflow, tmp_path):
 
 
 def in_the_middle(output):
-    """The process of a job that has begun to write."""
-    eventually(lambda: list(output.glob("part-*")))
+    """The process of a job of `slow` that has done a part of its twelve seconds of work."""
+    eventually(lambda: list(output.glob("_envelope_jobs/*/lock")))
+    time.sleep(5)
     [job] = jobs(output)
     assert not list(output.glob("_delta_log/*.json"))
     return job

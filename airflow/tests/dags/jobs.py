@@ -17,6 +17,7 @@ JOB = {
     "output_table": "{{ dag_run.conf['output'] }}",
     "columns": ["id"],
     "mode": "append",
+    "local": 2,
     "retries": 2,
     "retry_delay": timedelta(seconds=1),
 }
