@@ -77,10 +77,10 @@ format: $(VENV)/.test-tools ## Rewrites the sources in the house style
 docs: ## The API documentation, in target/doc
 	PYO3_NO_PYTHON=1 cargo doc $(CARGO_FLAGS) --workspace --no-deps
 
-bench: build package $(VENV)/.bench-tools ## Speed against peers: ratios in one run; ONLY="online batch" PEERS="fastapi mlserver" JSON=FILE
+bench: build package $(VENV)/.bench-tools ## Speed against peers: ratios in one run; ONLY="online batch" PEERS="fastapi" ENGINES="polars" JSON=FILE
 	cargo build $(CARGO_FLAGS) --quiet -p server --example load --example hello
 	cargo build $(CARGO_FLAGS) --quiet -p runtime --example runtime_figures
-	$(VENV)/python benches/bench.py --only "$(ONLY)" --models "$(MODELS)" --peers "$(PEERS)" --json "$(JSON)"
+	$(VENV)/python benches/bench.py --only "$(ONLY)" --models "$(MODELS)" --peers "$(PEERS)" --maps "$(MAPS)" --engines "$(ENGINES)" --json "$(JSON)"
 
 $(VENV)/.bench-tools: requirements/bench.txt $(VENV)/.demo-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/bench.txt

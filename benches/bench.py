@@ -11,7 +11,6 @@ import os
 import pickle
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,11 +23,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the peers: more is slower h
 import contestants
 import model_envelope as me
 import numpy as np
+import offline
 import online
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
-from models import NUMBERS, TEXTS, features, train
+from models import NUMBERS, TEXTS, train
 from saving import bench_large, bench_save
 from sklearn.ensemble import RandomForestRegressor
 
@@ -126,130 +124,19 @@ def bare_calls(function, frame, processes, seconds=3):
     return calls / took
 
 
-# === batch
-
-
-def make_table(folder):
-    folder.mkdir()
-    for number in range(FILES):
-        rows = ROWS // FILES
-        frame = features(rows, number)
-        frame.insert(0, "id", np.arange(number * rows, (number + 1) * rows))
-        pq.write_table(pa.Table.from_pandas(frame, preserve_index=False), folder / f"{number:02}.parquet")
-
-
-def ours(ref, table, out):
-    command = [
-        ENVELOPE,
-        "batch",
-        ref,
-        "--input",
-        table,
-        "--output",
-        out,
-        "--keep",
-        "id",
-        "--format",
-        "parquet",
-    ]
-    subprocess.run(
-        [*map(str, command), "-q"], check=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-
-
-_FUNCTION = None
-
-
-def _load(pickled):
-    global _FUNCTION
-    import cloudpickle
-
-    _FUNCTION = cloudpickle.loads(pickled)
-
-
-def _map_file(paths):
-    source, target, columns = paths
-    table = pq.read_table(source, columns=["id", *columns])
-    frame = table.select(columns).to_pandas()
-    result = pa.table({"id": table["id"], "prediction": pa.array(np.asarray(_FUNCTION(frame)))})
-    pq.write_table(result, target, compression="zstd")
-
-
-def by_hand(function, columns, table, out):
-    """What a good engineer writes: one process per core, one file at a time."""
-    import cloudpickle
-
-    out.mkdir()
-    work = [(path, out / path.name, columns) for path in sorted(table.iterdir())]
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(os.cpu_count(), _load, (cloudpickle.dumps(function),)) as pool:
-        pool.map(_map_file, work, chunksize=1)
-
-
-def limit(function, columns, table):
-    """The function alone, on data in memory, times rows over cores."""
-    frame = pq.read_table(next(table.iterdir()), columns=columns).to_pandas()
-    began = time.monotonic()
-    for start in range(0, len(frame), 65_536):
-        function(frame.iloc[start : start + 65_536])
-    return (time.monotonic() - began) * FILES / os.cpu_count()
-
-
-def timed(work, out):
-    shutil.rmtree(out, ignore_errors=True)
-    began = time.monotonic()
-    work()
-    return time.monotonic() - began
-
-
-def bench_batch(model, sample, table, folder):
-    def sk(rows):
-        return model.predict(rows)
-
-    def cheap(rows):
-        return rows["f0"] * 2 + rows["f1"]
-
-    for name, function, columns in (("sk", sk, NUMBERS + TEXTS), ("cheap", cheap, ["f0", "f1"])):
-        me.save_model(function, name=f"batch_{name}", api_input=sample[columns])
-        seconds = {"limit": [], "ours": [], "hand": []}
-        for _ in range(ROUNDS):
-            seconds["limit"].append(limit(function, columns, table))
-            out = folder / "ours"
-            seconds["ours"].append(timed(lambda n=name, o=out: ours(f"batch_{n}", table, o), out))
-            out = folder / "hand"
-            seconds["hand"].append(timed(lambda f=function, c=columns, o=out: by_hand(f, c, table, o), out))
-        check(folder, name)
-        mine = statistics.median(seconds["ours"])
-        for who, label in (
-            ("ours", "envelope batch"),
-            ("hand", "pyarrow + multiprocessing"),
-            ("limit", "limit: fn on both cores"),
-        ):
-            median = statistics.median(seconds[who])
-            spread = f"{min(seconds[who]):.2f}–{max(seconds[who]):.2f}"
-            print(
-                f"  {name:6} {label:28} {median:7.2f} s ({spread})  {ROWS / median:12,.0f} rows/s  ours/it {mine / median:5.2f}"
-            )
-
-
-def check(folder, name):
-    """Both wrote the same rows."""
-    read = [pq.read_table(folder / who).sort_by("id").to_pandas() for who in ("ours", "hand")]
-    assert len(read[0]) == len(read[1]) == ROWS // FILES * FILES, (name, len(read[0]), len(read[1]))
-    assert np.allclose(read[0]["prediction"], read[1]["prediction"]), name
-
-
 # === which parts
 
 
-PARTS = ("saving", "large", "runtime", "online", "batch")
+PARTS = ("saving", "large", "runtime", "online", "batch", "scale")
 
 
 @dataclass
 class Options:
     parts: list
     models: list
+    maps: list
     peers: list
+    engines: list
     rounds: int
     json: Path | None
 
@@ -278,9 +165,19 @@ def read_options():
     parser.add_argument(
         "--peers", type=words(*contestants.NAMES), default="", help=f"of {', '.join(contestants.NAMES)}"
     )
-    parser.add_argument("--json", metavar="FILE", help="what was measured online, round by round")
+    parser.add_argument(
+        "--maps",
+        type=words(*offline.MODELS),
+        default="",
+        help=f"of {', '.join(offline.MODELS)}; mapped over a table",
+    )
+    parser.add_argument(
+        "--engines", type=words(*offline.NAMES), default="", help=f"of {', '.join(offline.NAMES)}"
+    )
+    parser.add_argument("--json", metavar="FILE", help="what was measured with peers, round by round")
     told = parser.parse_args()
-    return Options(told.only, told.models, told.peers, ROUNDS, Path(told.json) if told.json else None)
+    where = Path(told.json) if told.json else None
+    return Options(told.only, told.models, told.maps, told.peers, told.engines, ROUNDS, where)
 
 
 def main():
@@ -290,8 +187,9 @@ def main():
         os.environ["ENVELOPE_URL"] = str(folder / "store")
         print(f"{ROUNDS} rounds, medians; {os.cpu_count()} cores")
         model, sample = train()
-        for part in options.parts:
-            run(part, model, sample, folder, options)
+        told = {part: run(part, model, sample, folder, options) for part in options.parts}
+        if options.json:
+            options.json.write_text(json.dumps({part: what for part, what in told.items() if what}, indent=1))
 
 
 def run(part, model, sample, folder, options):
@@ -307,13 +205,15 @@ def run(part, model, sample, folder, options):
             bench_runtime(folder / "cache")
         case "online":
             print(f"\nOnline, {online.SECONDS} s for each figure")
-            told = online.bench_online(model, sample, folder, options)
-            if options.json:
-                options.json.write_text(json.dumps(told, indent=1))
+            return online.bench_online(model, sample, folder, options)
         case "batch":
-            print(f"\nBatch, {ROWS:,} rows × {1 + len(NUMBERS + TEXTS)} columns in {FILES} Parquet files")
-            make_table(folder / "table")
-            bench_batch(model, sample, folder / "table", folder)
+            columns = len(NUMBERS + TEXTS) + 2
+            print(f"\nBatch, {offline.ROWS:,} rows × {columns} columns in {offline.FILES} Parquet files")
+            return offline.bench_offline(model, sample, folder, options)
+        case "scale":
+            print("\nThe same job over more rows")
+            offline.bench_scale(folder)
+    return None
 
 
 if __name__ == "__main__":

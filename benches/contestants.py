@@ -125,18 +125,18 @@ def interpreter(name):
     return ENVIRONMENTS / name / "bin/python"
 
 
-def install(name):
+def install(name, peers=PEERS, environments=ENVIRONMENTS):
     """An environment with what the peer requires, unless there is one.
 
     With bytecode, as after a first start: some machines forbid that imports write it.
     """
-    requirements, folder = PEERS / name / "requirements.txt", ENVIRONMENTS / name
+    requirements, folder = peers / name / "requirements.txt", environments / name
     done = folder / "done"
     if done.exists() and done.stat().st_mtime >= requirements.stat().st_mtime:
         return
     uv = Path(sys.executable).with_name("uv")
     tell(name, [uv, "venv", "--quiet", "--clear", "--python", sys.executable, folder])
-    packages = ["--compile-bytecode", "--python", interpreter(name), "-r", requirements]
+    packages = ["--compile-bytecode", "--python", folder / "bin/python", "-r", requirements]
     tell(name, [uv, "pip", "install", "--quiet", *packages])
     done.touch()
 

@@ -319,6 +319,11 @@ impl Submitted {
         &self.0.transaction
     }
 
+    /// The attempt that they are of.
+    pub(crate) fn attempt(&self) -> &Attempt {
+        &self.0
+    }
+
     /// The log has the files `named`; what else there is of the job goes.
     pub(crate) fn done(mut self, named: &HashSet<String>) {
         if let Err(error) = self.0.sweep(named) {

@@ -159,6 +159,44 @@ pub enum Error {
         /// Its type.
         found: String,
     },
+    /// Rows of the output cannot be shared out among folders.
+    #[error("the output cannot be partitioned by `{column}`: {reason}")]
+    PartitionBy {
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The table that is there is in other folders than the results would be.
+    #[error("the table `{table}` has {found}, the results would have {wanted}")]
+    OtherPartitions {
+        /// The table.
+        table: String,
+        /// Its partition columns.
+        found: String,
+        /// Those that were asked for.
+        wanted: String,
+    },
+    /// Only the partitions of the results are to be replaced, but there are none.
+    #[error("the table `{table}` has no partition columns")]
+    NotPartitioned {
+        /// The table.
+        table: String,
+    },
+    /// Rows cannot be merged by a column.
+    #[error("rows cannot be merged on `{column}`: {reason}")]
+    MergeOn {
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Two rows of the results would take the place of the same row.
+    #[error("two rows of the results have {key}: either would replace the other")]
+    KeyTwice {
+        /// The columns and their values.
+        key: String,
+    },
     /// The output exists.
     #[error("the table `{table}` exists{}", other_schema(differs.as_ref()))]
     TableExists {
@@ -311,6 +349,17 @@ impl Error {
             Self::Unsupported { feature, .. } if feature.contains("deletion vectors") => {
                 Some("rewrite it without them first (Spark: `REORG TABLE … APPLY (PURGE)`)".into())
             }
+            Self::OtherPartitions { .. } => {
+                Some("leave out `--partition-by`, replace the table (`--mode overwrite`), or choose another output".into())
+            }
+            Self::NotPartitioned { .. } => {
+                Some("name some (`--partition-by`), or replace the whole table (`--mode overwrite`)".into())
+            }
+            Self::PartitionBy { .. } => Some("choose other columns (`--partition-by`)".into()),
+            Self::MergeOn { .. } => Some("choose other columns (`--merge-on`)".into()),
+            Self::KeyTwice { .. } => {
+                Some("merge on more columns, or make the key unique in the input".into())
+            }
             Self::Conflict { .. } => Some("run the job again".into()),
             Self::OtherJob { .. } => {
                 Some("give this one another name (`--job`) or another date (`--logical-date`)".into())
@@ -346,6 +395,11 @@ impl Error {
             | Self::TableExists { .. }
             | Self::NotThatTable { .. }
             | Self::SchemaMismatch { .. }
+            | Self::PartitionBy { .. }
+            | Self::OtherPartitions { .. }
+            | Self::NotPartitioned { .. }
+            | Self::MergeOn { .. }
+            | Self::KeyTwice { .. }
             | Self::JobIdentity { .. }
             | Self::OtherJob { .. }
             | Self::Value { .. }

@@ -28,6 +28,9 @@ pub struct Job {
     pub mode: Mode,
     /// How the output is kept.
     pub format: Format,
+    /// Columns of the output that are in the names of its folders, outermost first. Those of the table
+    /// that is there when empty.
+    pub partition_by: Vec<String>,
     /// Makes runs of this job one: its results are in the output once, however often it is run. Without
     /// one, each run is a job of its own.
     pub identity: Option<Identity>,
@@ -49,6 +52,7 @@ impl Job {
             keep: vec![],
             mode: Mode::default(),
             format: Format::default(),
+            partition_by: vec![],
             identity: None,
             settings: Settings::default(),
         }
@@ -56,7 +60,7 @@ impl Job {
 }
 
 /// What happens when the output exists.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub enum Mode {
     /// The job is refused before any work.
     #[default]
@@ -65,6 +69,11 @@ pub enum Mode {
     Append,
     /// Rows take the place of those there are.
     Overwrite,
+    /// Rows take the place of those in the partitions that they are in. Other partitions stay.
+    OverwritePartitions,
+    /// Each row takes the place of those with the same values in these columns, or is added. Two rows
+    /// of the results with the same values are refused.
+    MergeOn(Vec<String>),
 }
 
 /// How a table is kept.

@@ -15,10 +15,10 @@
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
 //! table (`formats` and `partitions` say what their columns are, `snapshot` reads the log of a Delta
 //! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
-//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go, an `attempt`
+//! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go and `layout` in which folders, an `attempt`
 //! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
 //! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
-//! that one of them has finished is not computed again. [`vacuum`] deletes what nobody needs.
+//! that one of them has finished is not computed again. [`vacuum()`] deletes what nobody needs.
 
 #![expect(
     clippy::result_large_err,
@@ -40,8 +40,10 @@ mod formats;
 mod function;
 mod identity;
 mod job;
+mod layout;
 mod location;
 mod map_exec;
+mod merge;
 mod part_file;
 mod partitions;
 mod plan;
@@ -56,6 +58,7 @@ mod snapshot;
 mod source;
 mod split;
 mod statistics;
+mod table_lock;
 mod target;
 mod vacuum;
 mod warehouse;

@@ -14,6 +14,7 @@ use parquet::file::properties::WriterProperties;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::layout::Values;
 use crate::statistics::Statistics;
 
 /// Rows that are encoded together. A quarter of a usual file: the next job on the table, or any
@@ -23,8 +24,10 @@ const ROW_GROUP_ROWS: usize = 1 << 18;
 /// A complete file of the output that is not visible yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Part {
-    /// Its name in the folder of the job's files.
+    /// Its path in the folder of the job's files.
     pub(crate) name: String,
+    /// What all its rows have in the partition columns.
+    pub(crate) values: Values,
     /// Its rows.
     pub(crate) rows: u64,
     /// Its length.
@@ -36,6 +39,7 @@ pub(crate) struct Part {
 /// A file that takes rows.
 pub(crate) struct PartFile {
     name: String,
+    values: Values,
     path: PathBuf,
     rows: usize,
     writer: AsyncArrowWriter<BufWriter>,
@@ -43,14 +47,18 @@ pub(crate) struct PartFile {
 }
 
 impl PartFile {
-    /// Begins the file `name` at `location`.
+    /// Begins the file `name` in `folder`, whose rows have `values` in the partition columns.
     pub(crate) fn begin(
-        store: Arc<dyn ObjectStore>,
-        location: Path,
-        name: String,
+        (store, folder): (Arc<dyn ObjectStore>, &Path),
+        (name, values): (String, Values),
         schema: &SchemaRef,
         statistics: bool,
     ) -> Result<Self, Error> {
+        let location = format!("{folder}/{name}");
+        let location = Path::parse(&location).map_err(|source| Error::Location {
+            location,
+            reason: source.to_string(),
+        })?;
         let path = FilePath::new("/").join(location.as_ref());
         let wrong = |source| Error::Engine { source };
         let statistics = statistics
@@ -66,6 +74,7 @@ impl PartFile {
         match AsyncArrowWriter::try_new(file, Arc::clone(schema), Some(properties)) {
             Ok(writer) => Ok(Self {
                 name,
+                values,
                 path,
                 rows: 0,
                 writer,
@@ -76,6 +85,11 @@ impl PartFile {
                 source: Box::new(source),
             }),
         }
+    }
+
+    /// What all its rows have in the partition columns.
+    pub(crate) fn values(&self) -> &Values {
+        &self.values
     }
 
     /// Rows so far.
@@ -107,6 +121,7 @@ impl PartFile {
         let statistics = self.statistics.map(Statistics::finish).transpose();
         Ok(Part {
             name: self.name,
+            values: self.values,
             rows: self.rows as u64,
             bytes: self.writer.bytes_written() as u64,
             statistics: statistics.map_err(|source| Error::Engine { source })?,

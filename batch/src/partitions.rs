@@ -10,7 +10,7 @@ use percent_encoding::percent_decode;
 use crate::Error;
 
 /// What writers put in the place of a missing value.
-const MISSING: &str = "__HIVE_DEFAULT_PARTITION__";
+pub(crate) const MISSING: &str = "__HIVE_DEFAULT_PARTITION__";
 
 /// The partition columns of a table, and their values for each of its files.
 #[derive(Debug, Default, PartialEq)]

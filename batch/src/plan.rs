@@ -71,6 +71,8 @@ pub(crate) struct SinkSpec {
     pub(crate) splits: Option<String>,
     /// Which rows of the input come here: a part that is finished is one of these rows only.
     pub(crate) filter: Option<String>,
+    /// Columns that are in the names of folders.
+    pub(crate) partition_by: Vec<String>,
     /// Rows after which a file is closed.
     pub(crate) file_rows: usize,
     /// Whether minima, maxima and null counts are gathered.
@@ -316,7 +318,11 @@ impl fmt::Display for SinkSpec {
         write!(
             formatter,
             "EnvelopeSink: folder=/{folder}, job={job}, file_rows={file_rows}"
-        )
+        )?;
+        match self.partition_by.as_slice() {
+            [] => Ok(()),
+            columns => write!(formatter, ", partition_by=[{}]", columns.join(", ")),
+        }
     }
 }
 

@@ -13,7 +13,9 @@ pub(crate) const BEFORE_FILE: &str = "before_file";
 pub(crate) const AFTER_FILE: &str = "after_file";
 /// A split is noted.
 pub(crate) const AFTER_NOTE: &str = "after_note";
-/// All files are whole.
+/// A file has the rows of another one that stay when rows are merged.
+pub(crate) const REWRITTEN: &str = "rewritten";
+/// All files of the results are whole.
 pub(crate) const BEFORE_COMMIT: &str = "before_commit";
 /// The log of a Delta table has the entry; the answer has not come.
 pub(crate) const LOG_WRITTEN: &str = "log_written";

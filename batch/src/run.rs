@@ -219,12 +219,13 @@ fn asked(
     job: &Job,
     function: &Function,
     input: String,
-) -> [(&'static str, &'static str, Option<String>); 4] {
+) -> [(&'static str, &'static str, Option<String>); 5] {
     [
         ("queryFunction", "function", Some(function.name.clone())),
         ("inputTable", "input", Some(input)),
         ("inputAsOf", "snapshot of the input", as_of_text(job)),
         ("inputFilter", "filter", job.filter.clone()),
+        ("keptColumns", "kept columns", Some(job.keep.join(", "))),
     ]
 }
 
@@ -385,6 +386,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         job: attempt.job().to_owned(),
         splits: splits(attempt)?,
         filter: job.filter.clone(),
+        partition_by: target.layout.columns(),
         file_rows: settings.file_rows.get(),
         statistics: matches!(target.change, Change::Delta(_)),
     };
@@ -465,7 +467,9 @@ async fn gather(
     let mut parts = vec![];
     while let Some(partition) = partitions.join_next().await {
         let batches = partition.map_err(panicked)?.map_err(Error::from_engine)?;
-        parts.extend(batches.iter().flat_map(SinkExec::parts));
+        for batch in &batches {
+            parts.extend(SinkExec::parts(batch).map_err(Error::from_engine)?);
+        }
     }
     parts.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(parts)

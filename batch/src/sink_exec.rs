@@ -1,14 +1,16 @@
 //! `EnvelopeSink` at work: writes part files that nobody reads yet, gives one row for each.
 
+mod open_files;
+
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use arrow_array::cast::AsArray as _;
 use arrow_array::types::UInt64Type;
 use arrow_array::{RecordBatch, StringArray, UInt64Array};
-use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
@@ -21,9 +23,11 @@ use futures::{StreamExt as _, stream};
 use object_store::ObjectStore;
 use object_store::path::Path;
 
+use self::open_files::OpenFiles;
 use crate::Error;
 use crate::attempt::file_name;
 use crate::delta_schema::convert;
+use crate::layout::{Layout, Values};
 use crate::map_exec::properties;
 use crate::part_file::{Part, PartFile};
 use crate::plan::{SinkSpec, only};
@@ -43,6 +47,7 @@ pub(crate) struct SinkExec {
 static ROWS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("name", DataType::Utf8, false),
+        Field::new("values", DataType::Utf8, false),
         Field::new("rows", DataType::UInt64, false),
         Field::new("bytes", DataType::UInt64, false),
         Field::new("statistics", DataType::Utf8, true),
@@ -76,19 +81,27 @@ impl SinkExec {
     }
 
     /// The rows that it gives, read back.
-    pub(crate) fn parts(batch: &RecordBatch) -> Vec<Part> {
+    pub(crate) fn parts(batch: &RecordBatch) -> Result<Vec<Part>> {
         let name = batch.column(0).as_string::<i32>();
-        let rows = batch.column(1).as_primitive::<UInt64Type>();
-        let bytes = batch.column(2).as_primitive::<UInt64Type>();
-        let statistics = batch.column(3).as_string::<i32>();
-        let part = |row| Part {
-            name: name.value(row).to_owned(),
-            rows: rows.value(row),
-            bytes: bytes.value(row),
-            statistics: statistics.iter().nth(row).flatten().map(str::to_owned),
+        let values = batch.column(1).as_string::<i32>();
+        let rows = batch.column(2).as_primitive::<UInt64Type>();
+        let bytes = batch.column(3).as_primitive::<UInt64Type>();
+        let statistics = batch.column(4).as_string::<i32>();
+        let part = |row| {
+            Ok(Part {
+                name: name.value(row).to_owned(),
+                values: serde_json::from_str(values.value(row)).map_err(external)?,
+                rows: rows.value(row),
+                bytes: bytes.value(row),
+                statistics: statistics.iter().nth(row).flatten().map(str::to_owned),
+            })
         };
         (0..batch.num_rows()).map(part).collect()
     }
+}
+
+fn external(error: serde_json::Error) -> DataFusionError {
+    DataFusionError::External(Box::new(error))
 }
 
 impl DisplayAs for SinkExec {
@@ -159,7 +172,7 @@ impl ExecutionPlan for SinkExec {
             time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
         };
         let input = Arc::clone(&self.input);
-        let parts = stream::once(sink.run(input, context)).map(|parts| Ok(rows_of(&parts?)?));
+        let parts = stream::once(sink.run(input, context)).map(|parts| rows_of(&parts?));
         Ok(Box::pin(RecordBatchStreamAdapter::new(
             Self::rows_schema(),
             parts,
@@ -167,8 +180,10 @@ impl ExecutionPlan for SinkExec {
     }
 }
 
-fn rows_of(parts: &[Part]) -> Result<RecordBatch, ArrowError> {
+fn rows_of(parts: &[Part]) -> Result<RecordBatch> {
     let names: StringArray = parts.iter().map(|part| Some(part.name.as_str())).collect();
+    let values = parts.iter().map(|part| serde_json::to_string(&part.values));
+    let values: Vec<String> = values.collect::<Result<_, _>>().map_err(external)?;
     let rows: UInt64Array = parts.iter().map(|part| Some(part.rows)).collect();
     let bytes: UInt64Array = parts.iter().map(|part| Some(part.bytes)).collect();
     let statistics: StringArray = parts
@@ -177,11 +192,12 @@ fn rows_of(parts: &[Part]) -> Result<RecordBatch, ArrowError> {
         .collect();
     let columns = vec![
         Arc::new(names) as _,
+        Arc::new(StringArray::from(values)) as _,
         Arc::new(rows) as _,
         Arc::new(bytes) as _,
         Arc::new(statistics) as _,
     ];
-    RecordBatch::try_new(SinkExec::rows_schema(), columns)
+    Ok(RecordBatch::try_new(SinkExec::rows_schema(), columns)?)
 }
 
 /// One partition of the sink.
@@ -232,52 +248,29 @@ impl Sink {
             return Ok(None);
         };
         let written = format!(
-            "{:?} {} {} {:?}",
-            self.written, self.spec.file_rows, self.spec.statistics, self.spec.filter
+            "{:?} by {:?} {} {} {:?}",
+            self.written,
+            self.spec.partition_by,
+            self.spec.file_rows,
+            self.spec.statistics,
+            self.spec.filter
         );
         let folder = Path::parse(folder)?;
         Split::of((input, self.partition), written, &self.store, &folder).await
     }
 
-    /// Writes all rows; begins a file only when there is a row for it.
+    /// Writes all rows.
     async fn write(&self, mut input: SendableRecordBatchStream) -> Result<Vec<Part>> {
-        let mut parts = vec![];
-        let mut open: Option<PartFile> = None;
+        let layout = Layout::new(&self.written, &self.spec.partition_by);
+        let layout = layout.map_err(Error::into_engine)?;
+        let mut files = OpenFiles::new(self, &layout);
         while let Some(batch) = input.next().await.transpose()? {
-            if batch.num_rows() == 0 {
-                continue;
-            }
             let _timer = self.time.timer();
             let batch = convert(&batch, &self.written).map_err(Error::into_engine)?;
-            let mut file = match open.take() {
-                Some(file) => file,
-                None => self.begin(parts.len()).map_err(Error::into_engine)?,
-            };
-            file.write(&batch).await.map_err(Error::into_engine)?;
+            files.write(&batch).await?;
             self.rows.add(batch.num_rows());
-            if file.rows() >= self.spec.file_rows {
-                parts.push(self.finish(file).await.map_err(Error::into_engine)?);
-            } else {
-                open = Some(file);
-            }
         }
-        if let Some(file) = open {
-            parts.push(self.finish(file).await.map_err(Error::into_engine)?);
-        }
-        Ok(parts)
-    }
-
-    fn begin(&self, position: usize) -> Result<PartFile, Error> {
-        let name = file_name(self.partition, position, &self.spec.job);
-        let folder = self.folder()?;
-        let location = folder.parts().chain([name.as_str().into()]).collect();
-        PartFile::begin(
-            Arc::clone(&self.store),
-            location,
-            name,
-            &self.written,
-            self.spec.statistics,
-        )
+        files.finish().await.map_err(Error::into_engine)
     }
 
     fn folder(&self) -> Result<Path, Error> {
@@ -285,6 +278,17 @@ impl Sink {
             location: self.spec.folder.clone(),
             reason: source.to_string(),
         })
+    }
+
+    fn begin(&self, position: usize, layout: &Layout, values: Values) -> Result<PartFile, Error> {
+        let name = file_name(self.partition, position, &self.spec.job);
+        let name = format!("{}{name}", layout.folder(&values)?);
+        PartFile::begin(
+            (Arc::clone(&self.store), &self.folder()?),
+            (name, values),
+            &layout.of_files(),
+            self.spec.statistics,
+        )
     }
 
     async fn finish(&self, file: PartFile) -> Result<Part, Error> {

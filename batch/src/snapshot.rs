@@ -7,6 +7,7 @@ use arrow_schema::{Field, FieldRef, Schema};
 use datafusion::scalar::ScalarValue;
 use deltalake_core::kernel::LogicalFileView;
 use deltalake_core::kernel::transaction::{PROTOCOL, TransactionError};
+use deltalake_core::table::state::DeltaTableState;
 use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
 use futures::TryStreamExt as _;
 use object_store::ObjectStore;
@@ -89,19 +90,9 @@ pub(crate) async fn source(location: &Location, as_of: Option<AsOf>) -> Result<S
     PROTOCOL
         .can_read_from(state)
         .map_err(|source| unsupported(location, source))?;
-    let partition_columns = state.metadata().partition_columns();
-    let schema = state.snapshot().arrow_schema();
-    let (partitions, columns) = split(&schema, partition_columns);
-    let views: Vec<LogicalFileView> = state
-        .snapshot()
-        .file_views(table.log_store().as_ref(), None)
-        .try_collect()
-        .await
-        .map_err(|source| unreadable(location, source))?;
-    let mut files = views
-        .iter()
-        .map(|view| data_file(location, view, (&columns, &partitions)))
-        .collect::<Result<Vec<_>, _>>()?;
+    let (partitions, columns) = columns(state);
+    let files = files(location, &table).await?;
+    let mut files: Vec<DataFile> = files.into_iter().map(|(_, file)| file).collect();
     files.sort_by(|one, other| one.path.cmp(&other.path));
     let schema = Arc::new(Schema::new([columns, partitions.clone()].concat()));
     Ok(Source {
@@ -113,6 +104,30 @@ pub(crate) async fn source(location: &Location, as_of: Option<AsOf>) -> Result<S
         kind: Kind::PARQUET,
         version: Some(version_number(state.version())),
     })
+}
+
+/// The files of the version that is loaded, as its log has them and as they are read.
+pub(crate) async fn files(
+    location: &Location,
+    table: &DeltaTable,
+) -> Result<Vec<(LogicalFileView, DataFile)>, Error> {
+    let wrong = |source| unreadable(location, source);
+    let state = table.snapshot().map_err(wrong)?;
+    let (partitions, columns) = columns(state);
+    let log = table.log_store();
+    let views = state.snapshot().file_views(log.as_ref(), None);
+    let views: Vec<LogicalFileView> = views.try_collect().await.map_err(wrong)?;
+    let file = |view: LogicalFileView| {
+        let file = data_file(location, &view, (&columns, &partitions))?;
+        Ok((view, file))
+    };
+    views.into_iter().map(file).collect()
+}
+
+/// The columns that are the same for all rows of a file, and those that are in files.
+fn columns(state: &DeltaTableState) -> (Vec<FieldRef>, Vec<FieldRef>) {
+    let schema = state.snapshot().arrow_schema();
+    split(&schema, state.metadata().partition_columns())
 }
 
 /// Versions count from 0 and never come near the limit of either type.

@@ -2,19 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{DataType, Fields, Schema, SchemaRef};
 use deltalake_core::DeltaTable;
 use deltalake_core::kernel::StructField;
 use deltalake_core::kernel::transaction::PROTOCOL;
+use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
 
 use crate::attempt::is_left_over;
 use crate::commit::is_mark;
 use crate::delta_schema::written;
+use crate::layout::Layout;
 use crate::location::Location;
-use crate::schema::check_same;
+use crate::partitions::told;
+use crate::schema::{check_same, type_name};
 use crate::snapshot::{loaded, unreadable, unsupported};
 use crate::source::{Source, parquet_files};
+use crate::table_lock::TableLock;
 use crate::{Error, Format, Job, Mode};
 
 /// The table that a job writes, as it was before any work.
@@ -24,6 +28,10 @@ pub(crate) struct Target {
     pub(crate) location: Location,
     /// Columns that are written.
     pub(crate) written: SchemaRef,
+    /// Which of them are in names of folders.
+    pub(crate) layout: Layout,
+    /// Columns that tell which row takes the place of which, if rows are merged.
+    pub(crate) merge_on: Vec<String>,
     /// What the commit will do.
     pub(crate) change: Change,
 }
@@ -41,8 +49,8 @@ pub(crate) enum DeltaChange {
     Create,
     /// It adds files to the table, which was at this version when it was checked.
     Append(Box<DeltaTable>),
-    /// It puts files in the place of those there are; the columns stay the same.
-    Overwrite,
+    /// It puts files in the place of some there are; the columns stay the same.
+    Rewrite(Old),
     /// It puts files in the place of those there are, and new columns in the place of the old.
     Replace,
 }
@@ -54,7 +62,18 @@ pub(crate) enum ParquetChange {
     /// It adds files to the folder.
     Append,
     /// It puts a new folder in the place of the old.
-    Replace,
+    Replace(Old),
+}
+
+/// The rows of the table that the results take the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Old {
+    /// All.
+    All,
+    /// Those in the partitions of the results.
+    OfPartitions,
+    /// Those with the keys of the results.
+    WithKeys,
 }
 
 impl Target {
@@ -66,13 +85,28 @@ impl Target {
         if location.path().is_file() {
             return Err(not_that(&location, "is a file, not a folder"));
         }
-        let change = match job.format {
-            Format::Delta => Change::Delta(delta(&location, job.mode, &written).await?),
-            Format::Parquet => Change::Parquet(parquet(&location, job.mode, &written).await?),
+        let merge_on = merge_on(job, &written)?;
+        let asked = Layout::new(&written, &job.partition_by)?;
+        let (layout, change) = match job.format {
+            Format::Delta => {
+                let (layout, change) = delta(&location, &job.mode, asked).await?;
+                (layout, Change::Delta(change))
+            }
+            Format::Parquet => {
+                let (layout, change) = parquet(&location, &job.mode, asked).await?;
+                (layout, Change::Parquet(change))
+            }
         };
+        if job.mode == Mode::OverwritePartitions && !layout.is_partitioned() {
+            return Err(Error::NotPartitioned {
+                table: location.to_string(),
+            });
+        }
         Ok(Self {
             location,
             written,
+            layout,
+            merge_on,
             change,
         })
     }
@@ -95,12 +129,67 @@ fn check_apart(input: &Location, output: &Location) -> Result<(), Error> {
     Ok(())
 }
 
-async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<DeltaChange, Error> {
+/// The columns that rows are merged on. Refuses those that do not tell one row from another.
+fn merge_on(job: &Job, written: &SchemaRef) -> Result<Vec<String>, Error> {
+    let Mode::MergeOn(columns) = &job.mode else {
+        return Ok(vec![]);
+    };
+    let refuse = |column: &str, reason: String| Error::MergeOn {
+        column: column.to_owned(),
+        reason,
+    };
+    if columns.is_empty() {
+        return Err(refuse("", "no column is named".into()));
+    }
+    for column in columns {
+        let Ok(field) = written.field_with_name(column) else {
+            return Err(refuse(column, "the output has no such column".into()));
+        };
+        let found = field.data_type();
+        if found.is_floating() || found.is_nested() {
+            let reason = format!("values of {} are not keys", type_name(found));
+            return Err(refuse(column, reason));
+        }
+    }
+    Ok(columns.clone())
+}
+
+/// The layout of the table that is there, if it is the one that was asked for, or none was.
+fn settled(location: &Location, asked: Layout, there: &[String]) -> Result<Layout, Error> {
+    if asked.columns() == there {
+        return Ok(asked);
+    }
+    if asked.is_partitioned() {
+        return Err(Error::OtherPartitions {
+            table: location.to_string(),
+            found: told(there),
+            wanted: told(&asked.columns()),
+        });
+    }
+    Layout::new(asked.written(), there)
+}
+
+/// The layout of a table that takes the place of another one: the same unless another is asked for, or
+/// columns are missing.
+fn inherited(asked: Layout, there: &[String]) -> Layout {
+    if asked.is_partitioned() {
+        return asked;
+    }
+    Layout::new(asked.written(), there).unwrap_or(asked)
+}
+
+async fn delta(
+    location: &Location,
+    mode: &Mode,
+    asked: Layout,
+) -> Result<(Layout, DeltaChange), Error> {
     let path = location.path();
     location.url()?;
     let table = match loaded(location).await {
         Ok(table) => table,
-        Err(Error::TableNotFound { .. }) if is_empty(path)? => return Ok(DeltaChange::Create),
+        Err(Error::TableNotFound { .. }) if is_empty(path)? => {
+            return Ok((asked, DeltaChange::Create));
+        }
         Err(Error::TableNotFound { .. }) => {
             return Err(not_that(
                 location,
@@ -112,22 +201,37 @@ async fn delta(location: &Location, mode: Mode, written: &SchemaRef) -> Result<D
     let state = table
         .snapshot()
         .map_err(|source| unreadable(location, source))?;
-    let existing = state.snapshot().arrow_schema();
-    let same = check_same(&location.to_string(), &existing, written, Format::Delta);
-    if mode == Mode::Error {
+    let there = state.metadata().partition_columns();
+    let same = check_columns(location, state, asked.written())
+        .and_then(|()| settled(location, asked.clone(), there));
+    if *mode == Mode::Error {
         return Err(exists(location, same));
     }
-    check_writable(location, state)?;
-    match (mode, same) {
-        (Mode::Append, Ok(())) => Ok(DeltaChange::Append(Box::new(table))),
-        (Mode::Append, Err(mismatch)) => Err(mismatch),
-        (_, Ok(())) => Ok(DeltaChange::Overwrite),
-        (_, Err(_)) => Ok(DeltaChange::Replace),
-    }
+    check_writable(location, state, mode)?;
+    Ok(match (mode, same) {
+        (Mode::Overwrite, Ok(layout)) => (layout, DeltaChange::Rewrite(Old::All)),
+        (Mode::Overwrite, Err(_)) => (inherited(asked, there), DeltaChange::Replace),
+        (_, Err(mismatch)) => return Err(mismatch),
+        (Mode::OverwritePartitions, Ok(layout)) => {
+            (layout, DeltaChange::Rewrite(Old::OfPartitions))
+        }
+        (Mode::MergeOn(_), Ok(layout)) => (layout, DeltaChange::Rewrite(Old::WithKeys)),
+        (Mode::Append | Mode::Error, Ok(layout)) => (layout, DeltaChange::Append(Box::new(table))),
+    })
+}
+
+/// Refuses results that have other columns than the table.
+pub(crate) fn check_columns(
+    location: &Location,
+    state: &DeltaTableState,
+    written: &Schema,
+) -> Result<(), Error> {
+    let existing = state.snapshot().arrow_schema();
+    check_same(&location.to_string(), &existing, written, Format::Delta)
 }
 
 /// Refuses a table that asks more of its writers than what is done here.
-fn check_writable(location: &Location, state: &DeltaTableState) -> Result<(), Error> {
+fn check_writable(location: &Location, state: &DeltaTableState, mode: &Mode) -> Result<(), Error> {
     PROTOCOL
         .can_write_to(state)
         .map_err(|source| unsupported(location, source))?;
@@ -137,8 +241,12 @@ fn check_writable(location: &Location, state: &DeltaTableState) -> Result<(), Er
             feature,
         })
     };
-    if let Some(column) = state.metadata().partition_columns().first() {
-        return refuse(format!("is partitioned (by `{column}`)"));
+    let properties = state.table_config();
+    if properties.append_only() && *mode != Mode::Append {
+        return refuse("takes new rows only (`delta.appendOnly`)".into());
+    }
+    if properties.enable_change_data_feed() && matches!(mode, Mode::MergeOn(_)) {
+        return refuse("keeps a change data feed".into());
     }
     if let Some(column) = state.schema().fields().find(|field| has_rules(field)) {
         return refuse(format!("has rules for the values of `{}`", column.name()));
@@ -160,12 +268,12 @@ fn has_rules(field: &StructField) -> bool {
 
 async fn parquet(
     location: &Location,
-    mode: Mode,
-    written: &Schema,
-) -> Result<ParquetChange, Error> {
+    mode: &Mode,
+    asked: Layout,
+) -> Result<(Layout, ParquetChange), Error> {
     let path = location.path();
     if !path.exists() || is_empty(path)? {
-        return Ok(ParquetChange::Create);
+        return Ok((asked, ParquetChange::Create));
     }
     if path.join("_delta_log").exists() {
         return Err(not_that(location, "is a Delta table"));
@@ -175,6 +283,7 @@ async fn parquet(
         file: None,
         source: Box::new(source),
     };
+    let _lock = TableLock::take(path).await?;
     // Overwriting removes the folder: it must not hold anything else.
     if let Some(foreign) = foreign_file(path).map_err(unreadable)? {
         return Err(not_that(
@@ -188,21 +297,65 @@ async fn parquet(
     if parquet_files(path).map_err(unreadable)?.is_empty() {
         return Err(not_that(location, "is a folder without Parquet files"));
     }
-    if mode == Mode::Overwrite {
-        return Ok(ParquetChange::Replace);
+    let existing = Source::open(location).await;
+    if *mode == Mode::Overwrite {
+        // It need not be readable: it goes.
+        let there = existing.map(|existing| names(&existing.partition_fields()));
+        let layout = inherited(asked, &there.unwrap_or_default());
+        return Ok((layout, ParquetChange::Replace(Old::All)));
     }
-    let same = match Source::open(location).await {
-        Ok(existing) if existing.partition_columns > 0 => Err(Error::Unsupported {
-            table: existing.name,
-            feature: "is partitioned".to_owned(),
-        }),
-        Ok(existing) => check_same(&existing.name, &existing.schema, written, Format::Parquet),
-        Err(error) => Err(error),
-    };
-    match mode {
-        Mode::Append => same.map(|()| ParquetChange::Append),
-        Mode::Error | Mode::Overwrite => Err(exists(location, same)),
+    let same = existing.and_then(|existing| fitting(location, asked, &existing));
+    Ok(match (mode, same) {
+        (Mode::Error | Mode::Overwrite, same) => return Err(exists(location, same)),
+        (_, Err(mismatch)) => return Err(mismatch),
+        (Mode::Append, Ok(layout)) => (layout, ParquetChange::Append),
+        (Mode::OverwritePartitions, Ok(layout)) => {
+            (layout, ParquetChange::Replace(Old::OfPartitions))
+        }
+        (Mode::MergeOn(_), Ok(layout)) => (layout, ParquetChange::Replace(Old::WithKeys)),
+    })
+}
+
+fn names(fields: &Fields) -> Vec<String> {
+    fields.iter().map(|field| field.name().clone()).collect()
+}
+
+/// The layout of results that fit a table of Parquet files.
+pub(crate) fn fitting(
+    location: &Location,
+    asked: Layout,
+    existing: &Source,
+) -> Result<Layout, Error> {
+    let partitions = existing.partition_fields();
+    let layout = settled(location, asked, &names(&partitions))?;
+    check_same(
+        &existing.name,
+        &existing.file_schema(),
+        &layout.of_files(),
+        Format::Parquet,
+    )?;
+    for (found, wanted) in partitions.iter().zip(layout.types()) {
+        if !reads_as(found.data_type(), wanted) {
+            return Err(Error::SchemaMismatch {
+                table: existing.name.clone(),
+                column: found.name().clone(),
+                found: type_name(wanted),
+                expected: type_name(found.data_type()),
+            });
+        }
     }
+    Ok(layout)
+}
+
+/// Whether a column of folders that is read as `found` may be `wanted` for its writer: folders do not say
+/// it, and one more value must not make another type of it.
+fn reads_as(found: &DataType, wanted: &DataType) -> bool {
+    if *wanted == DataType::Boolean {
+        return *found == DataType::Utf8;
+    }
+    let alike = found == wanted || (found.is_integer() && wanted.is_integer());
+    // A text may look like anything.
+    alike || *wanted == DataType::Utf8
 }
 
 fn is_empty(folder: &Path) -> Result<bool, Error> {
@@ -247,7 +400,7 @@ fn foreign_file(folder: &Path) -> std::io::Result<Option<PathBuf>> {
     Ok(None)
 }
 
-fn exists(location: &Location, same: Result<(), Error>) -> Error {
+fn exists<T>(location: &Location, same: Result<T, Error>) -> Error {
     Error::TableExists {
         table: location.to_string(),
         differs: same.err().map(|error| error.to_string()),

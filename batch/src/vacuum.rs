@@ -17,6 +17,7 @@ use crate::claim::{CLAIMS, Claim, remove};
 use crate::durable::{is_incomplete, parent};
 use crate::location::Location;
 use crate::snapshot::{loaded, unreadable};
+use crate::warehouse::locate;
 
 /// What was deleted, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -34,12 +35,18 @@ pub struct Vacuumed {
 /// These are files that no version needs which was the latest at some moment since `limit`, and what jobs
 /// have left that died before that. With `dry_run` it only tells which. The limit is a moment of the past.
 ///
-/// The table of a Parquet folder has no versions: only what jobs have left beside it is deleted.
+/// The table is given by path, or by its name in the `warehouse`. A folder of Parquet files has no
+/// versions: only what jobs have left beside it is deleted.
 ///
 /// # Errors
 /// [`Error::TableNotFound`], [`Error::Read`], or [`Error::Write`] where something cannot be deleted.
-pub async fn vacuum(table: &str, limit: SystemTime, dry_run: bool) -> Result<Vacuumed, Error> {
-    let location = Location::parse(table)?.resolved();
+pub async fn vacuum(
+    warehouse: Option<&str>,
+    table: &str,
+    limit: SystemTime,
+    dry_run: bool,
+) -> Result<Vacuumed, Error> {
+    let location = locate(warehouse, table)?.resolved();
     let path = location.path();
     let is_delta = path.join("_delta_log").is_dir() || path.join(CLAIMS).is_dir();
     let wrong = |source| unwritable(path, source);

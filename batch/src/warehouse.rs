@@ -31,7 +31,7 @@ impl Job {
 }
 
 /// The place of a table that is given by its name in a warehouse, or by its path.
-fn locate(warehouse: Option<&str>, table: &str) -> Result<Location, Error> {
+pub(crate) fn locate(warehouse: Option<&str>, table: &str) -> Result<Location, Error> {
     let (Some(warehouse), Some((database, table))) = (warehouse, name(table)) else {
         return Location::parse(table);
     };

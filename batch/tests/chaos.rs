@@ -14,6 +14,7 @@
 mod driver;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -31,8 +32,9 @@ use crate::driver::Errand;
 /// Rows of one job's input.
 const ROWS: usize = 3_000;
 
-/// Every point that a driver can die at; the second half of the pair says in which format.
-const POINTS: [(&str, &str); 13] = [
+/// Every point that a driver can die at; the second half of the pair says in which table: those of
+/// `merge` have the rows of all jobs, and jobs replace one another's.
+const POINTS: [(&str, &str); 20] = [
     ("claimed", "delta"),
     ("before_file", "delta"),
     ("after_file", "delta"),
@@ -46,6 +48,13 @@ const POINTS: [(&str, &str); 13] = [
     ("before_commit", "parquet"),
     ("renamed", "parquet"),
     ("after_commit", "parquet"),
+    ("log_written", "delta-merge"),
+    ("rewritten", "delta-merge"),
+    ("after_commit", "delta-merge"),
+    ("after_note", "parquet-merge"),
+    ("rewritten", "parquet-merge"),
+    ("before_commit", "parquet-merge"),
+    ("renamed", "parquet-merge"),
 ];
 
 /// How a run of a job is disturbed.
@@ -55,13 +64,14 @@ enum Harm {
     AtPoint(&'static str, usize),
     /// The driver is killed at some time.
     Driver(Duration),
-    /// Processes below the driver are killed at some time.
-    Workers(Duration),
+    /// Processes below the driver are killed, from the moment at which it has work for them.
+    Workers,
 }
 
 /// What has happened to all jobs.
 #[derive(Debug, Default)]
 struct Tally {
+    /// How often a driver died, and of what.
     fired: BTreeMap<String, usize>,
     runs: usize,
     workers_killed: usize,
@@ -88,15 +98,15 @@ impl Stage {
     }
 
     /// The job with this number, which has a table of input for itself.
-    fn errand(&self, number: usize, format: &str, real: bool) -> Errand {
+    fn errand(&self, number: usize, table: &str, real: bool) -> Errand {
         let input = self.path(&format!("in-{number}"));
         if !input.exists() {
-            write_input(&input, number);
+            write_input(&input, keys(number, table));
         }
         Errand {
             input,
-            output: self.path(&format!("out-{format}{}", if real { "-real" } else { "" })),
-            format: format.to_owned(),
+            output: self.path(&format!("out-{table}{}", if real { "-real" } else { "" })),
+            table: table.to_owned(),
             job: format!("job-{number}"),
             real,
         }
@@ -108,12 +118,12 @@ impl Stage {
             let fired = self.path("fired");
             let child = match harm {
                 Harm::AtPoint(point, times) => errand.start(Some((point, *times, fired.as_path()))),
-                Harm::Driver(_) | Harm::Workers(_) => errand.start(None),
+                Harm::Driver(_) | Harm::Workers => errand.start(None),
             };
-            let (ended, killed) = disturb(child, harm);
+            let (ended, killed) = disturb(child, errand, harm);
             self.tally.runs += 1;
             self.tally.workers_killed += killed;
-            self.note(harm, ended, &fired);
+            self.note((harm, &errand.table), ended, &fired);
             _ = std::fs::remove_file(fired);
         }
         // Once more than it takes: a job that is done says so and changes nothing.
@@ -124,23 +134,23 @@ impl Stage {
         }
     }
 
-    fn note(&mut self, harm: &Harm, ended: ExitStatus, fired: &Path) {
+    fn note(&mut self, (harm, table): (&Harm, &str), ended: ExitStatus, fired: &Path) {
         let killed = ended.signal() == Some(9);
         let what = match harm {
             Harm::AtPoint(point, _) if fired.exists() => {
                 assert!(killed, "the driver outlived {point}: {ended}");
-                (*point).to_owned()
+                format!("{point} ({table})")
             }
             Harm::AtPoint(..) => return,
             Harm::Driver(_) if killed => "driver at some time".to_owned(),
-            Harm::Driver(_) | Harm::Workers(_) => return,
+            Harm::Driver(_) | Harm::Workers => return,
         };
         *self.tally.fired.entry(what).or_default() += 1;
     }
 }
 
 /// Lets a run go on until it ends or is ended. Tells how many processes below it were killed.
-fn disturb(mut child: Child, harm: &Harm) -> (ExitStatus, usize) {
+fn disturb(mut child: Child, errand: &Errand, harm: &Harm) -> (ExitStatus, usize) {
     let mut killed = 0;
     match harm {
         Harm::AtPoint(..) => {}
@@ -148,11 +158,13 @@ fn disturb(mut child: Child, harm: &Harm) -> (ExitStatus, usize) {
             std::thread::sleep(*after);
             _ = child.kill();
         }
-        Harm::Workers(after) => {
-            let until = Instant::now() + *after;
-            while Instant::now() < until && child.try_wait().unwrap().is_none() {
-                std::thread::sleep(Duration::from_millis(20));
-                killed += driver::kill_descendants(child.id());
+        Harm::Workers => {
+            let until = Instant::now() + Duration::from_secs(20);
+            while killed < 3 && Instant::now() < until && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+                if errand.has_work() {
+                    killed += driver::kill_descendants(child.id());
+                }
             }
         }
     }
@@ -175,11 +187,21 @@ impl Dice {
     }
 }
 
-fn write_input(folder: &Path, number: usize) {
+/// The keys of a job's rows: its own, or where rows are merged those of others too.
+fn keys(number: usize, table: &str) -> Range<usize> {
+    if table.ends_with("merge") {
+        // No border of a file is one of another job's.
+        let first = number % 5 * (ROWS / 3 + 77);
+        return first..first + ROWS;
+    }
+    number * ROWS..(number + 1) * ROWS
+}
+
+fn write_input(folder: &Path, keys: Range<usize>) {
     std::fs::create_dir_all(folder).unwrap();
     let half = ROWS / 2;
     for file in 0..2 {
-        let ids = (number * ROWS + file * half)..(number * ROWS + (file + 1) * half);
+        let ids = (keys.start + file * half)..(keys.start + (file + 1) * half);
         let floats = || ids.clone().map(|id| id as f64).collect::<Float64Array>();
         let columns: [(&str, ArrayRef); 5] = [
             (
@@ -265,37 +287,53 @@ os._exit(0)
 
 fn jobs_wanted() -> usize {
     let wanted = std::env::var("CHAOS_JOBS").ok();
-    wanted.map_or(POINTS.len() + 2, |jobs| jobs.parse().unwrap())
+    wanted.map_or(POINTS.len(), |jobs| jobs.parse().unwrap())
+}
+
+/// How often a driver of one job is killed at some time, beside once at a point.
+fn random_kills() -> usize {
+    if jobs_wanted() >= 100 { 3 } else { 1 }
 }
 
 #[test]
 fn jobs_that_are_killed_and_run_again_are_in_the_table_once() {
     let mut stage = Stage::new();
-    let mut jobs: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tables: BTreeMap<&str, (usize, BTreeSet<usize>)> = BTreeMap::new();
     for number in 0..jobs_wanted() {
-        let (point, format) = POINTS[number % POINTS.len()];
-        let errand = stage.errand(number, format, false);
+        let (point, table) = POINTS[number % POINTS.len()];
+        let errand = stage.errand(number, table, false);
         let times = if point.contains("file") || point.contains("note") {
             1 + stage.dice.below(3)
         } else {
             1
         };
         let mut harms = vec![Harm::AtPoint(point, times)];
-        for _ in 0..stage.dice.below(3) {
-            harms.push(Harm::Driver(stage.dice.millis(120)));
+        for _ in 0..random_kills() {
+            harms.push(Harm::Driver(stage.dice.millis(100)));
         }
         stage.run(&errand, &harms);
-        *jobs.entry(format).or_default() += 1;
+        let (jobs, rows) = tables.entry(table).or_default();
+        *jobs += 1;
+        rows.extend(keys(number, table));
     }
-    println!("{:?}", stage.tally);
+    let killed: usize = stage.tally.fired.values().sum();
+    println!(
+        "{} jobs, {killed} drivers killed: {:?}",
+        jobs_wanted(),
+        stage.tally
+    );
     let fired: BTreeSet<&str> = stage.tally.fired.keys().map(String::as_str).collect();
-    for (point, _) in POINTS {
-        assert!(fired.contains(point), "no driver died at `{point}`");
+    for (point, table) in POINTS {
+        let what = format!("{point} ({table})");
+        assert!(fired.contains(what.as_str()), "no driver died at {what}");
     }
-    for (format, jobs) in jobs {
-        let name = format!("out-{format}");
+    for (table, (jobs, rows)) in tables {
+        let name = format!("out-{table}");
         vacuum(&stage.path(&name));
-        read_back(stage.folder.path(), &name, jobs * ROWS, jobs);
+        read_back(stage.folder.path(), &name, rows.len(), jobs);
+    }
+    if jobs_wanted() >= 100 {
+        assert!(killed >= 300, "{killed} drivers were killed");
     }
 }
 
@@ -305,8 +343,7 @@ fn jobs_whose_workers_are_killed_are_in_the_table_once() {
     let jobs = (jobs_wanted() / 10).max(1);
     for number in 0..jobs {
         let errand = stage.errand(number, "delta", true);
-        let harm = Harm::Workers(Duration::from_secs(3));
-        stage.run(&errand, &[harm]);
+        stage.run(&errand, &[Harm::Workers, Harm::Workers]);
     }
     println!("{:?}", stage.tally);
     assert!(stage.tally.workers_killed > 0, "no worker was killed");
@@ -315,37 +352,40 @@ fn jobs_whose_workers_are_killed_are_in_the_table_once() {
 }
 
 #[test]
-fn eight_drivers_that_add_to_one_table_at_once_all_count_once() {
-    let stage = Stage::new();
-    // The table is not there: one of them makes it, the others must see that and add to it.
-    let errands: Vec<Errand> = (0..8)
-        .map(|job| stage.errand(job, "delta", false))
-        .collect();
-    let drivers: Vec<Child> = errands.iter().map(|errand| errand.start(None)).collect();
-    for mut driver in drivers {
-        assert!(driver.wait().unwrap().success());
+fn eight_drivers_that_write_one_table_at_once_all_count_once() {
+    for table in ["delta", "parquet", "delta-merge", "parquet-merge"] {
+        let stage = Stage::new();
+        // The table is not there: one of them makes it, the others must see that and add to it.
+        let errands = (0..8).map(|job| stage.errand(job, table, false));
+        let errands: Vec<Errand> = errands.collect();
+        all_at_once(&errands);
+        let rows: BTreeSet<usize> = (0..8).flat_map(|job| keys(job, table)).collect();
+        let name = format!("out-{table}");
+        vacuum(&stage.path(&name));
+        read_back(stage.folder.path(), &name, rows.len(), 8);
     }
-    vacuum(&stage.path("out-delta"));
-    read_back(stage.folder.path(), "out-delta", 8 * ROWS, 8);
 }
 
 #[test]
-fn drivers_of_one_job_at_once_are_one_version() {
+fn eight_drivers_of_one_job_at_once_are_one_version() {
     let stage = Stage::new();
-    for format in ["delta", "parquet"] {
-        let errand = stage.errand(0, format, false);
-        let drivers: Vec<Child> = (0..4).map(|_| errand.start(None)).collect();
-        for mut driver in drivers {
-            assert!(driver.wait().unwrap().success());
-        }
-        read_back(stage.folder.path(), &format!("out-{format}"), ROWS, 1);
+    for table in ["delta", "parquet"] {
+        all_at_once(&vec![stage.errand(0, table, false); 8]);
+        read_back(stage.folder.path(), &format!("out-{table}"), ROWS, 1);
+    }
+}
+
+fn all_at_once(errands: &[Errand]) {
+    let drivers: Vec<Child> = errands.iter().map(|errand| errand.start(None)).collect();
+    for mut driver in drivers {
+        assert!(driver.wait().unwrap().success());
     }
 }
 
 fn vacuum(table: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let table = table.to_string_lossy();
-    let vacuumed = batch::vacuum(&table, SystemTime::now(), false);
+    let vacuumed = batch::vacuum(None, &table, SystemTime::now(), false);
     let vacuumed = runtime.block_on(vacuumed).unwrap();
     assert_eq!(vacuumed.jobs_running, 0);
 }

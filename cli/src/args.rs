@@ -268,6 +268,19 @@ pub(crate) struct Batch {
     #[arg(long, value_enum, default_value_t = Mode::Error)]
     pub(crate) mode: Mode,
 
+    /// Each row takes the place of the one with the same values in these columns, or is added
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        conflicts_with = "mode"
+    )]
+    pub(crate) merge_on: Vec<String>,
+
+    /// Columns that are in the names of the output's folders [default: those of the table that is there]
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub(crate) partition_by: Vec<String>,
+
     /// How the output is kept
     #[arg(long, value_enum, default_value_t = Format::Delta)]
     pub(crate) format: Format,
@@ -305,6 +318,10 @@ pub(crate) struct Batch {
 #[derive(Debug, Args)]
 #[command(after_help = VACUUM_HELP)]
 pub(crate) struct Vacuum {
+    /// Folder of the tables that are given as `DATABASE.TABLE`
+    #[arg(long, value_name = "ROOT", env = "ENVELOPE_WAREHOUSE")]
+    pub(crate) warehouse: Option<String>,
+
     /// The table: a folder that `envelope batch` writes
     #[arg(value_name = "TABLE")]
     pub(crate) table: String,
@@ -326,6 +343,8 @@ pub(crate) enum Mode {
     Append,
     /// Replace the rows there are
     Overwrite,
+    /// Replace the rows in the partitions that results are in
+    OverwritePartitions,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -469,7 +488,10 @@ Examples:
   envelope batch client_ltv_model --input clients/ --output scores/ --mode overwrite
   envelope batch client_ltv_model --input clients.parquet --output scores/ --format parquet
   envelope batch client_ltv_model --input clients/ --output scores/ --mode append \\
-    --job nightly --logical-date 2026-11-28         # run it again, whatever happened";
+    --job nightly --logical-date 2026-11-28         # run it again, whatever happened
+  envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id,day \\
+    --partition-by day --mode overwrite-partitions
+  envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id --merge-on client_id";
 
 const VACUUM_HELP: &str = "\
 Examples:

@@ -308,6 +308,12 @@ fn of_batch(error: &batch::Error) -> Kind {
         Error::ColumnTwice { .. } => kind("column_twice", FAILED),
         Error::NoDeltaType { .. } | Error::Value { .. } => kind("unwritable", FAILED),
         Error::TableExists { .. } => kind("table_exists", CONFLICT),
+        Error::PartitionBy { .. } | Error::NotPartitioned { .. } => {
+            kind("bad_partition_columns", FAILED)
+        }
+        Error::OtherPartitions { .. } => kind("other_partitions", CONFLICT),
+        Error::MergeOn { .. } => kind("bad_merge_columns", FAILED),
+        Error::KeyTwice { .. } => kind("key_twice", FAILED),
         Error::NotThatTable { .. } => kind("not_that_table", CONFLICT),
         Error::SchemaMismatch { .. } => kind("schema_mismatch", CONFLICT),
         Error::Conflict { .. } => kind("conflict", CONFLICT),

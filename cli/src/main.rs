@@ -31,6 +31,7 @@ use crate::wiring::Wiring;
 const THIS_PROGRAM: &str = "this program";
 
 fn main() -> ExitCode {
+    server::give_back_what_is_not_needed();
     let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => return usage(&error),

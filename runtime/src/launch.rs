@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
 
-use envelope_format::Digest;
 use rustix::process::{Pid, getpriority_process, setpriority_process};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
@@ -18,6 +17,9 @@ use crate::{Confinement, EnvelopeFile, Environment, Error, Sandbox, SandboxLevel
 
 const CORE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/libworker.so"));
 const LAUNCHER: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envelope-launcher"));
+
+/// Another one for other contents: made when they were, because they are large.
+const BUILD: &str = env!("WORKER_BUILD");
 
 /// Both, by name: they ask for shared libraries like all programs.
 pub(crate) const PROGRAMS: [(&str, &[u8]); 2] =
@@ -247,7 +249,7 @@ fn tell(confinement: &Confinement, asked: SandboxLevel) {
 
 /// Writes core and launcher into the cache, once for each build of them.
 fn install(cache: &Path) -> io::Result<(PathBuf, PathBuf)> {
-    let folder = cache.join("worker").join(Digest::of(CORE).short());
+    let folder = cache.join("worker").join(BUILD);
     let (core, launcher) = (folder.join("worker.abi3.so"), folder.join("launcher"));
     fs::create_dir_all(&folder)?;
     install_file(&core, CORE, 0o644)?;
@@ -256,13 +258,17 @@ fn install(cache: &Path) -> io::Result<(PathBuf, PathBuf)> {
 }
 
 fn install_file(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    let is_there = || fs::read(path).is_ok_and(|found| found == content);
+    // Whoever has written it has waited for the disk before it got its name: it is whole, or of
+    // another length because somebody has changed it.
+    let is_there =
+        || fs::metadata(path).is_ok_and(|found| usize::try_from(found.len()) == Ok(content.len()));
     if is_there() {
         return Ok(());
     }
     let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new(".")))?;
     io::Write::write_all(&mut file, content)?;
     fs::set_permissions(file.path(), fs::Permissions::from_mode(mode))?;
+    file.as_file().sync_all()?;
     // Others may be starting at the same moment, and a view of files is of the file that was there
     // when it was made: the first whole file stays, only a damaged one is replaced.
     match file.persist_noclobber(path) {

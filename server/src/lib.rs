@@ -52,6 +52,7 @@ mod function;
 mod health;
 pub mod json;
 mod media;
+mod memory;
 mod metered;
 mod models;
 mod moment;
@@ -83,6 +84,7 @@ pub use components::Components;
 pub use error::Error;
 pub use executable::{Built, Hints, Needs, Payload, Surroundings, build, payload};
 pub use follow::{Cause, Origin, Wanted};
+pub use memory::give_back_what_is_not_needed;
 pub use options::{Options, SandboxOptions};
 #[cfg(feature = "otlp")]
 pub use otlp::{Collector, OtlpOptions, Sampling};

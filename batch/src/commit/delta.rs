@@ -1,6 +1,8 @@
 //! One entry in the log of a Delta table.
 
-use std::collections::{HashMap, HashSet};
+mod rewrite;
+
+use std::collections::HashSet;
 
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake_core::kernel::transaction::{
@@ -11,15 +13,16 @@ use deltalake_core::logstore::LogStoreRef;
 use deltalake_core::operations::create::CreateBuilder;
 use deltalake_core::protocol::{DeltaOperation, SaveMode};
 use deltalake_core::{DeltaTable, DeltaTableError};
-use futures::TryStreamExt as _;
 use object_store::ObjectStoreExt as _;
 
-use super::finished::in_log;
+use self::rewrite::{Failure, Rewrite};
+use super::finished::{FILES, ROWS, in_log};
 use super::{Facts, Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, Submitted};
 use crate::durable::DurableStore;
 use crate::location::{Location, store_path};
+use crate::merge::Keys;
 use crate::part_file::Part;
 use crate::point;
 use crate::snapshot::{loaded, table, version_number};
@@ -38,22 +41,36 @@ pub(super) async fn commit(
         path: folder,
         source: Box::new(source),
     })?;
-    let files = add_actions(&attempt, parts).await?;
+    let keys = Keys::of(target, &attempt, parts).await?;
+    let files = add_actions(target, &attempt, parts).await?;
     let log = table(location)?.log_store();
     let properties = CommitProperties::default()
-        .with_metadata(facts)
+        .with_metadata(facts.into_iter().chain(counts(parts)))
         .with_application_transaction(Transaction::new(attempt.transaction(), 1));
     let submitted = attempt.submit();
     let transaction = submitted.transaction();
+    let mut named = names(parts);
     let committed = match change {
         DeltaChange::Create => {
             create(target, log, files, properties, SaveMode::ErrorIfExists).await
         }
         DeltaChange::Replace => replace(target, (log, transaction), files, properties).await,
-        DeltaChange::Append(table) => append(table, transaction, files, properties).await,
-        DeltaChange::Overwrite => overwrite((log, transaction), files, properties).await,
+        DeltaChange::Append(table) => append((table, target), transaction, files, properties).await,
+        DeltaChange::Rewrite(old) => {
+            let mut rewrite = Rewrite::new(target, &submitted, parts, keys);
+            let written = rewrite.commit((log, *old), &files, &properties).await;
+            named.extend(rewrite.named);
+            match written {
+                Err(Failure::Ours(error)) => {
+                    // No entry with these files was ever taken, or the log would have told.
+                    submitted.withdraw();
+                    return Err(error);
+                }
+                Err(Failure::Log(error)) => Err(error),
+                Ok(version) => Ok(version),
+            }
+        }
     };
-    let named = parts.iter().map(|part| part.name.clone()).collect();
     match committed {
         Ok(version) => {
             point::reached(point::AFTER_COMMIT);
@@ -62,6 +79,19 @@ pub(super) async fn commit(
         }
         Err(source) => read_back(location, change, (submitted, &named), source).await,
     }
+}
+
+fn names(parts: &[Part]) -> HashSet<String> {
+    parts.iter().map(|part| part.name.clone()).collect()
+}
+
+/// What the results are, whatever else is in the entry of the log.
+fn counts(parts: &[Part]) -> Facts {
+    let rows: u64 = parts.iter().map(|part| part.rows).sum();
+    Facts::from([
+        (ROWS.to_owned(), rows.into()),
+        (FILES.to_owned(), parts.len().into()),
+    ])
 }
 
 /// A commit that failed may have landed nevertheless: the answer was lost, or only the work after
@@ -150,6 +180,7 @@ async fn create(
     let made = CreateBuilder::new()
         .with_log_store(log)
         .with_columns(columns.into_fields())
+        .with_partition_columns(target.layout.columns())
         .with_actions(files)
         .with_save_mode(mode)
         // Another attempt would put our columns on top of those that somebody else made meanwhile.
@@ -172,7 +203,7 @@ async fn replace(
 }
 
 async fn append(
-    table: &DeltaTable,
+    (table, target): (&DeltaTable, &Target),
     transaction: &str,
     files: Vec<Action>,
     properties: CommitProperties,
@@ -183,63 +214,28 @@ async fn append(
         .build(
             Some(table.snapshot()?),
             table.log_store(),
-            write(SaveMode::Append),
+            write(SaveMode::Append, target),
         )
         .await?;
     Ok(commit.version())
 }
 
-/// Overwriting means all that is there at the commit, so files that came during the job go too.
-async fn overwrite(
-    (log, transaction): (LogStoreRef, &str),
-    files: Vec<Action>,
-    properties: CommitProperties,
-) -> Result<Version, DeltaTableError> {
-    const ATTEMPTS: usize = 10;
-    let properties = properties.with_max_retries(0);
-    let mut attempt = 1;
-    loop {
-        // Read anew each time: the same job may have come meanwhile, and must not count twice.
-        let mut table = DeltaTable::new(log.clone());
-        table.load().await?;
-        check_new(&table, transaction).await?;
-        match overwrite_once(&table, files.clone(), properties.clone()).await {
-            Err(error) if is_conflict(&error) && attempt < ATTEMPTS => attempt += 1,
-            outcome => return outcome,
-        }
-    }
-}
-
-async fn overwrite_once(
-    table: &DeltaTable,
-    mut actions: Vec<Action>,
-    properties: CommitProperties,
-) -> Result<Version, DeltaTableError> {
-    let state = table.snapshot()?;
-    let log = table.log_store();
-    let old = state.snapshot().file_views(log.as_ref(), None);
-    let old: Vec<Action> = old
-        .map_ok(|file| Action::Remove(file.remove_action(true)))
-        .try_collect()
-        .await?;
-    actions.extend(old);
-    let commit = CommitBuilder::from(properties)
-        .with_actions(actions)
-        .build(Some(state), log, write(SaveMode::Overwrite))
-        .await?;
-    Ok(commit.version())
-}
-
-fn write(mode: SaveMode) -> DeltaOperation {
+fn write(mode: SaveMode, target: &Target) -> DeltaOperation {
+    let columns = target.layout.columns();
     DeltaOperation::Write {
         mode,
-        partition_by: None,
+        partition_by: (!columns.is_empty()).then_some(columns),
         predicate: None,
     }
 }
 
 /// One action for each file, after a look whether it is as the sink said.
-async fn add_actions(attempt: &Attempt, parts: &[Part]) -> Result<Vec<Action>, Error> {
+async fn add_actions(
+    target: &Target,
+    attempt: &Attempt,
+    parts: &[Part],
+) -> Result<Vec<Action>, Error> {
+    let columns = target.layout.columns();
     let store = DurableStore::local();
     let mut actions = Vec::with_capacity(parts.len());
     for part in parts {
@@ -260,7 +256,7 @@ async fn add_actions(attempt: &Attempt, parts: &[Part]) -> Result<Vec<Action>, E
         }
         actions.push(Action::Add(Add {
             path: part.name.clone(),
-            partition_values: HashMap::new(),
+            partition_values: columns.iter().cloned().zip(part.values.clone()).collect(),
             size: i64::try_from(part.bytes).unwrap_or(i64::MAX),
             modification_time: found.last_modified.timestamp_millis(),
             data_change: true,

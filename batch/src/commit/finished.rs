@@ -12,6 +12,11 @@ use crate::location::Location;
 use crate::snapshot::{loaded, unreadable, version_number};
 use crate::{Error, Format};
 
+/// Fact: rows of the results.
+pub(super) const ROWS: &str = "resultRows";
+/// Fact: files of the results.
+pub(super) const FILES: &str = "resultFiles";
+
 /// A job whose results are visible.
 #[derive(Debug, Default)]
 pub(crate) struct Finished {
@@ -34,7 +39,7 @@ pub(crate) async fn finished(
     key: &Key,
 ) -> Result<Option<Finished>, Error> {
     match format {
-        Format::Parquet => parquet::finished(location, key),
+        Format::Parquet => parquet::finished(location, key).await,
         Format::Delta => match loaded(location).await {
             Ok(table) => in_log(location, &table, key.text()).await,
             Err(Error::TableNotFound { .. }) => Ok(None),
@@ -86,12 +91,13 @@ fn entry_of(entry: &[u8], name: &str, version: Version) -> Option<Finished> {
         finished
             .facts
             .extend(action.commit_info.unwrap_or_default());
-        if let Some(add) = action.add {
-            finished.rows += add.rows();
-            finished.file_count += 1;
-            finished.files.insert(add.path());
-        }
+        finished.files.extend(action.add.map(|add| add.path()));
     }
+    let count = |fact| finished.facts.get(fact).and_then(serde_json::Value::as_u64);
+    (finished.rows, finished.file_count) = (
+        count(ROWS).unwrap_or_default(),
+        count(FILES).unwrap_or_default(),
+    );
     Some(finished)
 }
 
@@ -113,17 +119,9 @@ struct Transaction {
 #[derive(Debug, Deserialize)]
 struct Add {
     path: String,
-    stats: Option<String>,
 }
 
 impl Add {
-    fn rows(&self) -> u64 {
-        let stats = self.stats.as_deref().unwrap_or_default();
-        let stats: Option<serde_json::Value> = serde_json::from_str(stats).ok();
-        let rows = stats.and_then(|stats| stats.get("numRecords")?.as_u64());
-        rows.unwrap_or_default()
-    }
-
     /// The log has it as a URL has it.
     fn path(&self) -> String {
         percent_encoding::percent_decode_str(&self.path)
@@ -139,9 +137,9 @@ mod tests {
     #[test]
     fn an_entry_tells_the_rows_and_files_of_its_transaction() {
         let entry = concat!(
-            r#"{"commitInfo":{"operation":"WRITE","queryFunction":"f"}}"#,
+            r#"{"commitInfo":{"operation":"WRITE","queryFunction":"f","resultRows":7,"resultFiles":1}}"#,
             "\n",
-            r#"{"add":{"path":"c=a%2520b/part.parquet","stats":"{\"numRecords\":7}"}}"#,
+            r#"{"add":{"path":"c=a%2520b/part.parquet"}}"#,
             "\n",
             r#"{"txn":{"appId":"j","version":1}}"#,
         );

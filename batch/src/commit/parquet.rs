@@ -5,12 +5,12 @@
 //! are.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
@@ -18,12 +18,16 @@ use super::{Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, file_name};
 use crate::claim::remove;
-use crate::durable::{parent, sync_folder, write_new};
+use crate::durable::{create_folders, parent, sync_folder, write_new};
 use crate::identity::Key;
+use crate::layout::{Layout, Values};
 use crate::location::{Location, store_path};
+use crate::merge::{Keys, Left};
 use crate::part_file::{Part, PartFile};
 use crate::point;
-use crate::target::{ParquetChange, Target};
+use crate::source::{Source, parquet_files};
+use crate::table_lock::TableLock;
+use crate::target::{Old, ParquetChange, Target, fitting};
 
 /// What names of marks begin with. Readers skip it; and the file is empty, for those that do not.
 const MARK: &str = "_envelope-job-";
@@ -35,46 +39,131 @@ pub(super) async fn commit(
     parts: &[Part],
 ) -> Result<Outcome, Error> {
     let path = target.location.path();
-    let marks = marks_to_come(change, &attempt, path, parts)?;
-    if parts.is_empty() {
-        if change == ParquetChange::Append && marks.is_empty() {
-            return Ok(Outcome::Written(None));
-        }
-        // A folder without a file would not say which columns the table has.
-        if change != ParquetChange::Append {
-            write_empty(&attempt, &target.written).await?;
-        }
-    }
     let folder = attempt.folder().to_path_buf();
-    prepare(&attempt, parts, &marks).map_err(|source| write(&folder, source))?;
+    let keys = Keys::of(target, &attempt, parts).await?;
+    prepare(&attempt, parts).map_err(|source| write(&folder, source))?;
+    let lock = match change {
+        ParquetChange::Create => None,
+        ParquetChange::Append | ParquetChange::Replace(_) => Some(TableLock::take(path).await?),
+    };
+    if let ParquetChange::Replace(old) = change {
+        stay(target, old, &attempt, (parts, keys)).await?;
+    }
+    let marks = marks_to_come(change, &attempt, path, parts)?;
+    if change == ParquetChange::Append && parts.is_empty() && marks.is_empty() {
+        return Ok(Outcome::Written(None));
+    }
+    let is_empty = || parquet_files(&folder).map(|files| files.is_empty());
+    // A folder without a file would not say which columns the table has.
+    if change != ParquetChange::Append && is_empty().map_err(|source| write(&folder, source))? {
+        write_empty(&attempt, target).await?;
+    }
+    complete(&attempt, &marks).map_err(|source| write(&folder, source))?;
     let done = match change {
         ParquetChange::Create => create(attempt, path),
         ParquetChange::Append => append(attempt, path),
-        ParquetChange::Replace => replace(attempt, path),
+        ParquetChange::Replace(_) => replace(attempt, path),
     };
+    drop(lock);
     match done {
         Ok(()) => Ok(Outcome::Written(None)),
-        Err((attempt, error)) if is_taken(&error) => taken(&target.location, attempt),
+        Err((attempt, error)) if is_taken(&error) => taken(&target.location, attempt).await,
         Err((_, error)) => Err(write(path, error)),
     }
 }
 
-/// The folder holds the files and the marks and nothing else, and is on the disk.
-fn prepare(attempt: &Attempt, parts: &[Part], marks: &[String]) -> io::Result<()> {
+/// The folder holds the files of the results and nothing else: attempts that died may have left files,
+/// whole or not, and all that is there becomes the table.
+fn prepare(attempt: &Attempt, parts: &[Part]) -> io::Result<()> {
     let folder = attempt.folder();
-    let mut wanted: HashSet<&str> = parts.iter().map(|part| part.name.as_str()).collect();
-    let empty = empty_name(attempt);
-    wanted.insert(&empty);
-    // Attempts that died may have left files, whole or not: all that is there becomes the table.
-    for path in entries(folder)? {
-        if !wanted.contains(name(&path).as_str()) {
-            remove(&path)?;
-        }
+    let wanted: HashSet<PathBuf> = parts.iter().map(|part| folder.join(&part.name)).collect();
+    let (files, folders) = tree(folder)?;
+    for file in files.iter().filter(|file| !wanted.contains(*file)) {
+        remove(file)?;
     }
+    for within in folders.iter().rev().filter(|within| *within != folder) {
+        // Those that are not empty stay.
+        let _ = std::fs::remove_dir(within);
+    }
+    Ok(())
+}
+
+/// Adds the marks, and asks the disk to keep the names.
+fn complete(attempt: &Attempt, marks: &[String]) -> io::Result<()> {
+    let folder = attempt.folder();
     for mark in marks {
         write_new(&folder.join(mark), &[])?;
     }
-    sync_folder(folder)
+    let (_, folders) = tree(folder)?;
+    folders
+        .iter()
+        .rev()
+        .try_for_each(|folder| sync_folder(folder))
+}
+
+/// All files at or below `folder`, and all folders, outer ones first.
+fn tree(folder: &Path) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut files, mut folders) = (vec![], vec![folder.to_path_buf()]);
+    let mut next = 0;
+    while let Some(folder) = folders.get(next).cloned() {
+        next += 1;
+        for path in entries(&folder)? {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    Ok((files, folders))
+}
+
+/// Puts what stays of the table beside the results: links to files that stay as they are, and new files
+/// of the rows that stay of others.
+async fn stay(
+    target: &Target,
+    old: Old,
+    attempt: &Attempt,
+    (parts, keys): (&[Part], Option<Arc<Keys>>),
+) -> Result<(), Error> {
+    if old == Old::All {
+        return Ok(());
+    }
+    let table = &target.location;
+    let partitions: HashSet<&Values> = parts.iter().map(|part| &part.values).collect();
+    let there = Source::open(table).await?;
+    if fitting(table, target.layout.clone(), &there).is_err() {
+        // It was another table before the job.
+        return Err(Error::Conflict {
+            table: table.to_string(),
+            source: None,
+        });
+    }
+    for (position, file) in there.files.iter().enumerate() {
+        let left = match &keys {
+            Some(keys) => keys.left(file, attempt, (position, false)).await?,
+            None if partitions.contains(&Layout::texts(&file.partition_values)) => Left::Nothing,
+            None => Left::All,
+        };
+        if left == Left::All {
+            let below = file.path.strip_prefix(table.path()).unwrap_or(&file.path);
+            let place = attempt.folder().join(below);
+            link(&file.path, &place).map_err(|source| write(&place, source))?;
+        }
+    }
+    Ok(())
+}
+
+fn link(file: &Path, place: &Path) -> io::Result<()> {
+    create_folders(&parent(place))?;
+    match std::fs::hard_link(file, place) {
+        // Not all file systems have links.
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            std::fs::copy(file, place)?;
+            File::open(place)?.sync_all()
+        }
+        outcome => outcome,
+    }
 }
 
 /// The marks that the folder gets: its own, and those of the table whose place it takes.
@@ -85,7 +174,7 @@ fn marks_to_come(
     parts: &[Part],
 ) -> Result<Vec<String>, Error> {
     let mut names = vec![];
-    if change == ParquetChange::Replace {
+    if matches!(change, ParquetChange::Replace(_)) {
         // Those of other jobs; of this one there may be one that died after its renaming.
         names = marks(table).map_err(|source| write(table, source))?;
         names.retain(|mark| of_mark(mark, attempt.id()).is_none());
@@ -107,8 +196,8 @@ fn is_taken(error: &io::Error) -> bool {
     )
 }
 
-fn taken(location: &Location, attempt: Attempt) -> Result<Outcome, Error> {
-    match marked(location, attempt.id())? {
+async fn taken(location: &Location, attempt: Attempt) -> Result<Outcome, Error> {
+    match marked(location, attempt.id()).await? {
         Some(finished) => {
             attempt.discard();
             Ok(Outcome::Before(finished))
@@ -187,16 +276,19 @@ fn write(path: &Path, source: io::Error) -> Error {
     }
 }
 
-fn empty_name(attempt: &Attempt) -> String {
-    file_name(0, 0, attempt.job())
-}
-
-async fn write_empty(attempt: &Attempt, schema: &SchemaRef) -> Result<(), Error> {
-    let name = empty_name(attempt);
-    let location = store_path(&attempt.folder().join(&name))?;
-    let mut file = PartFile::begin(Arc::new(attempt.store()), location, name, schema, false)?;
-    file.write(&RecordBatch::new_empty(Arc::clone(schema)))
-        .await?;
+async fn write_empty(attempt: &Attempt, target: &Target) -> Result<(), Error> {
+    let values = vec![None; target.layout.columns().len()];
+    let name = file_name(0, 0, attempt.job());
+    let name = format!("{}{name}", target.layout.folder(&values)?);
+    let folder = store_path(attempt.folder())?;
+    let columns = target.layout.of_files();
+    let mut file = PartFile::begin(
+        (Arc::new(attempt.store()), &folder),
+        (name, values),
+        &columns,
+        false,
+    )?;
+    file.write(&RecordBatch::new_empty(columns)).await?;
     file.finish().await?;
     Ok(())
 }
@@ -207,11 +299,13 @@ pub(crate) fn is_mark(name: &str) -> bool {
 }
 
 /// The job `key`, if the table has its mark.
-pub(super) fn finished(location: &Location, key: &Key) -> Result<Option<Finished>, Error> {
-    marked(location, key.short())
+pub(super) async fn finished(location: &Location, key: &Key) -> Result<Option<Finished>, Error> {
+    marked(location, key.short()).await
 }
 
-fn marked(location: &Location, id: &str) -> Result<Option<Finished>, Error> {
+async fn marked(location: &Location, id: &str) -> Result<Option<Finished>, Error> {
+    // Marks move when a folder takes the place of the table.
+    let _lock = TableLock::take(location.path()).await?;
     let unreadable = |source| Error::Read {
         table: location.to_string(),
         file: None,

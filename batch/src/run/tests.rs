@@ -26,6 +26,7 @@ mod failures;
 mod filters;
 mod formats;
 mod identities;
+mod modes;
 mod outputs;
 mod parquets;
 mod partitions;

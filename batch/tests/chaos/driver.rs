@@ -25,7 +25,8 @@ use uuid::Uuid;
 pub(crate) struct Errand {
     pub(crate) input: PathBuf,
     pub(crate) output: PathBuf,
-    pub(crate) format: String,
+    /// Format and, behind a hyphen, how it is written.
+    pub(crate) table: String,
     pub(crate) job: String,
     /// Whether real workers do it, and not a function of this program.
     pub(crate) real: bool,
@@ -39,7 +40,7 @@ impl Errand {
             .args(["--exact", "driver::drives", "--ignored", "--nocapture"])
             .env("CHAOS_INPUT", &self.input)
             .env("CHAOS_OUTPUT", &self.output)
-            .env("CHAOS_FORMAT", &self.format)
+            .env("CHAOS_TABLE", &self.table)
             .env("CHAOS_JOB", &self.job)
             .env("CHAOS_REAL", if self.real { "1" } else { "0" })
             .env("RUST_BACKTRACE", "0")
@@ -53,12 +54,19 @@ impl Errand {
         command.spawn().unwrap()
     }
 
+    /// Whether a driver has noted what is to be done, so that the function is called now.
+    pub(crate) fn has_work(&self) -> bool {
+        let jobs = std::fs::read_dir(self.output.join("_envelope_jobs"));
+        let mut jobs = jobs.into_iter().flatten().flatten();
+        jobs.any(|job| job.path().join("job.json").exists())
+    }
+
     fn told() -> Option<Self> {
         let told = |name: &str| std::env::var(name).ok();
         Some(Self {
             input: told("CHAOS_INPUT")?.into(),
             output: told("CHAOS_OUTPUT")?.into(),
-            format: told("CHAOS_FORMAT")?,
+            table: told("CHAOS_TABLE")?,
             job: told("CHAOS_JOB")?,
             real: told("CHAOS_REAL")? == "1",
         })
@@ -67,10 +75,15 @@ impl Errand {
     fn job(&self) -> Job {
         let mut job = Job::new(self.input.to_string_lossy(), self.output.to_string_lossy());
         job.keep = vec!["id".into()];
-        job.mode = Mode::Append;
-        job.format = match self.format.as_str() {
-            "parquet" => Format::Parquet,
-            _ => Format::Delta,
+        job.mode = if self.table.ends_with("merge") {
+            Mode::MergeOn(vec!["id".into()])
+        } else {
+            Mode::Append
+        };
+        job.format = if self.table.starts_with("parquet") {
+            Format::Parquet
+        } else {
+            Format::Delta
         };
         job.identity = Some(Identity::new(&self.job, None).unwrap());
         job.settings.batch_rows = NonZeroUsize::new(200).unwrap();

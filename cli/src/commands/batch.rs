@@ -60,10 +60,13 @@ fn job(args: Batch) -> Result<Job, Error> {
     job.function = args.function;
     job.keep = args.keep;
     job.mode = match args.mode {
+        _ if !args.merge_on.is_empty() => batch::Mode::MergeOn(args.merge_on),
         Mode::Error => batch::Mode::Error,
         Mode::Append => batch::Mode::Append,
         Mode::Overwrite => batch::Mode::Overwrite,
+        Mode::OverwritePartitions => batch::Mode::OverwritePartitions,
     };
+    job.partition_by = args.partition_by;
     job.format = match args.format {
         Format::Delta => batch::Format::Delta,
         Format::Parquet => batch::Format::Parquet,

@@ -53,10 +53,7 @@ impl Children {
         if !self.frozen {
             self.frozen = true;
             self.helpers = children_of(getpid());
-            // What is there now is never collected: collecting would write to all of its pages.
-            let gc = py.import("gc")?;
-            gc.call_method0("collect")?;
-            gc.call_method0("freeze")?;
+            loading(py)?.call_method0("freeze")?;
             set_child_subreaper(Some(getpid())).map_err(io::Error::from)?;
         }
         let parent = getpid();

@@ -75,6 +75,7 @@ impl Origin for FromFile {
 }
 
 fn main() -> ExitCode {
+    server::give_back_what_is_not_needed();
     let command = Command::parse();
     match serve(&command) {
         Ok(()) => ExitCode::SUCCESS,

@@ -191,18 +191,34 @@ async fn partition_columns_have_the_values_that_the_log_gives() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_partitioned_table_is_not_written() {
-    let mut bench = Bench::on(TempDir::new().unwrap(), Fake::new());
+async fn a_table_that_others_have_partitioned_gets_its_rows_where_they_belong() {
+    let bench = Bench::on(TempDir::new().unwrap(), Fake::new());
     partitioned(&bench).await;
-    bench.job.output.clone_from(&bench.job.input);
+    let mut bench = bench.with(Fake::new().with_outputs(&["x"]));
+    bench.job.output = bench.job.input;
+    bench.job.input = format!("{}-more", bench.job.output);
+    let countries: StringArray = [Some("UK"), Some("a b%"), None].into_iter().collect();
+    let rows = batch(&[
+        ("id", Arc::new(Int64Array::from(vec![100, 10, 20]))),
+        ("country", Arc::new(countries)),
+        ("x", Arc::new(Float64Array::from(vec![0.5, 7.0, 8.0]))),
+    ]);
+    write_parquet(&bench.folder.path().join("in-more/0.parquet"), &rows, 10);
     bench.job.mode = Mode::Append;
     let error = bench.refused().await;
-    assert!(
-        error
-            .to_string()
-            .ends_with("is partitioned (by `country`), which is not supported"),
-        "{error}"
-    );
+    assert!(matches!(error, Error::SchemaMismatch { .. }), "{error}");
+    bench.job.keep = vec!["country".into(), "id".into()];
+    bench.job.mode = Mode::MergeOn(vec!["id".into()]);
+    bench.run().await.unwrap();
+    let script = r#"
+import deltalake, os
+rows = sorted(tuple(row.values()) for row in deltalake.DeltaTable('in').to_pyarrow_table().select(['id', 'country', 'x']).to_pylist())
+assert len(rows) == 31, rows
+assert rows[10] == (10, 'a b%', 14.0) and rows[11] == (11, 'a b%', 11.5), rows
+assert rows[20] == (20, None, 16.0) and rows[30] == (100, 'UK', 1.0), rows
+os._exit(0)
+"#;
+    written_by_python(bench.folder.path(), script);
 }
 
 /// A Delta table whose log is written by hand.

@@ -93,7 +93,7 @@ async fn a_failed_job_does_not_touch_the_table_it_would_have_changed() {
             bench.run().await.unwrap();
             write_parquet(&bench.path("in/0.parquet"), &table_rows(5_000, 4_000), 1000);
             let before = bench.names();
-            bench.job.mode = mode;
+            bench.job.mode = mode.clone();
             bench.run().await.expect_err("the job was done");
             assert_eq!(bench.names(), before, "{format:?} {mode:?}");
             assert_eq!(bench.predictions().await, doubled(1_000));

@@ -26,7 +26,7 @@ async fn a_finished_job_that_is_run_again_changes_nothing_and_says_so() {
     for format in FORMATS {
         for mode in [Mode::Error, Mode::Append, Mode::Overwrite] {
             let mut bench = named(Fake::new(), format);
-            bench.job.mode = mode;
+            bench.job.mode = mode.clone();
             let first = bench.run().await.unwrap();
             let (names, calls) = (bench.names(), bench.fake.calls());
             assert!(!first.already_done);
@@ -141,7 +141,7 @@ async fn what_was_finished_of_other_rows_is_not_used() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_half_finished_job_with_a_filter_is_completed_with_what_was_finished() {
-    let mut bench = named(Fake::new().with_trouble(12, Trouble::Raises), Format::Delta);
+    let mut bench = named(Fake::new().with_trouble(6, Trouble::Raises), Format::Delta);
     bench.job.filter = Some("id % 2 = 0".into());
     bench.run().await.expect_err("the job was done");
     let summary = bench.with(Fake::new()).run().await.unwrap();
@@ -164,7 +164,7 @@ async fn a_half_finished_job_is_completed_with_what_was_finished() {
         for mode in [Mode::Error, Mode::Append, Mode::Overwrite] {
             let fake = Fake::new().with_trouble(12, Trouble::Raises);
             let mut bench = named(fake, format);
-            bench.job.mode = mode;
+            bench.job.mode = mode.clone();
             bench.run().await.expect_err("the job was done");
             assert!(!left_over(&bench).is_empty());
             let bench = bench.with(Fake::new());
@@ -262,7 +262,7 @@ async fn of_two_commits_of_one_job_one_counts_whatever_the_mode() {
                 write_parquet(&bench.path("in/0.parquet"), &table_rows(0, 100), 100);
                 bench.job.identity = named(Fake::new(), format).job.identity;
             }
-            bench.job.mode = mode;
+            bench.job.mode = mode.clone();
             let early = Target::check(&bench.job, &mapped).await.unwrap();
             let first = bench.run().await.unwrap();
             let (before, rows) = (bench.names(), count(&bench).await);
@@ -281,7 +281,7 @@ async fn of_two_commits_of_one_job_one_counts_whatever_the_mode() {
             let attempt = Attempt::again(&early, &key, claim, Uuid::new_v4()).unwrap();
             let outcome = commit(&early, attempt, &[], Facts::new()).await.unwrap();
             // A folder that takes the place of another one does so again, with the same rows.
-            if (format, mode) == (Format::Parquet, Mode::Overwrite) {
+            if format == Format::Parquet && mode == Mode::Overwrite {
                 continue;
             }
             let Outcome::Before(finished) = outcome else {

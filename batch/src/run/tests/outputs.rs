@@ -135,7 +135,7 @@ async fn a_folder_with_other_files_is_not_a_table() {
         std::fs::create_dir(bench.path("out")).unwrap();
         std::fs::write(bench.path("out/thesis.txt"), "years of work").unwrap();
         for mode in [Mode::Error, Mode::Append, Mode::Overwrite] {
-            bench.job.mode = mode;
+            bench.job.mode = mode.clone();
             let error = bench.refused().await;
             assert!(matches!(error, Error::NotThatTable { .. }), "{error}");
         }

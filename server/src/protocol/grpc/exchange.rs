@@ -136,6 +136,12 @@ const FIELD_BYTES: [usize; 3] = [512, 256, 32];
 /// The field that is looked into at each depth: `inputs`, then their `contents`.
 const LOOKED_INTO: u32 = 5;
 
+/// Whether a field of this depth is a list of integers, which take a byte or more each: the shape of a
+/// tensor, and its contents of the types `int`, `int64`, `uint` and `uint64`.
+fn is_integers(depth: usize, tag: u32) -> bool {
+    matches!((depth, tag), (1, 3) | (2, 2..=5))
+}
+
 /// What a message takes in memory besides the bytes that it came in, roughly.
 fn weight(mut message: &[u8], depth: usize) -> Result<usize, prost::DecodeError> {
     let mut weight = 0_usize;
@@ -152,11 +158,21 @@ fn weight(mut message: &[u8], depth: usize) -> Result<usize, prost::DecodeError>
             return Ok(weight);
         };
         message = rest;
-        if tag == LOOKED_INTO && depth + 1 < FIELD_BYTES.len() {
-            weight = weight.saturating_add(self::weight(field, depth + 1)?);
-        }
+        let more = if is_integers(depth, tag) {
+            integers(field).saturating_mul(size_of::<i64>())
+        } else if tag == LOOKED_INTO && depth + 1 < FIELD_BYTES.len() {
+            self::weight(field, depth + 1)?
+        } else {
+            0
+        };
+        weight = weight.saturating_add(more);
     }
     Ok(weight)
+}
+
+/// How many integers a packed list holds: the last byte of each has no highest bit.
+fn integers(packed: &[u8]) -> usize {
+    packed.iter().filter(|byte| **byte < 0x80).count()
 }
 
 /// How long the caller gives us: `grpc-timeout`, as gRPC writes it, or as over HTTP.
@@ -281,15 +297,34 @@ mod tests {
                 ..InferInputTensor::default()
             }])
         };
+        let counted = |count| {
+            of(vec![InferInputTensor {
+                contents: Some(InferTensorContents {
+                    int64_contents: vec![1; count],
+                    ..InferTensorContents::default()
+                }),
+                ..InferInputTensor::default()
+            }])
+        };
+        let shaped = |count| {
+            of(vec![InferInputTensor {
+                shape: vec![1; count],
+                ..InferInputTensor::default()
+            }])
+        };
         let exchange = exchange("identity", limit);
         for (message, fits) in [
             (of(empty(1000)), true),
             (of(empty(3000)), false),
             (holding(30_000), true),
             (holding(40_000), false),
+            (counted(130_000), true),
+            (counted(140_000), false),
+            (shaped(130_000), true),
+            (shaped(140_000), false),
         ] {
             let bytes = sent(exchange, message);
-            assert!(bytes.len() < 90_000);
+            assert!(bytes.len() < 150_000);
             let read = exchange.read::<ModelInferRequest>(bytes);
             assert_eq!(read.is_ok(), fits);
             assert!(fits || matches!(read, Err(Refusal::MessageTooLarge { .. })));
