@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -51,6 +51,9 @@ $(VENV)/.models-tools: requirements/models.txt $(VENV)/.test-tools
 clients: build package $(VENV)/.demo-tools ## The real clients of every protocol, unmodified, each in its own environment
 	$(VENV)/python tests/clients/run.py
 
+airflow-test: build package $(VENV)/.test-tools ## The operator in a real Airflow: killed tasks and triggerers, cleared runs, schedules
+	$(VENV)/python airflow/tests/run.py
+
 page-test: build package $(VENV)/.demo-tools ## The page of a service in a real Chromium, with no network but loopback
 	$(VENV)/python tests/clients/run.py page
 
@@ -62,14 +65,14 @@ lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
 	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) --workspace --all-targets --quiet -- -D warnings
 	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) -p server --features otlp --all-targets --quiet -- -D warnings
 	PYO3_NO_PYTHON=1 RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --quiet
-	$(VENV)/ruff check python runtime/worker/src/python examples tests benches
-	$(VENV)/ruff format --check python runtime/worker/src/python examples tests benches
+	$(VENV)/ruff check python runtime/worker/src/python examples tests benches airflow
+	$(VENV)/ruff format --check python runtime/worker/src/python examples tests benches airflow
 	cd python && ../$(VENV)/mypy
 
 format: $(VENV)/.test-tools ## Rewrites the sources in the house style
 	cargo fmt --all
-	$(VENV)/ruff check --fix-only --quiet python runtime/worker/src/python examples tests benches
-	$(VENV)/ruff format --quiet python runtime/worker/src/python examples tests benches
+	$(VENV)/ruff check --fix-only --quiet python runtime/worker/src/python examples tests benches airflow
+	$(VENV)/ruff format --quiet python runtime/worker/src/python examples tests benches airflow
 
 docs: ## The API documentation, in target/doc
 	PYO3_NO_PYTHON=1 cargo doc $(CARGO_FLAGS) --workspace --no-deps

@@ -21,6 +21,8 @@ struct Described<'e> {
     causes: Vec<String>,
     hint: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     broken: Option<Broken<'e>>,
 }
 
@@ -51,6 +53,7 @@ pub(crate) fn report(terminal: &Terminal, error: &Error) {
             message: error.to_string(),
             causes: causes(error),
             hint: error.hint(),
+            details: error.details(),
             broken: error.broken_rule().and_then(Broken::of),
         };
         return document(described);
@@ -85,6 +88,7 @@ pub(crate) fn report_usage(message: String) {
         message,
         causes: vec![],
         hint: Some("see `--help`".into()),
+        details: None,
         broken: None,
     });
 }

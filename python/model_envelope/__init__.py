@@ -8,6 +8,7 @@
 Loading an envelope runs its author's code: get envelopes only from people you trust.
 """
 
+from ._batch import BatchJob, BatchProgress, BatchResult, batch
 from ._envelope import Envelope, EnvelopeList, find, get
 from ._errors import (
     BadEnvelope,
@@ -15,23 +16,33 @@ from ._errors import (
     EnvelopeError,
     EnvironmentMismatch,
     InvalidInput,
+    JobCancelled,
+    NotAllowed,
     NotFound,
     NotServable,
     PredictionFailed,
+    Unreachable,
 )
 from ._save import save_model
 
 __all__ = [
     "BadEnvelope",
+    "BatchJob",
+    "BatchProgress",
+    "BatchResult",
     "Conflict",
     "Envelope",
     "EnvelopeError",
     "EnvelopeList",
     "EnvironmentMismatch",
     "InvalidInput",
+    "JobCancelled",
+    "NotAllowed",
     "NotFound",
     "NotServable",
     "PredictionFailed",
+    "Unreachable",
+    "batch",
     "find",
     "get",
     "save_model",

@@ -209,13 +209,17 @@ class EnvelopeList(list[Envelope]):
 def get(ref: str | os.PathLike[str], /) -> Envelope:
     """The newest envelope that `ref` means: a name, `name:version`, a digest, a tag query, or the
     path of an `.envelope` file. Raises `NotFound` with near misses."""
+    return found(ref, settings())
+
+
+def found(ref: str | os.PathLike[str], chosen: Settings) -> Envelope:
+    """`get`, where other settings than those of this process may hold."""
     if isinstance(ref, os.PathLike) or (isinstance(ref, str) and ref.endswith(".envelope")):
         return open_file(Path(ref))
     if not isinstance(ref, str) or not ref:
         raise InvalidInput(
             f"{ref!r} refers to nothing", hint="use a name, `name:version`, a digest, a tag query or a path"
         )
-    chosen = settings()
     return open_stored(json.loads(_native.Store(chosen.store).resolve(ref)), chosen)
 
 

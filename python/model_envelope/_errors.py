@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class EnvelopeError(Exception):
     """Something went wrong: `message` says what in one line, `hint` what to do about it.
@@ -62,6 +64,24 @@ class PredictionFailed(EnvelopeError):
     code = "prediction_failed"
 
 
+class NotAllowed(EnvelopeError):
+    """This user may not read or write that, or nobody vouches for the envelope."""
+
+    code = "not_allowed"
+
+
+class Unreachable(EnvelopeError):
+    """Something on another machine does not answer; later it may."""
+
+    code = "unreachable"
+
+
+class JobCancelled(EnvelopeError):
+    """The job was ended before it was done; the output is as it was."""
+
+    code = "interrupted"
+
+
 _BY_CODE: dict[str, type[EnvelopeError]] = {
     kind.code: kind
     for kind in (
@@ -85,4 +105,46 @@ def from_code(
     """
     error = _BY_CODE.get(code, EnvelopeError)(message, hint=hint, details=details)
     error.code = exactly or code
+    return error
+
+
+_BY_STATUS: dict[int, type[EnvelopeError]] = {
+    2: InvalidInput,
+    3: NotFound,
+    4: NotAllowed,
+    5: Conflict,
+    6: Unreachable,
+    7: PredictionFailed,
+    130: JobCancelled,
+    143: JobCancelled,
+}
+"""Exit codes of the program `envelope` that say what kind of error it was."""
+
+_BY_PROBLEM: dict[str, type[EnvelopeError]] = {
+    "function_failed": PredictionFailed,
+    "bad_output": PredictionFailed,
+    "worker_crashed": PredictionFailed,
+    "rows_do_not_fit": InvalidInput,
+    "no_such_column": InvalidInput,
+    "wrong_type": InvalidInput,
+    "missing_value": InvalidInput,
+    "environment_failed": EnvironmentMismatch,
+    "wrong_interpreter": EnvironmentMismatch,
+    "bad_envelope": BadEnvelope,
+}
+"""Those whose exit code says only that it failed, or says less."""
+
+
+def from_program(status: int, problem: dict[str, Any], said: str) -> EnvelopeError:
+    """The exception for the end of the program `envelope` with an exit code, and the error it has told.
+
+    `said` is all that it has written, for when it has told none.
+    """
+    if not problem:
+        return EnvelopeError(f"`envelope` ended with exit code {status}", details=said)
+    code = problem["code"]
+    kind = _BY_PROBLEM.get(code) or _BY_STATUS.get(status, EnvelopeError)
+    message = ": ".join([problem["message"], *problem.get("causes", [])])
+    error = kind(message, hint=problem.get("hint") or "", details=problem.get("details") or "")
+    error.code = code
     return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ class Settings:
     store: Path
     cache: Path
     uv: Path | None
+    program: Path | None
+    """The program `envelope`, which maps functions over tables."""
     offline: bool
     progress: bool
     log: bool
@@ -32,42 +35,66 @@ class Settings:
         return self.cache, self.uv, [_base_interpreter()], self.offline
 
 
-def settings() -> Settings:
+def settings(variables: Mapping[str, str] = os.environ) -> Settings:
     """Read anew each time: a notebook may set a variable between two cells."""
-    store = os.environ.get("ENVELOPE_URL")
+    store = variables.get("ENVELOPE_URL")
     if store and "://" in store and not store.startswith("file://"):
         raise InvalidInput(
             f"ENVELOPE_URL is {store!r}; this version keeps envelopes in a folder",
             hint="set ENVELOPE_URL to a folder, or unset it",
         )
     return Settings(
-        store=Path(store.removeprefix("file://")) if store else _folder("XDG_DATA_HOME", ".local/share"),
-        cache=Path(os.environ.get("ENVELOPE_CACHE_DIR") or _folder("XDG_CACHE_HOME", ".cache")),
-        uv=_find_uv(),
-        offline=os.environ.get("ENVELOPE_OFFLINE") == "1",
-        progress=os.environ.get("ENVELOPE_PROGRESS") != "0"
-        and "CI" not in os.environ
-        and sys.stderr.isatty(),
-        log=os.environ.get("ENVELOPE_LOG", "").lower() not in ("", "0", "off", "error", "warn"),
-        trust=Path(os.environ["ENVELOPE_TRUST"]) if os.environ.get("ENVELOPE_TRUST") else None,
+        store=Path(store.removeprefix("file://"))
+        if store
+        else _folder(variables, "XDG_DATA_HOME", ".local/share"),
+        cache=Path(variables.get("ENVELOPE_CACHE_DIR") or _folder(variables, "XDG_CACHE_HOME", ".cache")),
+        uv=_find_uv(variables),
+        program=_find_program(variables),
+        offline=variables.get("ENVELOPE_OFFLINE") == "1",
+        progress=variables.get("ENVELOPE_PROGRESS") != "0" and "CI" not in variables and sys.stderr.isatty(),
+        log=variables.get("ENVELOPE_LOG", "").lower() not in ("", "0", "off", "error", "warn"),
+        trust=Path(variables["ENVELOPE_TRUST"]) if variables.get("ENVELOPE_TRUST") else None,
         sandbox=(
-            os.environ.get("ENVELOPE_SANDBOX", ""),
-            [grant for grant in os.environ.get("ENVELOPE_GRANT", "").split(",") if grant],
+            variables.get("ENVELOPE_SANDBOX", ""),
+            [grant for grant in variables.get("ENVELOPE_GRANT", "").split(",") if grant],
         ),
     )
 
 
-def _folder(variable: str, default: str) -> Path:
-    base = os.environ.get(variable)
+def _folder(variables: Mapping[str, str], variable: str, default: str) -> Path:
+    base = variables.get(variable)
     return (Path(base) if base else Path.home() / default) / "model-envelope"
 
 
-def _find_uv() -> Path | None:
+def _find_uv(variables: Mapping[str, str]) -> Path | None:
     """The program that the user names; else that of the `uv` package; else the one on the path."""
-    named = os.environ.get("ENVELOPE_UV")
-    candidates = (
-        [named] if named else [_packaged_uv(), str(Path(sys.executable).parent / "uv"), shutil.which("uv")]
+    named = variables.get("ENVELOPE_UV")
+    return _first_program(
+        [named] if named else [_packaged_uv(), _beside_interpreter("uv"), _on_path("uv", variables)]
     )
+
+
+def _find_program(variables: Mapping[str, str]) -> Path | None:
+    """The program that the user names; else the one beside this interpreter, of the checkout that this
+    package is in, or on the path."""
+    named = variables.get("ENVELOPE_PROGRAM")
+    checkout = Path(__file__).resolve().parents[2] / "target" / "release" / "envelope"
+    return _first_program(
+        [named]
+        if named
+        else [_beside_interpreter("envelope"), str(checkout), _on_path("envelope", variables)]
+    )
+
+
+def _beside_interpreter(name: str) -> str:
+    return str(Path(sys.executable).parent / name)
+
+
+def _on_path(name: str, variables: Mapping[str, str]) -> str | None:
+    return shutil.which(name, path=variables.get("PATH"))
+
+
+def _first_program(candidates: list[str | None]) -> Path | None:
     return next((Path(found) for found in candidates if found and _is_program(found)), None)
 
 
