@@ -125,12 +125,11 @@ impl Callable {
         rows: RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, runtime::Error> {
-        let runs = match &self.rows {
-            Rows::Here(here) => here,
+        match &self.rows {
+            Rows::Here(here) => here.map(function, rows, deadline).await,
             #[cfg(feature = "cluster")]
-            Rows::Fetched(envelope) => envelope.get().await?,
-        };
-        runs.map(function, rows, deadline).await
+            Rows::Fetched(envelope) => envelope.get().await?.map(function, rows, deadline).await,
+        }
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow_array::RecordBatch;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SessionState, TaskContext};
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use envelope_format::Function;
 use futures::TryStreamExt as _;
@@ -360,7 +359,8 @@ fn splittable<'j>(job: &Job, components: &'j Components) -> Result<&'j Function,
 
 /// A plan in both forms and the session that it was made in.
 pub(crate) struct Planned {
-    pub(crate) logical: LogicalPlan,
+    #[cfg(feature = "cluster")]
+    pub(crate) logical: datafusion::logical_expr::LogicalPlan,
     plan: Arc<dyn ExecutionPlan>,
     pub(crate) session: SessionState,
 }
@@ -425,6 +425,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         .await
         .map_err(Error::from_engine)?;
     Ok(Planned {
+        #[cfg(feature = "cluster")]
         logical: sunk,
         plan,
         session,
