@@ -6,6 +6,8 @@ VENV := .venv/bin
 PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
+# What tests compile beside what a demo needs: jobs on clusters.
+TESTED := --features cli/cluster
 
 .PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test soak fuzz clean
 
@@ -16,7 +18,7 @@ demo: build package ## Train, save, call, serve and map a model; shows every ste
 	$(VENV)/python examples/demo.py
 
 build: ## The program `envelope` and the service stub, in target/release
-	cargo build $(CARGO_FLAGS) $(PROGRAMS)
+	cargo build $(CARGO_FLAGS) $(FEATURES) $(PROGRAMS)
 
 package: $(VENV)/.demo-tools ## The Python package, in .venv
 	cd python && VIRTUAL_ENV=$(CURDIR)/.venv PATH="$(CURDIR)/$(VENV):$$PATH" ../$(VENV)/maturin develop --release --quiet
@@ -31,6 +33,7 @@ $(VENV)/.test-tools: requirements/test.txt $(VENV)/.demo-tools
 	$(VENV)/uv pip install --quiet --python $(VENV)/python -r requirements/test.txt
 	touch $@
 
+test rust-tests python-tests: FEATURES := $(TESTED)
 test: build package $(VENV)/.test-tools ## All tests, Rust and Python; prints how many there were
 	$(VENV)/python tests/run_all.py
 
@@ -62,9 +65,9 @@ otlp-test: ## Spans of calls, as a collector of OpenTelemetry gets them
 
 lint: $(VENV)/.test-tools ## Format, clippy, rustdoc, ruff, types
 	cargo fmt --all --check
-	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) --workspace --all-targets --quiet -- -D warnings
+	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) --workspace $(TESTED) --all-targets --quiet -- -D warnings
 	PYO3_NO_PYTHON=1 cargo clippy $(CARGO_FLAGS) -p server --features otlp --all-targets --quiet -- -D warnings
-	PYO3_NO_PYTHON=1 RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace --no-deps --document-private-items --quiet
+	PYO3_NO_PYTHON=1 RUSTDOCFLAGS="-D warnings" cargo doc $(CARGO_FLAGS) --workspace $(TESTED) --no-deps --document-private-items --quiet
 	$(VENV)/ruff check python runtime/worker/src/python examples tests benches airflow
 	$(VENV)/ruff format --check python runtime/worker/src/python examples tests benches airflow
 	cd python && ../$(VENV)/mypy
@@ -104,8 +107,8 @@ swaps: package $(VENV)/.test-tools ## A thousand swaps to kept workers and back,
 bundle-test: build package $(VENV)/.test-tools ## A real model in one executable, in a root without Python, shell and network
 	cargo test $(CARGO_FLAGS) -p server --test bundle -- --include-ignored --nocapture
 
-cluster-test: package $(VENV)/.test-tools ## Jobs on clusters of processes; one is killed, one cancelled. Compiles the clusters first
-	PYO3_NO_PYTHON=1 cargo test $(CARGO_FLAGS) -p batch -p cli --features cli/cluster --lib --test program cluster
+cluster-test: FEATURES := $(TESTED)
+cluster-test: build package $(VENV)/.test-tools ## Jobs on clusters of processes alone; CLUSTER_LONG=1 kills at random, CLUSTER_ROWS=10000000
 	$(VENV)/pytest -q tests/cluster
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling

@@ -1,6 +1,6 @@
 """Runs every suite, prints how many tests each ran, and fails if one failed or ran nothing.
 
-python tests/run_all.py [rust] [python]
+python tests/run_all.py [rust] [python] [clusters]
 """
 
 import os
@@ -11,12 +11,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv" / "bin"
+FEATURES = ["--features", "cli/cluster"]
+"""What `make test` builds the programs with: other ones would compile DataFusion once more."""
 CRATES = ["envelope-format", "registry", "runtime", "server", "batch", "cli", "acceptance"]
 
 
 def rust():
     """`cargo nextest` where it is installed, `cargo test` otherwise; doc examples always by the latter."""
-    packages = [part for crate in CRATES for part in ("-p", crate)]
+    packages = [*(part for crate in CRATES for part in ("-p", crate)), *FEATURES]
     if subprocess.run(["cargo", "nextest", "--version"], capture_output=True, check=False).returncode == 0:
         main = [
             "cargo",
@@ -48,6 +50,11 @@ def python():
     yield "Python", command, r"(\d+) passed"
 
 
+def clusters():
+    """Schedulers and executors as processes: one test at a time, for they need the cores."""
+    yield "Clusters", [VENV / "pytest", "-q", "--reruns=1", "-rR", "tests/cluster"], r"(\d+) passed"
+
+
 def run(name, command, pattern):
     """How many tests passed; 0 when the suite failed."""
     print(f"=== {name}", flush=True)
@@ -65,7 +72,7 @@ def run(name, command, pattern):
 
 def main(chosen):
     os.environ.setdefault("PYO3_NO_PYTHON", "1")
-    suites = [*(rust() if "rust" in chosen else ()), *(python() if "python" in chosen else ())]
+    suites = [suite for make in (rust, python, clusters) if make.__name__ in chosen for suite in make()]
     counts = {name: run(name, command, pattern) for name, command, pattern in suites}
     print("\n=== Summary")
     for name, count in counts.items():
@@ -76,4 +83,4 @@ def main(chosen):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["rust", "python"]))
+    sys.exit(main(sys.argv[1:] or ["rust", "python", "clusters"]))
