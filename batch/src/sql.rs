@@ -15,6 +15,7 @@ mod encode;
 mod place;
 mod placeholder;
 mod tables;
+mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -25,13 +26,14 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
-use datafusion::execution::{SessionState, SessionStateBuilder};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
-use futures::{Stream, TryStreamExt as _};
+use futures::TryStreamExt as _;
 
 use self::calls::Parsed;
 pub use self::encode::{Encoding, encode};
 use self::placeholder::Predictions;
+pub use self::write::Output;
 use crate::function::Callable;
 use crate::plan::{Callables, Cut, EnvelopeQueryPlanner, cut_up};
 use crate::{Error, MapRows, Settings};
@@ -103,9 +105,18 @@ impl Query {
         let session = session(&self.settings);
         let parsed = Parsed::parse(&session.state(), &self.text)?;
         let predictions = parsed.resolve(envelopes).await?;
-        tables::register(self, &session, &parsed, &predictions).await?;
+        let inputs = tables::register(self, &session, &parsed, &predictions).await?;
+        let digests = predictions
+            .envelopes()
+            .map(|rows| rows.digest().to_string());
+        let envelopes = digests.collect();
         let frame = planned(session.state(), parsed, predictions, &self.settings).await?;
-        Ok(Answer { frame })
+        Ok(Answer {
+            frame,
+            text: self.text.clone(),
+            envelopes,
+            inputs,
+        })
     }
 }
 
@@ -113,6 +124,11 @@ impl Query {
 #[derive(Debug)]
 pub struct Answer {
     frame: DataFrame,
+    text: String,
+    /// Digests of the envelopes.
+    envelopes: Vec<String>,
+    /// Tables that are read, and which version of them.
+    inputs: Vec<(String, Option<i64>)>,
 }
 
 impl Answer {
@@ -121,11 +137,9 @@ impl Answer {
     /// # Errors
     /// Those of the engine.
     pub fn limited(self, rows: usize) -> Result<Self, Error> {
-        let frame = self
-            .frame
-            .limit(0, Some(rows))
-            .map_err(Error::from_engine)?;
-        Ok(Self { frame })
+        let frame = self.frame.limit(0, Some(rows));
+        let frame = frame.map_err(Error::from_engine)?;
+        Ok(Self { frame, ..self })
     }
 
     /// Its columns.
@@ -134,15 +148,40 @@ impl Answer {
         Arc::clone(self.frame.schema().inner())
     }
 
-    /// Does the work; gives rows as they are ready.
+    /// Begins with the work; gives rows as they are ready.
     ///
     /// # Errors
-    /// See [`Error`]; in the stream, too.
-    pub async fn rows(self) -> Result<impl Stream<Item = Result<RecordBatch, Error>>, Error> {
+    /// See [`Error`]; [`Rows::next`] has them, too.
+    pub async fn rows(self) -> Result<Rows, Error> {
         let rows = self.frame.execute_stream().await;
-        Ok(rows
-            .map_err(Error::from_engine)?
-            .map_err(Error::from_engine))
+        Ok(Rows {
+            rows: rows.map_err(Error::from_engine)?,
+        })
+    }
+}
+
+/// Rows of an answer, in batches. The work ends when they are dropped.
+pub struct Rows {
+    rows: SendableRecordBatchStream,
+}
+
+impl Rows {
+    /// The next ones.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub async fn next(&mut self) -> Result<Option<RecordBatch>, Error> {
+        self.rows.try_next().await.map_err(Error::from_engine)
+    }
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let schema = self.rows.schema();
+        formatter
+            .debug_struct("Rows")
+            .field("schema", &schema)
+            .finish_non_exhaustive()
     }
 }
 

@@ -419,10 +419,16 @@ fn name_results(query: &mut ast::Statement, predictions: &Predictions) {
         return;
     };
     let name = |item: &SelectItem| {
-        let SelectItem::UnnamedExpr(Expr::Function(function)) = item else {
+        let SelectItem::UnnamedExpr(expr) = item else {
             return None;
         };
-        let (_, one) = predictions.find(&asked(function)?)?;
+        if let Expr::CompoundFieldAccess { root, access_chain } = expr
+            && let [access] = access_chain.as_slice()
+            && placed(root).is_some_and(|function| is_predict(&function.name))
+        {
+            return accessed(access);
+        }
+        let (_, one) = predictions.find(&asked(placed(expr)?)?)?;
         match one.given().fields().as_ref() {
             [only] => Some(only.name().clone()),
             _ => Some(one.function.name.clone()),

@@ -16,26 +16,28 @@ use crate::schema::nearest;
 use crate::source::{Reading, Source};
 use crate::{Error, warehouse};
 
-/// Finds each table that the statement names, as it is now.
+/// Finds each table that the statement names, as it is now; gives its place and version.
 pub(super) async fn register(
     query: &Query,
     session: &SessionContext,
     parsed: &Parsed,
     predictions: &Predictions,
-) -> Result<(), Error> {
+) -> Result<Vec<(String, Option<i64>)>, Error> {
+    let mut found = vec![];
     let reading = Reading {
         as_of: None,
         types: types(predictions),
     };
     for table in parsed.tables(&session.state())? {
         let source = Source::read(&place(query, &table)?, &reading).await?;
+        found.push((source.name.clone(), source.version));
         let snapshot = Arc::new(SnapshotTable::new(Arc::new(source)));
         let name = table.table().to_owned();
         schema(session, &table)?
             .register_table(name, snapshot)
             .map_err(Error::from_engine)?;
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Where a table is.

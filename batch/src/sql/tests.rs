@@ -312,3 +312,109 @@ fn rows_are_lines_of_json_or_csv() {
     assert_eq!(text(Encoding::Csv { first: true }), "id\n1\n\n");
     assert_eq!(text(Encoding::Csv { first: false }), "1\n\n");
 }
+
+/// A folder with a table `in.csv` of four rows.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::TempDir::new().unwrap();
+    let text = "id,x,country\n1,0.5,UK\n2,1.5,US\n3,2.5,UK\n4,3.5,US\n";
+    std::fs::write(folder.path().join("in.csv"), text).unwrap();
+    folder
+}
+
+fn query(folder: &tempfile::TempDir, text: &str) -> Query {
+    let place = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let mut query = Query::new(text);
+    query.tables = ["in.csv", "out"]
+        .map(|name| (name.trim_end_matches(".csv").to_owned(), place(name)))
+        .into();
+    // `in` is a word of SQL.
+    query.tables.insert("features".into(), place("in.csv"));
+    query
+}
+
+async fn written(
+    folder: &tempfile::TempDir,
+    text: &str,
+    mode: crate::Mode,
+) -> Result<crate::Summary, Error> {
+    let store = Store::of(Fake::new());
+    let answer = query(folder, text).plan(&store).await?;
+    let mut output = Output::new(folder.path().join("out").to_string_lossy());
+    output.mode = mode;
+    answer.write(&output, uuid::Uuid::new_v4(), &|_| ()).await
+}
+
+async fn read(folder: &tempfile::TempDir, text: &str) -> String {
+    let answer = query(folder, text)
+        .plan(&Store::of(Fake::new()))
+        .await
+        .unwrap();
+    let mut rows = answer.rows().await.unwrap();
+    let mut lines = String::new();
+    while let Some(batch) = rows.next().await.unwrap() {
+        let text = encode(&batch, Encoding::Csv { first: false }).unwrap();
+        lines.push_str(&String::from_utf8(text).unwrap());
+    }
+    lines.trim().replace('\n', " ")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_are_committed_to_a_table_that_names_where_they_are_from() {
+    let folder = folder();
+    let text = "SELECT CAST(id AS BIGINT) id, predict('region=UK', t), predict('region=UK', x => 1) one FROM features t";
+    let summary = written(&folder, text, crate::Mode::Error).await.unwrap();
+    assert_eq!((summary.rows, summary.version), (4, Some(0)));
+    let first = "SELECT id, prediction, one FROM out ORDER BY id";
+    assert_eq!(
+        read(&folder, first).await,
+        "1,1.0,2.0 2,3.0,2.0 3,5.0,2.0 4,7.0,2.0"
+    );
+    let summary = written(&folder, text, crate::Mode::Append).await.unwrap();
+    assert_eq!(summary.version, Some(1));
+    assert_eq!(read(&folder, "SELECT count(*) FROM out").await, "8");
+    let log = folder
+        .path()
+        .join("out/_delta_log/00000000000000000001.json");
+    let log = std::fs::read_to_string(log).unwrap();
+    let digest = Fake::new().digest().to_string();
+    for part in [digest.as_str(), "in.csv", "SELECT CAST(id AS BIGINT)"] {
+        assert!(log.contains(part), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_cannot_be_written_is_refused_before_any_work() {
+    let folder = folder();
+    let store = Store::of(Fake::new());
+    let text = "SELECT predict('region=UK', t) + 1 FROM features t";
+    let answer = query(&folder, text).plan(&store).await.unwrap();
+    let output = Output::new(folder.path().join("out").to_string_lossy());
+    let error = answer
+        .write(&output, uuid::Uuid::new_v4(), &|_| ())
+        .await
+        .unwrap_err();
+    assert!(error.hint().unwrap().contains("AS name"), "{error}");
+    written(&folder, "SELECT id FROM features", crate::Mode::Error)
+        .await
+        .unwrap();
+    let error = written(&folder, "SELECT id FROM features", crate::Mode::Error)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, Error::TableExists { .. }), "{error}");
+    assert_eq!(store.fake.calls(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_fails_leaves_nothing_behind() {
+    let folder = folder();
+    let store = Store::of(Fake::new().with_trouble(0, Trouble::Raises));
+    let answer = query(&folder, "SELECT predict('region=UK', t) FROM features t");
+    let answer = answer.plan(&store).await.unwrap();
+    let output = Output::new(folder.path().join("out").to_string_lossy());
+    let error = answer
+        .write(&output, uuid::Uuid::new_v4(), &|_| ())
+        .await
+        .unwrap_err();
+    assert!(matches!(error.root(), Error::Function { .. }), "{error}");
+    assert!(!folder.path().join("out").exists());
+}
