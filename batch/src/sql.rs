@@ -295,7 +295,10 @@ fn able(state: SessionState, predictions: &Predictions, settings: &Settings) -> 
     });
     let callables: HashMap<_, _> = callables.collect();
     let callables = Callables::new(move |digest| callables.get(digest).cloned());
-    let config = state.config().clone().with_extension(Arc::new(callables));
+    let config = state.config().clone();
+    // The session has its tables already; an empty catalog would take their place.
+    let config = config.with_create_default_catalog_and_schema(false);
+    let config = config.with_extension(Arc::new(callables));
     SessionStateBuilder::new_from_existing(state)
         .with_config(config)
         .with_query_planner(Arc::new(EnvelopeQueryPlanner))

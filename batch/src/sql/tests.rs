@@ -309,8 +309,8 @@ fn rows_are_lines_of_json_or_csv() {
     let rows = RecordBatch::try_from_iter([("id", ids)]).unwrap();
     let text = |encoding| String::from_utf8(encode(&rows, encoding).unwrap()).unwrap();
     assert_eq!(text(Encoding::JsonLines), "{\"id\":1}\n{}\n");
-    assert_eq!(text(Encoding::Csv { first: true }), "id\n1\n\n");
-    assert_eq!(text(Encoding::Csv { first: false }), "1\n\n");
+    assert_eq!(text(Encoding::Csv { first: true }), "id\n1\n\"\"\n");
+    assert_eq!(text(Encoding::Csv { first: false }), "1\n\"\"\n");
 }
 
 /// A folder with a table `in.csv` of four rows.
