@@ -119,8 +119,10 @@ impl ExecutionPlan for MapExec {
         vec![false]
     }
 
+    /// Rows stay in their order, but the engine must not sort the input instead of the output: it tells columns
+    /// by their number, and these have others below.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![false]
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
