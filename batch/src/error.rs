@@ -1,12 +1,14 @@
 //! Why a job failed. Nothing of a failed job is visible in its output.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use datafusion::error::DataFusionError;
 use deltalake_core::DeltaTableError;
 
 use crate::AsOf;
 use crate::partitions::told;
+use crate::sql::Position;
 
 /// Why a job failed.
 #[derive(Debug, thiserror::Error)]
@@ -331,6 +333,29 @@ pub enum Error {
         /// What it would be now.
         now: String,
     },
+    /// A query is wrong, or asks for what cannot be done.
+    #[error("the SQL{} cannot be carried out: {reason}", at_place(.at.as_ref()))]
+    Sql {
+        /// What is wrong.
+        reason: String,
+        /// Where in its text, if that is known.
+        at: Option<Position>,
+        /// What may be done about it.
+        hint: Option<String>,
+    },
+    /// A query names an envelope that is not there, or may not be used.
+    #[error("`{reference}` at {at} is no envelope that can be used")]
+    NoEnvelope {
+        /// What the query calls it.
+        reference: String,
+        /// Where in its text.
+        at: Position,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What several parts of a query failed with. [`root`](Self::root) says what it is.
+    #[error(transparent)]
+    Shared(Arc<DataFusionError>),
     /// The job was cancelled.
     #[error("the job was cancelled")]
     Cancelled,
@@ -352,12 +377,29 @@ fn on(row: Option<&str>) -> String {
     row.map_or_else(|| "rows".to_owned(), |row| format!("the row {row}"))
 }
 
+fn at_place(at: Option<&Position>) -> String {
+    at.map_or_else(String::new, |at| format!(" at {at}"))
+}
+
 impl Error {
+    /// The error itself, where several parts of a query have it.
+    #[must_use]
+    pub fn root(&self) -> &Self {
+        if let Self::Shared(shared) = self
+            && let DataFusionError::External(root) = shared.find_root()
+            && let Some(ours) = root.downcast_ref::<Self>()
+        {
+            return ours;
+        }
+        self
+    }
+
     /// What the user may do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other messages say it themselves")]
-        match self {
+        match self.root() {
+            Self::Sql { hint, .. } => hint.clone(),
             Self::NotRowWise { .. } => {
                 Some("call it once on all rows (`envelope predict`), or make its output for a row depend on that row alone".into())
             }
@@ -417,7 +459,7 @@ impl Error {
     /// Whether the same job may succeed when it is run again.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        match self {
+        match self.root() {
             Self::Function { source, .. } => source.is_transient(),
             Self::Executor { transient, .. } => *transient,
             Self::Conflict { .. }
@@ -455,6 +497,9 @@ impl Error {
             | Self::KeyTwice { .. }
             | Self::JobIdentity { .. }
             | Self::OtherJob { .. }
+            | Self::Sql { .. }
+            | Self::NoEnvelope { .. }
+            | Self::Shared(_)
             | Self::Value { .. }
             | Self::Panicked { .. }
             | Self::Engine { .. } => false,
@@ -475,6 +520,10 @@ impl Error {
                 },
             },
             DataFusionError::Context(_, cause) => Self::from_engine(*cause),
+            DataFusionError::Shared(shared) => match Arc::try_unwrap(shared) {
+                Ok(alone) => Self::from_engine(alone),
+                Err(shared) => Self::Shared(shared),
+            },
             other => Self::Engine { source: other },
         }
     }

@@ -83,10 +83,10 @@ pub(crate) fn rows_of_a_call(wanted: NonZeroUsize, tile: Option<u32>) -> usize {
 pub(crate) struct Callable {
     rows: Rows,
     /// One permit for each batch between scan and sink: bounds memory, whatever the number of
-    /// partitions that have rows at the moment.
-    pub(crate) in_flight: Arc<Semaphore>,
-    /// How many permits there are.
-    pub(crate) most_in_flight: usize,
+    /// partitions that have rows at the moment. None where each partition has its own.
+    in_flight: Option<Arc<Semaphore>>,
+    /// How many permits there are for all partitions together.
+    most_in_flight: usize,
 }
 
 /// What runs the functions of an envelope.
@@ -102,6 +102,15 @@ impl Callable {
         Self::of(Rows::Here(rows), partitions)
     }
 
+    /// For plans in which one partition may wait for another: a join reads all of one side first, and would
+    /// wait for ever if the other side had all permits.
+    pub(crate) fn apart(rows: Arc<dyn MapRows>, workers: NonZeroUsize) -> Self {
+        Self {
+            in_flight: None,
+            ..Self::of(Rows::Here(rows), workers)
+        }
+    }
+
     /// For an executor with `slots` workers, which gets the envelope when the first rows come.
     #[cfg(feature = "cluster")]
     pub(crate) fn fetched(envelope: crate::cluster::Fetched, slots: NonZeroUsize) -> Self {
@@ -113,9 +122,18 @@ impl Callable {
         let most_in_flight = partitions.get() * 2;
         Self {
             rows,
-            in_flight: Arc::new(Semaphore::new(most_in_flight)),
+            in_flight: Some(Arc::new(Semaphore::new(most_in_flight))),
             most_in_flight,
         }
+    }
+
+    /// The permits of one of `partitions` partitions, and how many there are.
+    pub(crate) fn permits(&self, partitions: usize) -> (Arc<Semaphore>, usize) {
+        if let Some(shared) = &self.in_flight {
+            return (Arc::clone(shared), self.most_in_flight);
+        }
+        let share = self.most_in_flight.div_ceil(partitions.max(1)).max(2);
+        (Arc::new(Semaphore::new(share)), share)
     }
 
     /// As [`MapRows::map`].

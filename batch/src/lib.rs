@@ -18,8 +18,8 @@
 //! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go and `layout` in which folders, an `attempt`
 //! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
 //! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
-//! that one of them has finished is not computed again. [`vacuum()`] deletes what nobody needs. The
-//! `workplace` is this process, or a `cluster`.
+//! that one of them has finished is not computed again. [`sql`] puts the same map into queries. [`vacuum()`] deletes what
+//! nobody needs. The `workplace` is this process, or a `cluster`.
 
 #![expect(
     clippy::result_large_err,
@@ -61,6 +61,7 @@ mod sink_exec;
 mod snapshot;
 mod source;
 mod split;
+pub mod sql;
 mod statistics;
 mod table_lock;
 mod target;

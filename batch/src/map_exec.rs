@@ -29,7 +29,7 @@ use datafusion::physical_plan::{
     PlanProperties,
 };
 use futures::{Stream, StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::Error;
 use crate::function::Callable;
@@ -119,8 +119,10 @@ impl ExecutionPlan for MapExec {
         vec![false]
     }
 
+    /// Rows stay in their order, but the engine must not sort the input instead of the output: it tells columns
+    /// by their number, and these have others below.
     fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
+        vec![false]
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -136,9 +138,12 @@ impl ExecutionPlan for MapExec {
         let callables = callables.ok_or_else(|| {
             DataFusionError::Configuration("nothing in this session runs envelopes".into())
         })?;
+        let callable = callables.find(&self.spec.digest)?;
+        let partitions = self.input.output_partitioning().partition_count();
         let caller = Arc::new(Caller {
             spec: Arc::clone(&self.spec),
-            callable: callables.find(&self.spec.digest)?,
+            permits: callable.permits(partitions),
+            callable,
             taken: runtime::arrow_schema(&self.spec.signature.input),
             given: self.schema(),
             rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
@@ -166,6 +171,8 @@ async fn unless_cancelled(task: Arc<Task>, work: impl Future<Output = Result<()>
 struct Caller {
     spec: Arc<MapSpec>,
     callable: Arc<Callable>,
+    /// For batches between scan and sink, and how many there are.
+    permits: (Arc<Semaphore>, usize),
     /// What the function takes.
     taken: SchemaRef,
     /// Kept columns, then what the function gives.
@@ -218,7 +225,7 @@ async fn call(
     batches: mpsc::Receiver<Rows>,
     given: mpsc::Sender<Result<RecordBatch>>,
 ) -> Result<()> {
-    let most = caller.callable.most_in_flight;
+    let (_, most) = caller.permits;
     let results = admitted(Arc::clone(&caller), batches)
         .map(|(rows, permit)| {
             let caller = Arc::clone(&caller);
@@ -242,7 +249,7 @@ fn admitted(
     batches: mpsc::Receiver<Rows>,
 ) -> impl Stream<Item = (Rows, OwnedSemaphorePermit)> {
     stream::unfold(batches, move |mut batches| {
-        let permits = Arc::clone(&caller.callable.in_flight);
+        let permits = Arc::clone(&caller.permits.0);
         async move {
             let permit = permits.acquire_owned().await.ok()?;
             let rows = batches.recv().await?;

@@ -4,6 +4,7 @@
 //! carries the plan out looks the digest up in its own session (see [`Callables`]).
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
@@ -262,16 +263,65 @@ impl UserDefinedLogicalNodeCore for MapNode {
         fmt::Display::fmt(&self.spec, formatter)
     }
 
+    /// With the columns that its input still has.
     fn with_exprs_and_inputs(
         &self,
         _expressions: Vec<Expr>,
         inputs: Vec<LogicalPlan>,
     ) -> Result<Self> {
-        Ok(Self {
-            input: only(inputs)?,
-            ..self.clone()
-        })
+        let input = only(inputs)?;
+        let kept = self.spec.keep.len();
+        let there = |column: &usize| {
+            let name = self.spec.keep.get(*column);
+            name.is_none_or(|name| position(&input, name).is_some())
+        };
+        let columns = self.schema.fields().len();
+        let stay: Vec<usize> = (0..columns).filter(there).collect();
+        if stay.len() == columns {
+            return Ok(Self {
+                input,
+                ..self.clone()
+            });
+        }
+        let keep = stay.iter().filter(|column| **column < kept);
+        let keep = keep.map(|column| self.spec.keep[*column].clone());
+        let spec = MapSpec {
+            keep: keep.collect(),
+            ..self.spec.clone()
+        };
+        Self::new(spec, &self.schema.as_arrow().project(&stay)?, input)
     }
+
+    /// Rows may be left out before the function is called, unless what it gives decides.
+    fn prevent_predicate_push_down_columns(&self) -> HashSet<String> {
+        let given = self.schema.fields().iter().skip(self.spec.keep.len());
+        given.map(|field| field.name().clone()).collect()
+    }
+
+    /// What the function takes, and what is kept of those columns that are wanted.
+    fn necessary_children_exprs(&self, wanted: &[usize]) -> Option<Vec<Vec<usize>>> {
+        let kept = wanted
+            .iter()
+            .filter_map(|column| self.spec.keep.get(*column));
+        let taken = self.spec.signature.input.fields.iter();
+        let names = taken.map(|field| &field.name).chain(kept);
+        let columns = names.map(|name| position(&self.input, name));
+        let mut columns = columns.collect::<Option<Vec<usize>>>()?;
+        columns.sort_unstable();
+        columns.dedup();
+        Some(vec![columns])
+    }
+
+    /// One row comes out for each that goes in.
+    fn supports_limit_pushdown(&self) -> bool {
+        true
+    }
+}
+
+/// Where the input of a map has a column.
+fn position(input: &LogicalPlan, name: &str) -> Option<usize> {
+    let mut fields = input.schema().fields().iter();
+    fields.position(|field| field.name() == name)
 }
 
 impl UserDefinedLogicalNodeCore for SinkNode {

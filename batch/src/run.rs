@@ -73,7 +73,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    fn of(parts: &[Part], files_reused: u64, outcome: Outcome) -> Self {
+    pub(crate) fn of(parts: &[Part], files_reused: u64, outcome: Outcome) -> Self {
         match outcome {
             Outcome::Before(finished) => Self::before(&finished),
             Outcome::Written(version) => Self {
@@ -494,7 +494,7 @@ async fn some_partitions(
     }
 }
 
-async fn gather(
+pub(crate) async fn gather(
     partitions: &mut JoinSet<EngineResult<Vec<RecordBatch>>>,
 ) -> Result<Vec<Written>, Error> {
     let mut written = vec![];

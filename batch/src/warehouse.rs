@@ -10,13 +10,7 @@ use crate::{Error, Job};
 impl Job {
     /// Where the table that is read is. Refuses a name that the warehouse does not have.
     pub(crate) fn input(&self) -> Result<Location, Error> {
-        let location = self.input_place()?;
-        match (self.warehouse.as_deref(), name(&self.input)) {
-            (Some(warehouse), Some(_)) if !location.path().exists() => {
-                Err(unknown(&Location::parse(warehouse)?, &self.input))
-            }
-            _ => Ok(location),
-        }
+        find(self.warehouse.as_deref(), &self.input)
     }
 
     /// Where the table that is read is, or would be.
@@ -27,6 +21,17 @@ impl Job {
     /// Where the table that is written is.
     pub(crate) fn output(&self) -> Result<Location, Error> {
         locate(self.warehouse.as_deref(), &self.output)
+    }
+}
+
+/// The place of a table that is to be read. Refuses a name that the warehouse does not have.
+pub(crate) fn find(warehouse: Option<&str>, table: &str) -> Result<Location, Error> {
+    let location = locate(warehouse, table)?;
+    match (warehouse, name(table)) {
+        (Some(warehouse), Some(_)) if !location.path().exists() => {
+            Err(unknown(&Location::parse(warehouse)?, table))
+        }
+        _ => Ok(location),
     }
 }
 

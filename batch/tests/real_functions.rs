@@ -285,3 +285,50 @@ print(made['prediction'].to_pylist())
 ";
     assert_eq!(python(program, &folder, "cheap"), "[2.0, 5.0, 8.0]");
 }
+
+/// The envelopes of the tests by name, each with workers of its own.
+struct Store;
+
+#[async_trait::async_trait]
+impl batch::sql::FindEnvelope for Store {
+    async fn find(
+        &self,
+        reference: &str,
+    ) -> Result<Arc<dyn batch::MapRows>, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Arc::new(start(reference, 1..=2).await))
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_envelopes_in_one_query_give_what_each_gives_alone() {
+    let folder = large();
+    let mut query = batch::sql::Query::new(
+        "SELECT id, predict('cheap', t) AS cheap, predict('sklearn_pipeline', t) AS sklearn_pipeline
+         FROM features t WHERE id >= 1000",
+    );
+    let path = |name| folder.path().join(name).to_string_lossy().into_owned();
+    query.tables.insert("features".into(), path("in"));
+    let answer = query.plan(&Store).await.unwrap();
+    let output = batch::sql::Output::new(path("out"));
+    let summary = answer.write(&output, Uuid::new_v4(), &|_| ()).await;
+    assert_eq!(summary.unwrap().rows, ROWS as u64 - 1000);
+    for name in ["cheap", "sklearn_pipeline"] {
+        let program = format!(
+            "
+import sys, deltalake, numpy, pandas
+import model_envelope as me
+
+folder, envelope = sys.argv[1:]
+given = pandas.read_parquet(folder + '/in').set_index('id').sort_index().loc[1000:]
+expected = numpy.asarray(me.get(envelope).load()(given))
+table = deltalake.DeltaTable(folder + '/out')
+rows = table.to_pandas().set_index('id').sort_index()
+assert (rows.index == given.index).all()
+assert (rows['{name}'].to_numpy() == expected).all()
+[commit] = table.history()
+print(len(commit['envelopeDigests']))
+"
+        );
+        assert_eq!(python(&program, &folder, name), "2");
+    }
+}

@@ -76,6 +76,7 @@ pub(crate) enum Verb {
     Serve(Serve),
     Build(Build),
     Batch(Batch),
+    Sql(Sql),
     Vacuum(Vacuum),
     #[cfg(feature = "cluster")]
     Scheduler(Scheduler),
@@ -332,6 +333,78 @@ pub(crate) struct Batch {
     pub(crate) timeout: NonZeroU64,
 }
 
+/// Query tables in SQL, in which `predict` calls functions of envelopes
+#[derive(Debug, Args)]
+#[command(after_help = SQL_HELP)]
+pub(crate) struct Sql {
+    /// The query: `SELECT client_id, predict('REF', t) FROM features t`
+    #[arg(value_name = "SELECT")]
+    pub(crate) text: String,
+
+    /// A table that the query calls by a short name (repeated)
+    #[arg(long, value_name = "NAME=TABLE")]
+    pub(crate) table: Vec<String>,
+
+    /// Folder of the tables that are given as `DATABASE.TABLE`
+    #[arg(long, value_name = "ROOT", env = "ENVELOPE_WAREHOUSE")]
+    pub(crate) warehouse: Option<String>,
+
+    /// Write the rows to this table instead of printing them
+    #[arg(short, long, value_name = "TABLE")]
+    pub(crate) output: Option<String>,
+
+    /// What to do when the output exists
+    #[arg(long, value_enum, default_value_t = Mode::Error, requires = "output")]
+    pub(crate) mode: Mode,
+
+    /// Columns that are in the names of the output's folders [default: those of the table that is there]
+    #[arg(
+        long,
+        value_name = "COLUMNS",
+        value_delimiter = ',',
+        requires = "output"
+    )]
+    pub(crate) partition_by: Vec<String>,
+
+    /// How rows are printed [default: table], or how the output is kept [default: delta]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<SqlFormat>,
+
+    /// At most so many rows [default: 100 for people, else all]
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+
+    /// Worker processes of each envelope [default: one for each core]
+    #[arg(long, value_name = "N")]
+    pub(crate) workers: Option<NonZeroUsize>,
+
+    #[command(flatten)]
+    pub(crate) sandbox: server::SandboxOptions,
+
+    /// Give up when one call of a function takes longer than so many seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "600",
+        env = "ENVELOPE_TIMEOUT"
+    )]
+    pub(crate) timeout: NonZeroU64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SqlFormat {
+    /// Aligned columns, for people
+    Table,
+    /// One JSON object for each row
+    Jsonl,
+    /// With the names of the columns in the first line
+    Csv,
+    /// Parquet files and a transaction log
+    Delta,
+    /// Parquet files
+    Parquet,
+}
+
 /// Delete files of a table that nobody needs: of old versions, and of jobs that died
 #[derive(Debug, Args)]
 #[command(after_help = VACUUM_HELP)]
@@ -548,6 +621,20 @@ Examples:
     --partition-by day --mode overwrite-partitions
   envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id --merge-on client_id
   envelope batch client_ltv_model --input clients/ --output scores/ --cluster df://127.0.0.1:50050";
+
+const SQL_HELP: &str = "\
+Examples:
+  envelope sql \"SELECT client_id, predict('client_ltv_model', t) FROM 'clients/' t LIMIT 10\"
+  envelope sql \"SELECT region, avg(predict('region=UK', t)) FROM features t GROUP BY region\" \\
+    --table features=clients.parquet
+  envelope sql \"SELECT predict('ltv', 'explain', t, age => t.years) FROM sales.clients t\" \\
+    --warehouse /data --format csv
+  envelope sql \"SELECT client_id, predict('ltv', t) ltv, predict('churn', t) churn FROM 'clients/' t\" \\
+    --output scores/ --mode append
+
+`predict('REF', t)` gives the default function of an envelope the columns that it takes of the table `t`;
+`column => expression` says another one, and a second text names another function. Where a function gives
+several columns, `predict(…)['column']` is one of them.";
 
 const VACUUM_HELP: &str = "\
 Examples:

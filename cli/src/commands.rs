@@ -16,6 +16,7 @@ mod scheduler;
 mod serve;
 mod show;
 mod sign;
+mod sql;
 mod tag;
 mod vacuum;
 mod verify;
@@ -40,6 +41,7 @@ pub(crate) async fn run(
         Verb::Predict(args) => unless(interrupted, predict::predict(wiring, &args)).await,
         // These end in their own way: one finishes its calls, one removes its files, one says goodbye.
         Verb::Serve(args) => serve::serve(wiring, &args).await,
+        Verb::Sql(args) => unless(interrupted, sql::sql(wiring, args)).await,
         Verb::Batch(args) => batch::batch(wiring, args, interrupted).await,
         #[cfg(feature = "cluster")]
         Verb::Executor(args) => executor::executor(wiring, &args, interrupted).await,

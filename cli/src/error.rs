@@ -137,6 +137,7 @@ impl Error {
             Self::Server(error) => error.hint().map(Into::into),
             Self::Batch(error) => error
                 .hint()
+                .or_else(|| of_query(error).and_then(Self::hint))
                 .or_else(|| self.worker().and_then(runtime_hint)),
             Self::RemoteStore { .. } => Some("set `ENVELOPE_URL` or `--url` to a folder".into()),
             Self::NoHome { variable } => Some(format!("set `{variable}` to a folder")),
@@ -190,7 +191,7 @@ impl Error {
             return Some(source);
         }
         if let Self::Batch(error) = self
-            && let batch::Error::Function { source, .. } = &**error
+            && let batch::Error::Function { source, .. } = error.root()
         {
             return Some(source);
         }
@@ -288,10 +289,22 @@ fn of_runtime(error: &runtime::Error) -> Kind {
     }
 }
 
+/// Why an envelope that a query names cannot be used.
+fn of_query(error: &batch::Error) -> Option<&Error> {
+    let batch::Error::NoEnvelope { source, .. } = error else {
+        return None;
+    };
+    source.downcast_ref()
+}
+
 fn of_batch(error: &batch::Error) -> Kind {
     use batch::Error;
-    match error {
+    if let Some(cause) = of_query(error) {
+        return cause.kind();
+    }
+    match error.root() {
         Error::Function { source, .. } => of_runtime(source),
+        Error::Sql { .. } => kind("bad_sql", USAGE),
         Error::NoSuchFunction(_) => kind("no_such_function", NOT_FOUND),
         Error::NotRowWise { .. } => kind("not_row_wise", CONFLICT),
         Error::Location { .. } => kind("invalid_location", USAGE),

@@ -494,6 +494,48 @@ fn a_job_that_cannot_be_called_so_exits_with_2() {
 }
 
 #[test]
+fn a_query_that_is_wrong_exits_with_2_and_tells_where() {
+    let user = User::new();
+    let told = user.fails(&["sql", "SELECT 1 FROM"], "bad_sql", 2);
+    assert!(told.contains("line 1"), "{told}");
+    let told = user.fails(&["sql", "SELECT 1 FROM nothing"], "bad_sql", 2);
+    assert!(told.contains("no table `nothing`"), "{told}");
+    let told = user.fails(
+        &["sql", "SELECT predict('no_such', x => 1)"],
+        "not_found",
+        3,
+    );
+    assert!(told.contains("line 1, column 8"), "{told}");
+}
+
+#[test]
+fn a_query_without_envelopes_is_a_query() {
+    let user = User::new();
+    fs::write(user.file("t.csv"), "id,word\n1,a\n2,b\n3,c\n").unwrap();
+    let text = format!(
+        "SELECT id, word FROM '{}' ORDER BY id DESC",
+        user.file("t.csv").display()
+    );
+    let ran = user.run(&["sql", &text, "--limit", "2"]);
+    assert_eq!(ran.out, "id  word\n3   c\n2   b\n");
+    assert!(ran.err.contains("--limit"), "{}", ran.err);
+    let ran = user.run(&["sql", &text, "--format", "csv"]);
+    assert_eq!(ran.out, "id,word\n3,c\n2,b\n1,a\n");
+    let ran = user.run(&["sql", &text, "--format", "jsonl", "--limit", "1"]);
+    assert_eq!(ran.out, "{\"id\":\"3\",\"word\":\"c\"}\n");
+    let named = format!("t={}", user.file("t.csv").display());
+    let ran = user.run(&[
+        "sql",
+        "SELECT count(*) n FROM t",
+        "--table",
+        &named,
+        "--json",
+    ]);
+    let document: Value = serde_json::from_str(&ran.out).unwrap();
+    assert_eq!(document, json!({"rows": [{"n": 3}], "complete": true}));
+}
+
+#[test]
 fn a_table_that_is_not_there_cannot_be_vacuumed() {
     let user = User::new();
     user.fails(&["vacuum", "no/table"], "table_not_found", 3);
@@ -583,6 +625,7 @@ fn every_command_shows_examples() {
         "serve",
         "build",
         "batch",
+        "sql",
         "vacuum",
         "export",
         "import",

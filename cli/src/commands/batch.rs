@@ -48,7 +48,7 @@ pub(crate) async fn batch(
         }
     };
     waiting.end();
-    told(&wiring.terminal, &job, done?, began.elapsed())
+    told(&wiring.terminal, &job.output, done?, began.elapsed())
 }
 
 fn job(args: Batch) -> Result<Job, Error> {
@@ -122,7 +122,13 @@ async fn work(
     Ok(summary?)
 }
 
-fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Result<(), Error> {
+/// Tells what was written to the table `output`.
+pub(super) fn told(
+    terminal: &Terminal,
+    output: &str,
+    summary: Summary,
+    took: Duration,
+) -> Result<(), Error> {
     let Summary {
         rows,
         files,
@@ -132,7 +138,7 @@ fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Res
     } = summary;
     if terminal.json() {
         return terminal.document(&json!({
-            "output": job.output,
+            "output": output,
             "rows": rows,
             "files": files,
             "files_reused": files_reused,
@@ -144,7 +150,6 @@ fn told(terminal: &Terminal, job: &Job, summary: Summary, took: Duration) -> Res
     let version = version
         .map(|version| format!(", version {version}"))
         .unwrap_or_default();
-    let output = &job.output;
     if already_done {
         terminal.say(&format!(
             "already done: {rows} rows in {files} files of `{output}`{version}"

@@ -1,0 +1,96 @@
+//! The tables of a query: by a short name, by their name in the warehouse, or by path.
+
+use std::sync::Arc;
+
+use arrow_schema::{Field, Schema, SchemaRef};
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
+use datafusion::common::TableReference;
+use datafusion::prelude::SessionContext;
+
+use super::Query;
+use super::calls::Parsed;
+use super::placeholder::Predictions;
+use crate::location::Location;
+use crate::scan::SnapshotTable;
+use crate::schema::nearest;
+use crate::source::{Reading, Source};
+use crate::{Error, warehouse};
+
+/// Finds each table that the statement names, as it is now; gives its place and version.
+pub(super) async fn register(
+    query: &Query,
+    session: &SessionContext,
+    parsed: &Parsed,
+    predictions: &Predictions,
+) -> Result<Vec<(String, Option<i64>)>, Error> {
+    let mut found = vec![];
+    let reading = Reading {
+        as_of: None,
+        types: types(predictions),
+    };
+    for table in parsed.tables(&session.state())? {
+        let source = Source::read(&place(query, &table)?, &reading).await?;
+        found.push((source.name.clone(), source.version));
+        let snapshot = Arc::new(SnapshotTable::new(Arc::new(source)));
+        let name = table.table().to_owned();
+        schema(session, &table)?
+            .register_table(name, snapshot)
+            .map_err(Error::from_engine)?;
+    }
+    Ok(found)
+}
+
+/// Where a table is.
+fn place(query: &Query, table: &TableReference) -> Result<Location, Error> {
+    let name = table.to_string();
+    let mut short = query.tables.iter();
+    if let Some((_, place)) = short.find(|(short, _)| short.eq_ignore_ascii_case(&name)) {
+        return warehouse::find(query.warehouse.as_deref(), place);
+    }
+    let location = warehouse::find(query.warehouse.as_deref(), &name)?;
+    if location.path().exists() {
+        return Ok(location);
+    }
+    let names: Vec<String> = query.tables.keys().cloned().collect();
+    let near = nearest(&name, &names);
+    let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+    Err(Error::Sql {
+        reason: format!("there is no table `{name}`{near}"),
+        at: None,
+        hint: Some(format!(
+            "say where it is (`--table {}=PATH`), or write its path in quotes (`FROM 'clients.parquet'`)",
+            table.table()
+        )),
+    })
+}
+
+/// Where the session keeps tables with such names.
+fn schema(
+    session: &SessionContext,
+    table: &TableReference,
+) -> Result<Arc<dyn SchemaProvider>, Error> {
+    let resolved = table.clone().resolve("datafusion", "public");
+    let unknown = || super::wrong(format!("`{table}` is not `database.table`"));
+    let catalog = session.catalog(&resolved.catalog).ok_or_else(unknown)?;
+    if let Some(schema) = catalog.schema(&resolved.schema) {
+        return Ok(schema);
+    }
+    let schema: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
+    catalog
+        .register_schema(&resolved.schema, Arc::clone(&schema))
+        .map_err(Error::from_engine)?;
+    Ok(schema)
+}
+
+/// Types of columns whose type the files do not say: those of the first function that takes them.
+fn types(predictions: &Predictions) -> SchemaRef {
+    let mut fields: Vec<Field> = vec![];
+    for one in predictions.all() {
+        for field in one.taken().fields() {
+            if fields.iter().all(|known| known.name() != field.name()) {
+                fields.push(field.as_ref().clone());
+            }
+        }
+    }
+    Arc::new(Schema::new(fields))
+}
