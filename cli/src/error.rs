@@ -338,7 +338,11 @@ fn of_batch(error: &batch::Error) -> Kind {
         Error::NoClusters => kind("no_clusters", USAGE),
         Error::Exposed { .. } => kind("exposed", USAGE),
         Error::Credentials { .. } => kind("bad_credentials", USAGE),
-        Error::Panicked { .. } | Error::Engine { .. } => kind("internal", FAILED),
+        // An envelope that only a caller of ours looked for.
+        Error::NoEnvelope { .. } => kind("not_found", NOT_FOUND),
+        Error::Panicked { .. } | Error::Engine { .. } | Error::Shared(_) => {
+            kind("internal", FAILED)
+        }
         _ => kind("internal", FAILED),
     }
 }

@@ -496,7 +496,7 @@ fn a_job_that_cannot_be_called_so_exits_with_2() {
 #[test]
 fn a_query_that_is_wrong_exits_with_2_and_tells_where() {
     let user = User::new();
-    let told = user.fails(&["sql", "SELECT 1 FROM"], "bad_sql", 2);
+    let told = user.fails(&["sql", "SELECT 1 FROM )"], "bad_sql", 2);
     assert!(told.contains("line 1"), "{told}");
     let told = user.fails(&["sql", "SELECT 1 FROM nothing"], "bad_sql", 2);
     assert!(told.contains("no table `nothing`"), "{told}");

@@ -267,10 +267,10 @@ impl Written {
                 self.rows = Rows::Of(names.clone());
             }
             (_, other) => {
-                let at = match other {
-                    FunctionArgExpr::Expr(Expr::Identifier(name)) => position(name.span),
-                    _ => self.at,
-                };
+                let mut at = self.at;
+                if let FunctionArgExpr::Expr(Expr::Identifier(name)) = other {
+                    at = position(name.span);
+                }
                 let near = nearest(&other.to_string(), tables);
                 let near =
                     near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));

@@ -176,7 +176,7 @@ async fn lines(
 
 /// One JSON document.
 async fn document(terminal: &Terminal, answer: Answer, limit: Option<usize>) -> Result<(), Error> {
-    let (rows, complete) = some(answer, limit.unwrap_or(usize::MAX - 1)).await?;
+    let (rows, complete) = some(answer, limit).await?;
     let mut values: Vec<Value> = vec![];
     for batch in rows {
         let text = encode(&batch, Encoding::JsonLines)?;
@@ -190,7 +190,7 @@ async fn document(terminal: &Terminal, answer: Answer, limit: Option<usize>) -> 
 async fn table(store: &Store<'_>, answer: Answer, limit: usize) -> Result<(), Error> {
     let terminal = &store.wiring.terminal;
     let schema = answer.schema();
-    let (rows, complete) = some(answer, limit).await?;
+    let (rows, complete) = some(answer, Some(limit)).await?;
     let mut table = Table::default();
     table.row(schema.fields().iter().map(|field| harmless(field.name())));
     for batch in rows {
@@ -209,8 +209,11 @@ async fn table(store: &Store<'_>, answer: Answer, limit: usize) -> Result<(), Er
 }
 
 /// The first rows, and whether they are all.
-async fn some(answer: Answer, limit: usize) -> Result<(Vec<RecordBatch>, bool), Error> {
-    let mut rows = answer.limited(limit + 1)?.rows().await?;
+async fn some(answer: Answer, limit: Option<usize>) -> Result<(Vec<RecordBatch>, bool), Error> {
+    // One more tells whether there are more.
+    let more = limit.map(|limit| limit.saturating_add(1));
+    let mut rows = limited(answer, more)?.rows().await?;
+    let limit = limit.unwrap_or(usize::MAX);
     let mut first = vec![];
     let mut left = limit;
     let mut complete = true;
