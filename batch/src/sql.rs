@@ -216,7 +216,7 @@ pub trait PredictSql {
     /// session.sql("CREATE TABLE features AS VALUES (1, 0.5), (2, 1.5)").await.unwrap();
     /// let text = "SELECT column1, predict('canonical_name=ltv', x => column2) FROM features";
     /// let error = session.predict_sql(text, &Store, &batch::Settings::default()).await.unwrap_err();
-    /// assert_eq!(error.to_string(), "`canonical_name=ltv` at line 1, column 25 is no envelope that can be used");
+    /// assert_eq!(error.to_string(), "`canonical_name=ltv` at line 1, column 17 is no envelope that can be used");
     /// # }
     /// ```
     ///
