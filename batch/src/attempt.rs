@@ -262,22 +262,28 @@ pub(crate) fn job_of(name: &str) -> Option<&str> {
 }
 
 /// Deletes files of the job `id` in `folder` and the folders of its partitions, but not those that
-/// are named (by path below `folder`).
+/// are named (by path below `folder`); and the folders of partitions that have no file.
 fn sweep(folder: &Path, id: &str, named: &HashSet<String>) -> io::Result<()> {
-    for path in files_of(folder, id)? {
+    let (files, partitions) = left_by(folder, id)?;
+    for path in files {
         let below = path.strip_prefix(folder).unwrap_or(&path);
         if !named.contains(below.to_string_lossy().as_ref()) {
             // An upload that is dropped deletes its own file, perhaps at this very moment.
             remove(&path)?;
-            remove_empty(&parent(&path), folder);
         }
+    }
+    // A write that failed, on a full disk say, has left no file, but the folder that it made for it.
+    for partition in partitions.iter().rev() {
+        // Those that are not empty stay.
+        let _ = std::fs::remove_dir(partition);
     }
     Ok(())
 }
 
-/// Files of the job `id`, whole or not, in `folder` and the folders of its partitions.
-pub(crate) fn files_of(folder: &Path, id: &str) -> io::Result<Vec<PathBuf>> {
-    let mut files = vec![];
+/// Files of the job `id`, whole or not, in `folder` and the folders of its partitions; and these folders,
+/// outer ones first.
+fn left_by(folder: &Path, id: &str) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
+    let (mut files, mut partitions) = (vec![], vec![]);
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder)? {
@@ -287,10 +293,11 @@ pub(crate) fn files_of(folder: &Path, id: &str) -> io::Result<Vec<PathBuf>> {
                 files.push(entry.path());
             } else if name.contains('=') && entry.file_type()?.is_dir() {
                 folders.push(entry.path());
+                partitions.push(entry.path());
             }
         }
     }
-    Ok(files)
+    Ok((files, partitions))
 }
 
 /// Removes the folder of a partition that has no file, and those above it, up to `top`.
@@ -401,5 +408,22 @@ mod tests {
         ] {
             assert_eq!(job_of(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn folders_of_partitions_go_with_the_last_file_or_without_one() {
+        let top = tempfile::TempDir::new().unwrap();
+        let at = |below: &str| top.path().join(below);
+        let id = "0123456789abcdef0123456789abcdef";
+        for folder in ["a=1/b=1", "a=1/b=2", "a=2", "a=3/b=1", "data"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        let ours = file_name(0, 0, id);
+        for file in [format!("a=1/b=1/{ours}"), "a=2/x".into()] {
+            std::fs::write(at(&file), "").unwrap();
+        }
+        sweep(top.path(), id, &HashSet::new()).unwrap();
+        let left = ["a=1", "a=2", "a=2/x", "a=3", "data"].map(|below| at(below).exists());
+        assert_eq!(left, [false, true, true, false, true]);
     }
 }

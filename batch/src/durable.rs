@@ -109,8 +109,15 @@ impl Unnamed {
     }
 
     fn create(&self) -> io::Result<File> {
-        create_folders(&parent(&self.target))?;
-        File::create_new(&self.hidden)
+        let create = || {
+            create_folders(&parent(&self.target))?;
+            File::create_new(&self.hidden)
+        };
+        match create() {
+            // Somebody else who ends has found the folder empty, and has taken it away.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(),
+            outcome => outcome,
+        }
     }
 
     /// Gives the file its name, durably.
