@@ -538,7 +538,8 @@ fn in_file(file: Option<&PathBuf>) -> String {
     file.map_or_else(String::new, |file| format!(" in `{}`", file.display()))
 }
 
-fn nearest_name(nearest: Option<&String>) -> String {
+/// What a message says after a name that is not there.
+pub(crate) fn nearest_name(nearest: Option<&String>) -> String {
     nearest.map_or_else(String::new, |nearest| {
         format!(", did you mean `{nearest}`?")
     })

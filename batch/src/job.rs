@@ -115,6 +115,15 @@ pub struct Settings {
     pub split_bytes: NonZeroU64,
 }
 
+impl Settings {
+    /// How many parts of a table this process works on at once: as many as it has workers.
+    #[must_use]
+    pub fn workers(&self) -> NonZeroUsize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.partitions.unwrap_or_else(cores)
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

@@ -465,9 +465,22 @@ async fn execute(planned: &Planned, decided: &Decided<'_>) -> Result<Vec<Written
         partitions.spawn(some_partitions(plan, context, Arc::clone(&todo)));
     }
     let listener = components.progress.as_ref();
+    let cancelled = components.cancelled.cancelled();
+    finish(partitions, plan, rows_total, listener, cancelled).await
+}
+
+/// Tells `listener` how far `partitions` of the plan are until all are done, or it is cancelled; gives what
+/// its sink says.
+pub(crate) async fn finish(
+    mut partitions: JoinSet<EngineResult<Vec<RecordBatch>>>,
+    plan: &Arc<dyn ExecutionPlan>,
+    rows_total: Option<u64>,
+    listener: &(dyn Fn(Progress) + Send + Sync),
+    cancelled: impl Future<Output = ()>,
+) -> Result<Vec<Written>, Error> {
     let outcome = tokio::select! {
         written = gather(&mut partitions) => written,
-        () = components.cancelled.cancelled() => Err(Error::Cancelled),
+        () = cancelled => Err(Error::Cancelled),
         never = report(plan, rows_total, listener) => match never {},
     };
     // What still runs would write files that nobody deletes.
@@ -494,7 +507,7 @@ async fn some_partitions(
     }
 }
 
-pub(crate) async fn gather(
+async fn gather(
     partitions: &mut JoinSet<EngineResult<Vec<RecordBatch>>>,
 ) -> Result<Vec<Written>, Error> {
     let mut written = vec![];

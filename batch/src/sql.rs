@@ -19,7 +19,6 @@ mod write;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
@@ -248,7 +247,7 @@ impl PredictSql for SessionContext {
 /// A session that reads files as jobs do.
 fn session(settings: &Settings) -> SessionContext {
     let cut = Cut {
-        count: workers(settings),
+        count: settings.workers(),
         fixed: false,
     };
     // The engine's own batch: what joins and groups hold in memory is counted in these.
@@ -257,11 +256,6 @@ fn session(settings: &Settings) -> SessionContext {
     let mut config = cut_up(usual, cut, rows);
     config.options_mut().sql_parser.collect_spans = true;
     SessionContext::new_with_config(config)
-}
-
-fn workers(settings: &Settings) -> NonZeroUsize {
-    let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    settings.partitions.unwrap_or_else(cores)
 }
 
 /// The plan of a statement, in a session that can carry it out.
@@ -288,7 +282,7 @@ async fn planned(
 
 /// The same session, which can carry out our nodes for these functions, too.
 fn able(state: SessionState, predictions: &Predictions, settings: &Settings) -> SessionState {
-    let workers = workers(settings);
+    let workers = settings.workers();
     let callables = predictions.envelopes().map(|rows| {
         let callable = Callable::apart(Arc::clone(rows), workers);
         (rows.digest(), Arc::new(callable))
@@ -325,11 +319,7 @@ fn told(error: DataFusionError, predictions: &Predictions) -> Error {
             line: span.start.line,
             column: span.start.column,
         });
-        let helps = diagnostic
-            .helps
-            .iter()
-            .chain([])
-            .map(|help| help.message.clone());
+        let helps = diagnostic.helps.iter().map(|help| help.message.clone());
         let notes = diagnostic.notes.iter().map(|note| note.message.clone());
         hint = helps.chain(notes).next();
     }

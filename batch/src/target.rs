@@ -36,6 +36,15 @@ pub(crate) struct Target {
     pub(crate) change: Change,
 }
 
+/// Where results are to go, and how.
+#[derive(Debug)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) location: Location,
+    pub(crate) mode: &'a Mode,
+    pub(crate) format: Format,
+    pub(crate) partition_by: &'a [String],
+}
+
 /// What a commit does to the table.
 #[derive(Debug)]
 pub(crate) enum Change {
@@ -79,25 +88,41 @@ pub(crate) enum Old {
 impl Target {
     /// Refuses an output that the results cannot go to, before any work.
     pub(crate) async fn check(job: &Job, mapped: &SchemaRef) -> Result<Self, Error> {
-        let location = job.output()?.resolved();
-        check_apart(&job.input()?.resolved(), &location)?;
-        let written = written(mapped, job.format)?;
+        let wanted = Wanted {
+            location: job.output()?.resolved(),
+            mode: &job.mode,
+            format: job.format,
+            partition_by: &job.partition_by,
+        };
+        check_apart(&job.input()?.resolved(), &wanted.location)?;
+        Self::find(wanted, mapped).await
+    }
+
+    /// As [`check`](Self::check), where the inputs have been looked at.
+    pub(crate) async fn find(wanted: Wanted<'_>, mapped: &SchemaRef) -> Result<Self, Error> {
+        let Wanted {
+            location,
+            mode,
+            format,
+            partition_by,
+        } = wanted;
+        let written = written(mapped, format)?;
         if location.path().is_file() {
             return Err(not_that(&location, "is a file, not a folder"));
         }
-        let merge_on = merge_on(job, &written)?;
-        let asked = Layout::new(&written, &job.partition_by)?;
-        let (layout, change) = match job.format {
+        let merge_on = merge_on(mode, &written)?;
+        let asked = Layout::new(&written, partition_by)?;
+        let (layout, change) = match format {
             Format::Delta => {
-                let (layout, change) = delta(&location, &job.mode, asked).await?;
+                let (layout, change) = delta(&location, mode, asked).await?;
                 (layout, Change::Delta(change))
             }
             Format::Parquet => {
-                let (layout, change) = parquet(&location, &job.mode, asked).await?;
+                let (layout, change) = parquet(&location, mode, asked).await?;
                 (layout, Change::Parquet(change))
             }
         };
-        if job.mode == Mode::OverwritePartitions && !layout.is_partitioned() {
+        if *mode == Mode::OverwritePartitions && !layout.is_partitioned() {
             return Err(Error::NotPartitioned {
                 table: location.to_string(),
             });
@@ -121,7 +146,7 @@ impl Target {
 }
 
 /// A result that is part of its own input would be read as input the next time.
-fn check_apart(input: &Location, output: &Location) -> Result<(), Error> {
+pub(crate) fn check_apart(input: &Location, output: &Location) -> Result<(), Error> {
     let (from, to) = (input.path(), output.path());
     if from != to && (from.starts_with(to) || to.starts_with(from)) {
         return Err(not_that(output, "and the input are part of one another"));
@@ -130,8 +155,8 @@ fn check_apart(input: &Location, output: &Location) -> Result<(), Error> {
 }
 
 /// The columns that rows are merged on. Refuses those that do not tell one row from another.
-fn merge_on(job: &Job, written: &SchemaRef) -> Result<Vec<String>, Error> {
-    let Mode::MergeOn(columns) = &job.mode else {
+fn merge_on(mode: &Mode, written: &SchemaRef) -> Result<Vec<String>, Error> {
+    let Mode::MergeOn(columns) = mode else {
         return Ok(vec![]);
     };
     let refuse = |column: &str, reason: String| Error::MergeOn {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::error::nearest_name;
 use crate::formats::Kind;
 use crate::location::Location;
 use crate::schema::nearest;
@@ -64,8 +65,7 @@ fn name(table: &str) -> Option<(&str, &str)> {
 }
 
 fn unknown(warehouse: &Location, table: &str) -> Error {
-    let near = nearest(table, &names(warehouse.path()));
-    let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+    let near = nearest_name(nearest(table, &names(warehouse.path())).as_ref());
     Error::TableNotFound {
         table: table.to_owned(),
         looked_for: format!("the warehouse `{warehouse}` has no such table{near}"),

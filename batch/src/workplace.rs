@@ -31,12 +31,14 @@ impl Workplace {
 
     /// How many parts of a table are worked on at once, at most.
     pub(crate) fn workers(&self, settings: &Settings) -> NonZeroUsize {
-        let usual = || match self {
-            Self::Here => std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        match self {
+            Self::Here => settings.workers(),
             #[cfg(feature = "cluster")]
-            Self::Cluster(cluster) => cluster.usual_partitions(),
-        };
-        settings.partitions.unwrap_or_else(usual)
+            Self::Cluster(cluster) => {
+                let usual = || cluster.usual_partitions();
+                settings.partitions.unwrap_or_else(usual)
+            }
+        }
     }
 
     /// Whether parts are worked on in processes that know nothing of each other.

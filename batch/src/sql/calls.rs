@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::execution::SessionState;
@@ -15,8 +16,9 @@ use datafusion::sql::sqlparser::tokenizer::Span;
 
 use super::placeholder::{Prediction, Predictions};
 use super::{FindEnvelope, Position, told, wrong};
-use crate::Error;
+use crate::error::nearest_name;
 use crate::schema::nearest;
+use crate::{Error, MapRows};
 
 const PREDICT: &str = "predict";
 
@@ -72,24 +74,14 @@ impl Parsed {
             return Ok(found);
         };
         for call in written(query)? {
-            if found.find(&call.asked).is_none() {
-                let reference = &call.asked.0;
-                let same = found.all().find(|one| one.asked.0 == *reference);
-                let rows = match same {
-                    Some(one) => one.rows.clone(),
-                    None => {
-                        let rows = envelopes.find(reference).await;
-                        rows.map_err(|source| Error::NoEnvelope {
-                            reference: reference.clone(),
-                            at: call.at,
-                            source,
-                        })?
-                    }
-                };
-                found.push(Prediction::new(call.asked.clone(), rows, call.at)?);
-            }
-            let number = found.find(&call.asked).map(|(number, _)| number);
-            if let Some(one) = number.and_then(|number| found.at_mut(number)) {
+            let number = match found.find(&call.asked) {
+                Some((number, _)) => number,
+                None => {
+                    let rows = call.envelope(&found, envelopes).await?;
+                    found.push(Prediction::new(call.asked.clone(), rows, call.at)?)
+                }
+            };
+            if let Some(one) = found.at_mut(number) {
                 one.spans.push(call.rows_at());
             }
         }
@@ -271,9 +263,7 @@ impl Written {
                 if let FunctionArgExpr::Expr(Expr::Identifier(name)) = other {
                     at = position(name.span);
                 }
-                let near = nearest(&other.to_string(), tables);
-                let near =
-                    near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+                let near = nearest_name(nearest(&other.to_string(), tables).as_ref());
                 return refuse(
                     at,
                     format!("`{other}` is no table of this query{near}"),
@@ -282,6 +272,24 @@ impl Written {
             }
         }
         Ok(())
+    }
+
+    /// Its envelope: another function of it may have been called before.
+    async fn envelope(
+        &self,
+        found: &Predictions,
+        envelopes: &dyn FindEnvelope,
+    ) -> Result<Arc<dyn MapRows>, Error> {
+        let reference = &self.asked.0;
+        if let Some(one) = found.all().find(|one| one.asked.0 == *reference) {
+            return Ok(Arc::clone(&one.rows));
+        }
+        let rows = envelopes.find(reference).await;
+        rows.map_err(|source| Error::NoEnvelope {
+            reference: reference.clone(),
+            at: self.at,
+            source,
+        })
     }
 
     /// Where whole rows are given.
@@ -309,8 +317,7 @@ impl Written {
                 .iter()
                 .map(|field| field.name().clone())
                 .collect();
-            let near = nearest(&name.value, &columns);
-            let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+            let near = nearest_name(nearest(&name.value, &columns).as_ref());
             return Err(Error::Sql {
                 reason: format!(
                     "`{}` takes no column `{}`{near}",

@@ -73,13 +73,15 @@ impl Prediction {
 }
 
 impl Predictions {
-    pub(super) fn push(&mut self, prediction: Prediction) {
+    /// Gives its number.
+    pub(super) fn push(&mut self, prediction: Prediction) -> usize {
         self.called.push(prediction);
+        self.called.len() - 1
     }
 
     pub(super) fn find(&self, asked: &(String, Option<String>)) -> Option<(usize, &Prediction)> {
-        let all = self.called.iter().enumerate();
-        all.into_iter().find(|(_, one)| one.asked == *asked)
+        let mut all = self.called.iter().enumerate();
+        all.find(|(_, one)| one.asked == *asked)
     }
 
     pub(super) fn at_mut(&mut self, number: usize) -> Option<&mut Prediction> {

@@ -10,6 +10,7 @@ use datafusion::prelude::SessionContext;
 use super::Query;
 use super::calls::Parsed;
 use super::placeholder::Predictions;
+use crate::error::nearest_name;
 use crate::location::Location;
 use crate::scan::SnapshotTable;
 use crate::schema::nearest;
@@ -52,8 +53,7 @@ fn place(query: &Query, table: &TableReference) -> Result<Location, Error> {
         return Ok(location);
     }
     let names: Vec<String> = query.tables.keys().cloned().collect();
-    let near = nearest(&name, &names);
-    let near = near.map_or_else(String::new, |near| format!(", did you mean `{near}`?"));
+    let near = nearest_name(nearest(&name, &names).as_ref());
     Err(Error::Sql {
         reason: format!("there is no table `{name}`{near}"),
         at: None,

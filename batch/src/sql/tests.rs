@@ -1,5 +1,6 @@
 //! Queries, with a Rust function in place of the workers.
 
+use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::arrow::util::pretty::pretty_format_batches;

@@ -1,5 +1,6 @@
 //! Writes what a query gives to a table: the sink and the commit of jobs.
 
+use std::future::pending;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
@@ -14,13 +15,13 @@ use super::Answer;
 use crate::attempt::Attempt;
 use crate::commit::{Facts, commit};
 use crate::coverage::{self, Written};
-use crate::location::store_path;
+use crate::location::{Location, store_path};
 use crate::plan::{SinkSpec, sink};
-use crate::progress::report;
-use crate::run::gather;
+use crate::run::finish;
 use crate::schema::plain_field;
-use crate::target::{Change, Target};
-use crate::{Error, Format, Job, Mode, Progress, Settings, Summary};
+use crate::target::{Change, Target, Wanted, check_apart};
+use crate::warehouse::locate;
+use crate::{Error, Format, Mode, Progress, Settings, Summary};
 
 /// The table that a query's rows go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,16 +48,6 @@ impl Output {
             mode: Mode::default(),
             format: Format::default(),
             partition_by: vec![],
-        }
-    }
-
-    fn job(&self, input: String) -> Job {
-        Job {
-            warehouse: self.warehouse.clone(),
-            mode: self.mode.clone(),
-            format: self.format,
-            partition_by: self.partition_by.clone(),
-            ..Job::new(input, self.table.clone())
         }
     }
 }
@@ -86,11 +77,17 @@ impl Answer {
     /// The table as it is, which must not be one that is read.
     async fn target(&self, output: &Output) -> Result<Target, Error> {
         let columns = self.written(output.format)?;
+        let location = locate(output.warehouse.as_deref(), &output.table)?.resolved();
         for (table, _) in &self.inputs {
-            Target::check(&output.job(table.clone()), &columns).await?;
+            check_apart(&Location::parse(table)?.resolved(), &location)?;
         }
-        let itself = output.job(output.table.clone()).output()?.to_string();
-        Target::check(&output.job(itself), &columns).await
+        let wanted = Wanted {
+            location,
+            mode: &output.mode,
+            format: output.format,
+            partition_by: &output.partition_by,
+        };
+        Target::find(wanted, &columns).await
     }
 
     /// Columns of the table. Refuses names that tables cannot have.
@@ -167,12 +164,5 @@ async fn carry_out(
         let rows = rows.map_err(Error::from_engine)?;
         partitions.spawn(rows.try_collect());
     }
-    let written = tokio::select! {
-        written = gather(&mut partitions) => written,
-        never = report(plan, None, progress) => match never {},
-    };
-    // What still runs would write files that nobody deletes.
-    partitions.shutdown().await;
-    progress(Progress::of(plan, None));
-    written
+    finish(partitions, plan, None, progress, pending()).await
 }
