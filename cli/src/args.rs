@@ -438,6 +438,17 @@ pub(crate) enum Mode {
     OverwritePartitions,
 }
 
+impl From<Mode> for batch::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Error => Self::Error,
+            Mode::Append => Self::Append,
+            Mode::Overwrite => Self::Overwrite,
+            Mode::OverwritePartitions => Self::OverwritePartitions,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
     /// Parquet files and a transaction log

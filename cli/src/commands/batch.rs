@@ -1,6 +1,5 @@
 //! `envelope batch`: a function over a table.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +8,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::args::{Batch, Format, Mode};
+use crate::args::{Batch, Format};
 use crate::error::Error;
 use crate::on_demand::OnDemand;
 use crate::progress::Waiting;
@@ -32,7 +31,7 @@ pub(crate) async fn batch(
     let rows = OnDemand::new(
         Arc::clone(&found.envelope),
         wiring.environments(found.envelope.manifest()),
-        workers(&job),
+        job.settings.workers().get(),
         sandbox,
         Arc::new(move |step: &str| steps.step(step)),
     );
@@ -59,12 +58,9 @@ fn job(args: Batch) -> Result<Job, Error> {
     job.filter = args.filter;
     job.function = args.function;
     job.keep = args.keep;
-    job.mode = match args.mode {
-        _ if !args.merge_on.is_empty() => batch::Mode::MergeOn(args.merge_on),
-        Mode::Error => batch::Mode::Error,
-        Mode::Append => batch::Mode::Append,
-        Mode::Overwrite => batch::Mode::Overwrite,
-        Mode::OverwritePartitions => batch::Mode::OverwritePartitions,
+    job.mode = match args.merge_on {
+        none if none.is_empty() => args.mode.into(),
+        columns => batch::Mode::MergeOn(columns),
     };
     job.partition_by = args.partition_by;
     job.format = match args.format {
@@ -89,13 +85,6 @@ fn cluster(args: &Batch) -> Result<Option<ClusterAt>, Error> {
         #[cfg(feature = "cluster")]
         credentials,
     }))
-}
-
-fn workers(job: &Job) -> usize {
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    job.settings
-        .partitions
-        .map_or_else(cores, NonZeroUsize::get)
 }
 
 async fn work(

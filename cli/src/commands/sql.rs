@@ -1,7 +1,6 @@
 //! `envelope sql`: functions of envelopes in queries.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +14,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::batch::told;
-use crate::args::{Mode, Sql, SqlFormat};
+use crate::args::{Sql, SqlFormat};
 use crate::error::Error;
 use crate::on_demand::OnDemand;
 use crate::progress::Waiting;
@@ -28,17 +27,18 @@ const MOST_FOR_PEOPLE: usize = 100;
 
 /// Prints what a query gives, or writes it to a table.
 pub(crate) async fn sql(wiring: &Wiring, args: Sql) -> Result<(), Error> {
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let sandbox = args.sandbox.sandbox();
+    let limit = args.limit;
+    let goal = goal(&args, wiring.terminal.json())?;
+    let query = query(args)?;
     let store = Store {
         wiring,
-        workers: args.workers.map_or_else(cores, NonZeroUsize::get),
-        sandbox: args.sandbox.sandbox(),
+        workers: query.settings.workers().get(),
+        sandbox,
         waiting: Arc::new(Waiting::new(&wiring.terminal)),
         found: Mutex::default(),
     };
-    let limit = args.limit;
-    let goal = goal(&args, wiring.terminal.json())?;
-    let done = answer(&store, &query(args)?, goal, limit).await;
+    let done = answer(&store, &query, goal, limit).await;
     store.waiting.end();
     store.shutdown().await;
     done
@@ -81,12 +81,7 @@ fn goal(args: &Sql, json: bool) -> Result<Goal, Error> {
     };
     Ok(Goal::Output(Output {
         warehouse: args.warehouse.clone(),
-        mode: match args.mode {
-            Mode::Error => batch::Mode::Error,
-            Mode::Append => batch::Mode::Append,
-            Mode::Overwrite => batch::Mode::Overwrite,
-            Mode::OverwritePartitions => batch::Mode::OverwritePartitions,
-        },
+        mode: args.mode.into(),
         format,
         partition_by: args.partition_by.clone(),
         ..Output::new(table)
