@@ -155,25 +155,14 @@ def words(*allowed):
 
 def read_options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--only", type=words(*PARTS), default="", help=f"of {', '.join(PARTS)}")
-    parser.add_argument(
-        "--models",
-        type=words(*online.MODELS),
-        default="",
-        help=f"of {', '.join(online.MODELS)}; served online",
-    )
-    parser.add_argument(
-        "--peers", type=words(*contestants.NAMES), default="", help=f"of {', '.join(contestants.NAMES)}"
-    )
-    parser.add_argument(
-        "--maps",
-        type=words(*offline.MODELS),
-        default="",
-        help=f"of {', '.join(offline.MODELS)}; mapped over a table",
-    )
-    parser.add_argument(
-        "--engines", type=words(*offline.NAMES), default="", help=f"of {', '.join(offline.NAMES)}"
-    )
+    for flag, known, note in (
+        ("--only", PARTS, ""),
+        ("--models", online.MODELS, "; served online"),
+        ("--peers", contestants.NAMES, ""),
+        ("--maps", offline.MODELS, "; mapped over a table"),
+        ("--engines", offline.NAMES, ""),
+    ):
+        parser.add_argument(flag, type=words(*known), default="", help=f"of {', '.join(known)}{note}")
     parser.add_argument("--json", metavar="FILE", help="what was measured with peers, round by round")
     told = parser.parse_args()
     where = Path(told.json) if told.json else None

@@ -134,7 +134,7 @@ def measure(engine, mapped, out):
                 raise Unavailable(f"did not end in {LONGEST_SECONDS} s")
             whole = time.monotonic() - began
     if tree.first.returncode != 0:
-        raise Unavailable(f"failed: {last_line(log)}")
+        raise Unavailable(f"failed: {processes.last_line(log)}")
     figures = {"job_s": job_seconds(log, whole), "whole_s": whole}
     return figures | {"rss_mb": memory.rss, "pss_mb": memory.pss}
 
@@ -164,11 +164,6 @@ def job_seconds(log, whole):
         if line.startswith('{"job_s"'):
             return json.loads(line)["job_s"]
     return whole
-
-
-def last_line(log):
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it printed nothing"
 
 
 class Watched:

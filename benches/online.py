@@ -94,19 +94,14 @@ def measure(contestant, served):
 def wait_for_answer(contestant, served, address, tree, log):
     def answered():
         if tree.has_ended():
-            raise Unavailable(f"did not start: {last_line(log)}")
+            raise Unavailable(f"did not start: {processes.last_line(log)}")
         try:
             return ask(contestant, served, address, 1) is not None
         except (OSError, ValueError, LookupError, TypeError):
             return False
 
     if not processes.until(answered, processes.START_SECONDS):
-        raise Unavailable(f"did not answer in {processes.START_SECONDS} s: {last_line(log)}")
-
-
-def last_line(log):
-    lines = log.read_text(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else "it printed nothing"
+        raise Unavailable(f"did not answer in {processes.START_SECONDS} s: {processes.last_line(log)}")
 
 
 def check(contestant, served, address):

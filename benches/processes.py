@@ -120,6 +120,12 @@ def with_cpu_seconds(command):
     return output, usage.ru_utime + usage.ru_stime
 
 
+def last_line(log):
+    """The last that a process has printed: mostly why it ended."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1].strip() if lines else "it printed nothing"
+
+
 def until(condition, seconds, pause=0.005):
     """The first true value of `condition`, or `None` after so many seconds."""
     end = time.monotonic() + seconds
