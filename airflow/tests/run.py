@@ -6,7 +6,6 @@ Airflow is in an environment of its own. What is installed and saved is kept in 
 """
 
 import argparse
-import contextlib
 import os
 import shutil
 import subprocess
@@ -15,12 +14,13 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from network import alone  # noqa: E402
+
 VENV = ROOT / ".venv" / "bin"
 KEPT = ROOT / "target" / "airflow"
 REQUIREMENTS = ROOT / "requirements" / "airflow.txt"
-
-# Runs a command where there is no network but loopback: Airflow's log servers listen to all addresses.
-ALONE = ["unshare", "--map-root-user", "--net", "--", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 def environment():
@@ -49,15 +49,6 @@ def saved(settings):
     subprocess.run([VENV / "python", HERE / "envelopes.py", KEPT / "tables"], env=settings, check=True)
 
 
-def alone(command):
-    """The command without a network, where that can be had."""
-    with contextlib.suppress(OSError):
-        if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0:
-            return [*ALONE, *command]
-    print("NOT CUT OFF: this user may make no network namespace, or `ip` is missing", flush=True)
-    return command
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--programs", type=Path, default=ROOT / "target" / "release")
@@ -72,6 +63,7 @@ def main():
     subprocess.run([interpreter, "-m", "mypy"], cwd=HERE.parent, check=True)
     saved(settings)
     command = [interpreter, "-m", "pytest", "-q", "-rs", "-p", "no:cacheprovider", HERE, *more]
+    # Airflow's log servers listen to all addresses.
     return subprocess.run(alone(command), cwd=HERE, env=settings, check=False).returncode
 
 

@@ -16,15 +16,16 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.insert(0, str(ROOT / "tests"))
+
+from network import alone  # noqa: E402
+
 VENV = ROOT / ".venv" / "bin"
 KEPT = ROOT / "target" / "clients"
 REQUIREMENTS = ROOT / "requirements" / "clients"
 CLIENTS = ["arrow", "triton", "tritongrpc", "grpc", "kserve", "mlflow", "sagemaker", "openapi", "page"]
 # With what more than the others each service is started.
 ENVELOPES = {"identity": [], "records": [], "score": [], "casts": ["--coerce", "mlflow"], "orders": []}
-
-# Runs a command where there is no network but loopback.
-ALONE = ["unshare", "--map-root-user", "--net", "--", "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
 
 
 def is_newer(made, *makers):
@@ -84,15 +85,6 @@ def address(process, log):
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.05)
     raise SystemExit(f"the service did not start:\n{log.read_text()}")
-
-
-def alone(command):
-    """The command without a network, where that can be had."""
-    with contextlib.suppress(OSError):
-        if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode == 0:
-            return [*ALONE, *command]
-    print("NOT CUT OFF: this user may make no network namespace, or `ip` is missing", flush=True)
-    return command
 
 
 def run(client, addresses, executable):
