@@ -7,7 +7,7 @@ PYTHON ?= python3
 CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 
-.PHONY: help demo build package test rust-tests python-tests models clients page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test s3-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -105,6 +105,16 @@ cluster-test: package $(VENV)/.test-tools ## Jobs on clusters of processes; one 
 	cargo build $(CARGO_FLAGS) -p cli --features cluster
 	PYO3_NO_PYTHON=1 cargo test $(CARGO_FLAGS) -p batch --features cluster --lib cluster
 	$(VENV)/pytest -q tests/cluster
+
+s3-test: package target/tools/s3 ## Tables in buckets of two servers that speak S3: functions, races, faults. Compiles the clusters first
+	cargo build $(CARGO_FLAGS) -p cli --features cluster
+	$(VENV)/pytest -q -rs tests/s3
+
+target/tools/s3: $(VENV)/.test-tools
+	cargo install --quiet --root target/tools --locked s3s-fs --version 0.14.1 --features binary
+	$(VENV)/uv venv --quiet --clear target/tools/moto
+	$(VENV)/uv pip install --quiet --python target/tools/moto/bin/python 'moto[server]==5.2.5'
+	touch $@
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling

@@ -23,7 +23,7 @@ pub enum Error {
         /// What the envelope's certificate says.
         reason: String,
     },
-    /// The place of a table is neither a path nor a `file://` URL.
+    /// The place of a table is neither a path nor a `file://` or `s3://` URL, or cannot be used.
     #[error("`{location}` is not a place that tables can be in: {reason}")]
     Location {
         /// What was given.
@@ -410,8 +410,33 @@ impl Error {
             Self::OtherJob { .. } => {
                 Some("give this one another name (`--job`) or another date (`--logical-date`)".into())
             }
-            _ => None,
+            _ => self.hint_for_buckets(),
         }
+    }
+
+    /// What to look at when a bucket did not do what it was asked.
+    fn hint_for_buckets(&self) -> Option<String> {
+        let causes =
+            std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| {
+                error.source()
+            });
+        let mut stores = causes.filter_map(|cause| cause.downcast_ref::<object_store::Error>());
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other messages say it themselves")]
+        stores.find_map(|error| match error {
+            object_store::Error::PermissionDenied { .. }
+            | object_store::Error::Unauthenticated { .. } => Some(
+                "look at `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and `AWS_REGION`, and at what the key may do".to_owned(),
+            ),
+            object_store::Error::Generic { store: "S3", .. } => Some(
+                "look at `AWS_ENDPOINT_URL`, `AWS_REGION` and `AWS_ACCESS_KEY_ID`, and whether the server is there".to_owned(),
+            ),
+            object_store::Error::NotFound { source, .. }
+                if source.to_string().contains("NoSuchBucket") =>
+            {
+                Some("look at the name of the bucket, and at `AWS_ENDPOINT_URL`".to_owned())
+            }
+            _ => None,
+        })
     }
 
     /// Whether the same job may succeed when it is run again.

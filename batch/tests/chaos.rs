@@ -344,8 +344,8 @@ fn drivers_of_one_job_at_once_are_one_version() {
 
 fn vacuum(table: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let table = table.to_string_lossy();
-    let vacuumed = batch::vacuum(None, &table, SystemTime::now(), false);
+    let (stores, table) = (batch::Stores::default(), table.to_string_lossy());
+    let vacuumed = batch::vacuum(&stores, None, &table, SystemTime::now(), false);
     let vacuumed = runtime.block_on(vacuumed).unwrap();
     assert_eq!(vacuumed.jobs_running, 0);
 }

@@ -70,6 +70,7 @@ async fn run(job: &Job, runtime: &Runtime) -> Result<Summary, Error> {
         rows: Arc::new(runtime.clone()),
         id: Uuid::new_v4(),
         progress: Arc::new(|_| ()),
+        stores: batch::Stores::default(),
         cancelled: CancellationToken::new(),
     };
     batch::run(job, &components).await
