@@ -129,7 +129,8 @@ mod tests {
         let (counting, ready) = ready();
         let digest = Digest::of(b"one");
         let (one, other) = (ready.find(&digest), ready.find(&digest));
-        tokio::join!(call(&one), call(&other), call(&ready.find(&digest)));
+        let third = ready.find(&digest);
+        tokio::join!(call(&one), call(&other), call(&third));
         assert_eq!(counting.0.load(Ordering::SeqCst), 1);
     }
 
