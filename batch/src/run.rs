@@ -135,9 +135,24 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
             Err(Error::Conflict { .. }) if job.identity.is_some() && attempt < ATTEMPTS => {
                 attempt += 1;
             }
-            outcome => return outcome,
+            Err(error) => return done_meanwhile(job, components).await.ok_or(error),
+            done => return done,
         }
     }
+}
+
+/// What another run of the same job has done while this one was at it. Where a claim keeps others away,
+/// there is none.
+async fn done_meanwhile(job: &Job, components: &Components) -> Option<Summary> {
+    let output = job.output(&components.stores).await.ok()?;
+    let identity = job.identity.as_ref()?;
+    output.bucket()?;
+    let key = identity.key(components.rows.digest());
+    let found = finished(&output, job.format, &key).await.ok()??;
+    let function = splittable(job, components).ok()?;
+    let input = job.input_place(&components.stores).await.ok()?.to_string();
+    check_same_job((job, input), identity, function, &found).ok()?;
+    Some(Summary::before(&found))
 }
 
 async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error> {

@@ -45,6 +45,14 @@ impl Stores {
         }
     }
 
+    /// Buckets that are in this process.
+    #[cfg(test)]
+    pub(crate) fn with(name: &str, store: Arc<dyn ObjectStore>) -> Self {
+        let stores = Self::default();
+        stores.open.lock().unwrap().insert(name.to_owned(), store);
+        stores
+    }
+
     /// Understands a path, a `file://` URL, or `s3://BUCKET/PREFIX`.
     pub(crate) fn locate(&self, text: &str) -> Result<Location, Error> {
         match text.strip_prefix(SCHEME) {

@@ -21,6 +21,7 @@ use crate::fake::{Fake, Trouble, schema_of};
 use crate::location::Location;
 use crate::{Format, Mode, snapshot};
 
+mod buckets;
 mod deltas;
 mod failures;
 mod filters;
