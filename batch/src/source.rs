@@ -106,8 +106,10 @@ impl Source {
             table: location.to_string(),
             looked_for: looked_for.to_owned(),
         };
-        let is_file = location.is_file().await?;
-        if !is_file && !location.is_folder().await? {
+        // Not all servers can be asked whether a folder is a file.
+        let is_folder = location.is_folder().await?;
+        let is_file = !is_folder && location.is_file().await?;
+        if !is_file && !is_folder {
             return Err(not_found("no such file or folder"));
         }
         if location.join("_delta_log").is_folder().await? {

@@ -50,8 +50,9 @@ class Server:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
         else:
-            request = urllib.request.Request(f"{self.url}/lake/{key}", data=data, method="PUT")
-            urllib.request.urlopen(request, timeout=10).close()
+            headers = {"content-type": "application/octet-stream"}
+            request = urllib.request.Request(f"{self.url}/lake/{key}", data, headers, method="PUT")
+            urllib.request.urlopen(request, timeout=60).close()
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from servers import BUSY, SECRET, way_to
-from support import PROGRAM, checksum, refused, rows_of, run
+from support import PROGRAM, checksum, job, rows_of, run
 
 
 def encoded(write, rows):
@@ -65,7 +65,7 @@ def test_modes_snapshots_and_the_warehouse(rows, checked, at):
     )
     house = ("--warehouse", "s3://lake/house")
     assert run("score", "db.in", "db.out", *house, "--as-of", "0", "--keep", "x")["rows"] == 100
-    assert refused("score", "db.in", "db.out", *house)[1]["kind"] == "table_exists"
+    assert refused("score", "db.in", "db.out", *house)["code"] == "table_exists"
     assert run("score", "db.in", "db.out", *house, "--keep", "x", "--merge-on", "id")["rows"] == 150
     found = there(checked, "s3://lake/house/db/out")
     assert found["id"].tolist() == list(range(150))
@@ -74,9 +74,9 @@ def test_modes_snapshots_and_the_warehouse(rows, checked, at):
     assert run("score", "db.in", "db.parted", *house, *parted)["rows"] == 150
     assert run("score", "db.in", "db.parted", *house, "--mode", "overwrite-partitions")["rows"] == 150
     assert there(checked, "s3://lake/house/db/parted")["id"].tolist() == list(range(150))
-    code, error = refused("score", "db.nothing", "db.out2", *house)
+    error = refused("score", "db.nothing", "db.out2", *house)
     assert "has no such table" in error["message"], error
-    code, error = refused("score", "db.in", "db.files", *house, "--format", "parquet")
+    error = refused("score", "db.in", "db.files", *house, "--format", "parquet")
     assert "only Delta tables" in error["message"], error
 
 
@@ -100,6 +100,14 @@ def test_a_job_is_done_once_and_vacuum_leaves_what_is_needed(rows, checked, at):
     assert len(there(checked, "s3://lake/scores")) == rows.num_rows
 
 
+def refused(reference, table, output, *more):
+    """How a job fails."""
+    command = job(reference, table, output, *more)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode != 0, done.stdout
+    return json.loads(done.stderr)["error"]
+
+
 def vacuum(table, *more):
     command = [PROGRAM, "vacuum", table, "--json", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
@@ -118,15 +126,15 @@ def test_errors_say_where_and_what_to_set_and_no_secret(rows, checked, at):
     at(checked.variables())
     checked.put("errors/0.parquet", WRITERS["parquet"](rows))
     at({"AWS_SECRET_ACCESS_KEY": "another-" + SECRET})
-    code, error = refused("score", "s3://lake/errors", "s3://lake/errors-out")
+    error = refused("score", "s3://lake/errors", "s3://lake/errors-out")
     told = json.dumps(error)
     assert "lake" in told and checked.url in told and "AWS_SECRET_ACCESS_KEY" in told, told
     assert SECRET not in told
     at({**checked.variables(), "AWS_ENDPOINT_URL": "http://192.0.2.1"})
-    code, error = refused("score", "s3://lake/errors", "s3://lake/errors-out")
+    error = refused("score", "s3://lake/errors", "s3://lake/errors-out")
     assert "AWS_ALLOW_HTTP" in json.dumps(error), error
     at(checked.variables())
-    code, error = refused("score", "s3://nowhere/errors", "s3://lake/errors-out")
+    error = refused("score", "s3://nowhere/errors", "s3://lake/errors-out")
     assert "nowhere" in json.dumps(error), error
 
 
