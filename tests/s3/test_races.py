@@ -8,7 +8,7 @@ from collections import Counter
 import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
-from servers import LOST, is_entry, way_to
+from servers import BUSY, LOST, is_entry, way_to
 from support import job, run
 
 DRIVERS = 8
@@ -76,11 +76,27 @@ def test_a_driver_that_is_killed_is_completed_by_the_next_one(rows, atomic, at):
             driver.kill()
             kills += 1
         driver.wait()
-    done = run("slow", *tables, *identity)
+    run("slow", *tables, *identity)
     assert kills > 0
-    print(f"{kills} kills, {done['files_reused']} of {done['files']} files of earlier runs")
     check(atomic, tables[1], range(1000), 1)
     assert run("slow", *tables, *identity)["already_done"]
+
+
+def test_files_of_a_run_whose_commit_failed_are_used_by_the_next_one(rows, atomic, at):
+    put(atomic, "reused/0.parquet", rows.slice(0, 1000))
+    command = job("score", "s3://lake/reused", "s3://lake/reused-out", "--job", "reused", "--workers", "3")
+
+    def never(method, path, _):
+        return BUSY if is_entry(method, path) else None
+
+    with way_to(atomic, never) as (url, done):
+        at(atomic.variables(url))
+        failed = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert failed.returncode != 0 and len(done) > 1, failed
+    at(atomic.variables())
+    (summary,) = all_done([command])
+    assert summary["files_reused"] == summary["files"] > 1, summary
+    check(atomic, "s3://lake/reused-out", range(1000), 1)
 
 
 def test_a_commit_whose_answer_is_lost_is_read_back(rows, atomic, at):

@@ -11,7 +11,7 @@ import pyarrow.feather as feather
 import pyarrow.parquet as pq
 import pytest
 from servers import BUSY, SECRET, way_to
-from support import PROGRAM, checksum, job, rows_of, run
+from support import PROGRAM, checksum, cluster, job, rows_of, run
 
 
 def encoded(write, rows):
@@ -112,6 +112,15 @@ def vacuum(table, *more):
     command = [PROGRAM, "vacuum", table, "--json", *more]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     return json.loads(done.stdout)
+
+
+def test_executors_open_buckets_themselves(rows, checked, at):
+    at(checked.variables())
+    checked.put("spread/0.parquet", WRITERS["parquet"](rows))
+    with cluster(1, 1) as here:
+        done = run("score", "s3://lake/spread", "s3://lake/by-cluster", "--cluster", here.url)
+    assert (done["rows"], done["version"]) == (rows.num_rows, 0)
+    assert len(there(checked, "s3://lake/by-cluster")) == rows.num_rows
 
 
 def test_polars_reads_what_was_written(rows, checked, at):
