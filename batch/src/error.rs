@@ -423,8 +423,7 @@ impl Error {
         let mut stores = causes.filter_map(|cause| cause.downcast_ref::<object_store::Error>());
         #[expect(clippy::wildcard_enum_match_arm, reason = "the other messages say it themselves")]
         stores.find_map(|error| match error {
-            object_store::Error::PermissionDenied { .. }
-            | object_store::Error::Unauthenticated { .. } => Some(
+            error if is_forbidden(error) => Some(
                 "look at `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and `AWS_REGION`, and at what the key may do".to_owned(),
             ),
             object_store::Error::Generic { store: "S3", .. } => Some(
@@ -510,6 +509,20 @@ impl Error {
     }
 }
 
+/// Whether a server did not let us in. That of a listing comes as one of any kind.
+fn is_forbidden(error: &object_store::Error) -> bool {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are about something else"
+    )]
+    match error {
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => true,
+        object_store::Error::Generic { source, .. } => source.to_string().contains("403 Forbidden"),
+        _ => false,
+    }
+}
+
 fn in_file(file: Option<&PathBuf>) -> String {
     file.map_or_else(String::new, |file| format!(" in `{}`", file.display()))
 }
@@ -539,5 +552,28 @@ fn listed(columns: &[String]) -> String {
         format!("{names} and {} more", columns.len() - MOST)
     } else {
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_not_let_into_a_bucket_learns_what_to_look_at() {
+        let hint = |answer: &str| {
+            let source = object_store::Error::Generic {
+                store: "S3",
+                source: answer.into(),
+            };
+            let error = Error::Read {
+                table: "s3://b/t".into(),
+                file: None,
+                source: Box::new(source),
+            };
+            error.hint().unwrap()
+        };
+        assert!(hint("GET: 403 Forbidden").contains("AWS_SECRET_ACCESS_KEY"));
+        assert!(hint("connection refused").contains("AWS_ENDPOINT_URL"));
     }
 }
