@@ -9,7 +9,7 @@ PROGRAMS := --bin envelope --bin envelope-service
 # What tests compile beside what a demo needs: jobs on clusters.
 TESTED := --features cli/cluster
 
-.PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test s3-test soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -110,6 +110,16 @@ bundle-test: build package $(VENV)/.test-tools ## A real model in one executable
 cluster-test: FEATURES := $(TESTED)
 cluster-test: build package $(VENV)/.test-tools ## Jobs on clusters of processes alone; CLUSTER_LONG=1 kills at random, CLUSTER_ROWS=10000000
 	$(VENV)/pytest -q tests/cluster
+
+s3-test: FEATURES := $(TESTED)
+s3-test: build package target/tools/s3 ## Tables in buckets of two servers that speak S3: functions, races, faults
+	$(VENV)/pytest -q -rs tests/s3
+
+target/tools/s3: $(VENV)/.test-tools
+	cargo install --quiet --root target/tools --locked s3s-fs --version 0.14.1 --features binary
+	$(VENV)/uv venv --quiet --clear target/tools/moto
+	$(VENV)/uv pip install --quiet --python target/tools/moto/bin/python 'moto[server]==5.2.5'
+	touch $@
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling

@@ -37,6 +37,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         rows: Arc::new(runtime),
         id: Uuid::new_v4(),
         progress: Arc::new(|progress| eprintln!("{} rows", progress.rows_done)),
+        stores: batch::Stores::default(),
         cancelled: CancellationToken::new(),
     };
     let summary = batch::run(&Job::new(input, output), &components).await?;

@@ -3,14 +3,18 @@
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use object_store::ObjectStore;
 use uuid::Uuid;
 
 use crate::claim::{CLAIMS, Claim, remove};
 use crate::commit::Finished;
 use crate::durable::{DurableStore, Gate, create_folders, parent};
+use crate::hold::Hold;
 use crate::identity::Key;
 use crate::location::Location;
+use crate::notes::{self, Notes};
 use crate::part_file::Part;
 use crate::target::{Change, Target};
 use crate::{Error, Format};
@@ -20,10 +24,11 @@ use crate::{Error, Format};
 /// An attempt that is dropped deletes its files, so neither an error nor a cancelled job leaves
 /// anything behind; unless the job has an identity: then another attempt may need them. It ends well
 /// by [`keep`](Self::keep) where the commit is one step, and by [`submit`](Self::submit) where an
-/// answer must be awaited.
+/// answer must be awaited. In a bucket it must be told to [give up](Self::give_up): deleting takes time there.
 #[derive(Debug)]
 #[must_use = "an attempt that is dropped deletes its files"]
 pub(crate) struct Attempt {
+    table: Location,
     folder: PathBuf,
     /// What the job's files have in common, whichever attempt they are of.
     id: String,
@@ -39,7 +44,7 @@ pub(crate) struct Attempt {
     gate: Gate,
     kept: bool,
     /// None only when the attempt has ended.
-    claim: Option<Claim>,
+    hold: Option<Hold>,
 }
 
 /// In the folder of an attempt.
@@ -47,22 +52,22 @@ const WORKSHOP: &str = ".workshop";
 
 impl Attempt {
     /// Makes room for the files of a job whose results go to `target` and that nobody can know of.
-    pub(crate) fn begin(target: &Target, id: Uuid) -> Result<Self, Error> {
+    pub(crate) async fn begin(target: &Target, id: Uuid) -> Result<Self, Error> {
         let id = id.simple().to_string();
-        let claim = Claim::new(&Claim::place(&target.location, target.format(), &id))?;
-        Self::within(target, claim, (id.clone(), id.clone(), id))
+        let hold = Hold::new(&target.location, target.format(), &id).await?;
+        Self::within(target, hold, (id.clone(), id.clone(), id))
     }
 
     /// Makes room for the files of one more attempt at the job `key`.
-    pub(crate) fn again(target: &Target, key: &Key, claim: Claim, id: Uuid) -> Result<Self, Error> {
+    pub(crate) fn again(target: &Target, key: &Key, hold: Hold, id: Uuid) -> Result<Self, Error> {
         let job = format!("{}-{}", key.short(), &id.simple().to_string()[..12]);
         let names = (key.short().to_owned(), job, key.text().to_owned());
-        Self::within(target, claim, names)
+        Self::within(target, hold, names)
     }
 
     fn within(
         target: &Target,
-        claim: Claim,
+        hold: Hold,
         (id, job, transaction): (String, String, String),
     ) -> Result<Self, Error> {
         let location = &target.location;
@@ -71,8 +76,13 @@ impl Attempt {
             Change::Delta(_) => (location.path().to_path_buf(), false),
             Change::Parquet(_) => (staging(location, &id), true),
         };
-        match create_folders(&folder) {
+        let made = match location.bucket() {
+            None => create_folders(&folder),
+            Some(_) => Ok(vec![]),
+        };
+        match made {
             Ok(made) => Ok(Self {
+                table: location.clone(),
                 folder,
                 id,
                 job,
@@ -81,7 +91,7 @@ impl Attempt {
                 made,
                 gate: Gate::default(),
                 kept: false,
-                claim: Some(claim),
+                hold: Some(hold),
             }),
             Err(source) => Err(Error::Write {
                 path: folder,
@@ -142,23 +152,77 @@ impl Attempt {
 
     /// Where finished splits are noted, if another attempt may use them.
     pub(crate) fn splits(&self) -> Option<PathBuf> {
-        let claim = self.claim.as_ref().filter(|claim| claim.is_lasting());
-        claim.map(Claim::splits)
+        let hold = self.hold.as_ref().filter(|hold| hold.is_lasting());
+        hold.map(Hold::splits)
     }
 
-    /// Where its files can be written, until it ends.
-    pub(crate) fn store(&self) -> DurableStore {
+    /// The files of this machine; they can be written until the attempt ends.
+    pub(crate) fn files(&self) -> DurableStore {
         DurableStore::behind(self.gate.clone())
     }
 
-    /// Makes a folder that goes when the attempt goes.
+    /// Where its own files can be written.
+    pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
+        match self.table.bucket() {
+            None => Arc::new(self.files()),
+            Some(_) => self.table.store(),
+        }
+    }
+
+    /// Makes a folder that goes when the attempt goes. Buckets have none.
     pub(crate) fn make(&mut self, folder: &Path) -> io::Result<()> {
-        self.made.extend(create_folders(folder)?);
+        if self.table.bucket().is_none() {
+            self.made.extend(create_folders(folder)?);
+        }
         Ok(())
     }
 
+    /// Its files will not be visible: they go, unless another attempt may need them.
+    pub(crate) async fn give_up(&mut self) {
+        if self.table.bucket().is_none() {
+            // Done when it is dropped.
+            return;
+        }
+        self.kept = true;
+        if self.hold.as_ref().is_some_and(Hold::is_lasting) {
+            return;
+        }
+        let swept = notes::sweep(&self.table, &self.folder, &self.job, &HashSet::new()).await;
+        self.told(swept);
+        self.finish().await;
+    }
+
+    /// Nobody needs the notes any more.
+    async fn finish(&mut self) {
+        if let Some(Hold::Notes(notes)) = &self.hold {
+            let ended = notes.end().await;
+            self.told(ended);
+        }
+        self.end();
+    }
+
+    /// What of it cannot be deleted costs space only.
+    fn told(&self, done: Result<(), Error>) {
+        if let Err(error) = done {
+            let (job, table) = (&self.job, &self.table);
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            tracing::warn!(%error, cause, job, "files of a job stay in `{table}`; no reader sees them");
+        }
+    }
+
+    /// The log has the files `named`; others of this attempt go.
+    async fn clear(&self, named: &HashSet<String>) {
+        if self.table.bucket().is_none() {
+            if let Err(error) = self.sweep(named) {
+                self.warn(&error);
+            }
+            return;
+        }
+        self.told(notes::sweep(&self.table, &self.folder, &self.job, named).await);
+    }
+
     /// Deletes what other attempts at the job have left, but not what is in `named`.
-    pub(crate) fn sweep(&self, named: &HashSet<String>) -> io::Result<()> {
+    fn sweep(&self, named: &HashSet<String>) -> io::Result<()> {
         sweep(&self.folder, &self.id, named)
     }
 
@@ -186,7 +250,7 @@ impl Attempt {
 
     /// Nobody needs the notes any more.
     fn end(&mut self) {
-        if let Some(claim) = self.claim.take() {
+        if let Some(Hold::Claim(claim)) = self.hold.take() {
             claim.end();
         }
     }
@@ -213,7 +277,18 @@ pub(crate) fn staging(table: &Location, id: &str) -> PathBuf {
 
 /// Deletes what a process has left that died between its commit and its end. Whoever works on the job
 /// now sees to that itself.
-pub(crate) fn tidy(table: &Location, format: Format, key: &Key, finished: &Finished) {
+pub(crate) async fn tidy(table: &Location, format: Format, key: &Key, finished: &Finished) {
+    if table.bucket().is_some() {
+        // Files that another attempt has left are left to `vacuum`: it may be alive.
+        let notes = Notes::find(table, key.short()).await;
+        if let Ok(notes) = notes
+            && notes.record().is_some()
+            && let Err(error) = notes.end().await
+        {
+            tracing::warn!(%error, "notes of a finished job stay in `{table}`");
+        }
+        return;
+    }
     let place = Claim::place(table, format, key.short());
     if !place.exists() || (format == Format::Delta && finished.version.is_none()) {
         return;
@@ -329,12 +404,12 @@ pub(crate) fn is_left_over(table: &Path, path: &Path) -> io::Result<bool> {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if self.kept {
+        if self.kept || self.table.bucket().is_some() {
             return;
         }
         // Tasks that were stopped may have left a write behind that is not done yet.
         self.gate.close();
-        if self.claim.as_ref().is_some_and(Claim::is_lasting) {
+        if self.hold.as_ref().is_some_and(Hold::is_lasting) {
             return;
         }
         if let Err(error) = self.delete() {
@@ -366,25 +441,24 @@ impl Submitted {
     }
 
     /// The log has the files `named`; what else there is of the job goes.
-    pub(crate) fn done(mut self, named: &HashSet<String>) {
-        if let Err(error) = self.0.sweep(named) {
-            self.0.warn(&error);
-        }
-        self.0.end();
+    pub(crate) async fn done(mut self, named: &HashSet<String>) {
+        self.0.clear(named).await;
+        self.0.finish().await;
     }
 
     /// The log has not taken the files. They go, unless another attempt may need them.
-    pub(crate) fn withdraw(mut self) {
+    pub(crate) async fn withdraw(mut self) {
         self.0.kept = false;
+        self.0.give_up().await;
     }
 }
 
 impl Drop for Submitted {
     fn drop(&mut self) {
         if self.0.kept
-            && let Some(claim) = self.0.claim.take()
+            && let Some(hold) = self.0.hold.take()
         {
-            claim.leave();
+            hold.leave();
         }
     }
 }

@@ -3,7 +3,6 @@
 //! The engine reads files in parts and in any order, so its errors name no file. Only after such an
 //! error are the files looked at again, one by one.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -14,17 +13,22 @@ use datafusion::arrow::{csv, json};
 
 use crate::Error;
 use crate::formats::Encoding;
+use crate::location::Location;
 use crate::source::Source;
 
 /// The same error with file, line and column, where it is one of reading text in the columns
 /// `scanned` of `table`.
-pub(crate) async fn located(error: Error, table: &Arc<Source>, scanned: &[usize]) -> Error {
+pub(crate) async fn located(
+    error: Error,
+    (place, table): (&Location, &Arc<Source>),
+    scanned: &[usize],
+) -> Error {
     let is_text = matches!(table.kind.encoding, Encoding::Csv | Encoding::JsonLines);
     if !is_text || !matches!(error, Error::Read { file: None, .. }) {
         return error;
     }
-    let (table, scanned) = (Arc::clone(table), scanned.to_vec());
-    let search = move || search(&table, &scanned);
+    let (place, table, scanned) = (place.clone(), Arc::clone(table), scanned.to_vec());
+    let search = move || search(&place, &table, &scanned);
     tokio::task::spawn_blocking(search)
         .await
         .ok()
@@ -32,27 +36,32 @@ pub(crate) async fn located(error: Error, table: &Arc<Source>, scanned: &[usize]
         .unwrap_or(error)
 }
 
-fn search(table: &Source, scanned: &[usize]) -> Option<Error> {
+fn search(place: &Location, table: &Source, scanned: &[usize]) -> Option<Error> {
     let schema = table.file_schema();
     let in_files = |column: &&usize| **column < schema.fields().len();
     let columns: Vec<usize> = scanned.iter().filter(in_files).copied().collect();
     table.files.iter().find_map(|file| {
-        let reason = fault(table, &schema, &columns, &file.path)?;
+        let reason = fault((place, table), &schema, &columns, &file.path)?;
         Some(Error::Read {
             table: table.name.clone(),
-            file: Some(file.path.clone()),
+            file: Some(place.named(&file.path)),
             source: reason.into(),
         })
     })
 }
 
 /// What is wrong with a file: its lines, else the first column that is.
-fn fault(table: &Source, schema: &SchemaRef, columns: &[usize], file: &Path) -> Option<String> {
+fn fault(
+    (place, table): (&Location, &Source),
+    schema: &SchemaRef,
+    columns: &[usize],
+    file: &Path,
+) -> Option<String> {
     let read = |columns: Vec<usize>| {
         let opened = table
             .kind
             .compression
-            .convert_read(File::open(file).ok()?)
+            .convert_read(place.open(file).ok()?)
             .ok()?;
         match table.kind.encoding {
             Encoding::JsonLines => first_json_fault(opened, &schema.project(&columns).ok()?),

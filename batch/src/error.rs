@@ -25,7 +25,7 @@ pub enum Error {
         /// What the envelope's certificate says.
         reason: String,
     },
-    /// The place of a table is neither a path nor a `file://` URL.
+    /// The place of a table is neither a path nor a `file://` or `s3://` URL, or cannot be used.
     #[error("`{location}` is not a place that tables can be in: {reason}")]
     Location {
         /// What was given.
@@ -452,8 +452,32 @@ impl Error {
             Self::OtherJob { .. } => {
                 Some("give this one another name (`--job`) or another date (`--logical-date`)".into())
             }
-            _ => None,
+            _ => self.hint_for_buckets(),
         }
+    }
+
+    /// What to look at when a bucket did not do what it was asked.
+    fn hint_for_buckets(&self) -> Option<String> {
+        let causes =
+            std::iter::successors(Some(self as &(dyn std::error::Error + 'static)), |error| {
+                error.source()
+            });
+        let mut stores = causes.filter_map(|cause| cause.downcast_ref::<object_store::Error>());
+        #[expect(clippy::wildcard_enum_match_arm, reason = "the other messages say it themselves")]
+        stores.find_map(|error| match error {
+            error if is_forbidden(error) => Some(
+                "look at `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and `AWS_REGION`, and at what the key may do".to_owned(),
+            ),
+            object_store::Error::Generic { store: "S3", .. } => Some(
+                "look at `AWS_ENDPOINT_URL`, `AWS_REGION` and `AWS_ACCESS_KEY_ID`, and whether the server is there".to_owned(),
+            ),
+            object_store::Error::NotFound { source, .. }
+                if source.to_string().contains("NoSuchBucket") =>
+            {
+                Some("look at the name of the bucket, and at `AWS_ENDPOINT_URL`".to_owned())
+            }
+            _ => None,
+        })
     }
 
     /// Whether the same job may succeed when it is run again.
@@ -534,6 +558,20 @@ impl Error {
     }
 }
 
+/// Whether a server did not let us in. That of a listing comes as one of any kind.
+fn is_forbidden(error: &object_store::Error) -> bool {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the others are about something else"
+    )]
+    match error {
+        object_store::Error::PermissionDenied { .. }
+        | object_store::Error::Unauthenticated { .. } => true,
+        object_store::Error::Generic { source, .. } => source.to_string().contains("403 Forbidden"),
+        _ => false,
+    }
+}
+
 fn in_file(file: Option<&PathBuf>) -> String {
     file.map_or_else(String::new, |file| format!(" in `{}`", file.display()))
 }
@@ -564,5 +602,28 @@ fn listed(columns: &[String]) -> String {
         format!("{names} and {} more", columns.len() - MOST)
     } else {
         names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_not_let_into_a_bucket_learns_what_to_look_at() {
+        let hint = |answer: &str| {
+            let source = object_store::Error::Generic {
+                store: "S3",
+                source: answer.into(),
+            };
+            let error = Error::Read {
+                table: "s3://b/t".into(),
+                file: None,
+                source: Box::new(source),
+            };
+            error.hint().unwrap()
+        };
+        assert!(hint("GET: 403 Forbidden").contains("AWS_SECRET_ACCESS_KEY"));
+        assert!(hint("connection refused").contains("AWS_ENDPOINT_URL"));
     }
 }

@@ -8,7 +8,6 @@
 //! | Arrow | its schema | its schema |
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +17,7 @@ use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::arrow::json::reader::{ValueIter, infer_json_schema_from_iterator};
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 
+use crate::opened::Opened;
 use crate::schema::{plain_field, type_name};
 use crate::source::Reading;
 
@@ -37,7 +37,7 @@ pub(crate) struct Kind {
     pub(crate) compression: FileCompressionType,
 }
 
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Lines of a JSON file that are looked at to find the columns that the function does not take.
 const JSON_LINES: usize = 10_000;
@@ -89,9 +89,8 @@ impl Kind {
         }
     }
 
-    /// The columns of `file` as it is decoded, where `types` are those of the function.
-    pub(crate) fn columns(self, file: &Path, types: &Schema) -> Result<SchemaRef, Failure> {
-        let opened = File::open(file)?;
+    /// The columns of a file as it is decoded, where `types` are those of the function.
+    pub(crate) fn columns(self, opened: Opened, types: &Schema) -> Result<SchemaRef, Failure> {
         match self.encoding {
             Encoding::Parquet | Encoding::Arrow => {
                 Ok(FileReader::try_new(BufReader::new(opened), None)?.schema())

@@ -10,17 +10,17 @@ use crate::{AsOf, Identity};
 pub struct Job {
     /// Name of the query function; the envelope's default one when absent.
     pub function: Option<String>,
-    /// Folder of the tables that are given as `database.table`: path or `file://` URL. Without
+    /// Folder of the tables that are given as `database.table`: path, `file://` or `s3://` URL. Without
     /// one, all tables are given by path.
     pub warehouse: Option<String>,
-    /// The table that is read: name, path or `file://` URL of a Delta table, of a folder with Parquet, CSV,
+    /// The table that is read: name, path, `file://` or `s3://` URL of a Delta table, of a folder with Parquet, CSV,
     /// JSON lines or Arrow files, or of one such file.
     pub input: String,
     /// Which snapshot of the input is read; the latest when absent.
     pub as_of: Option<AsOf>,
     /// Which rows of the input are read: an SQL condition on its columns; all when absent.
     pub filter: Option<String>,
-    /// The table that is written: name, path or `file://` URL of a folder.
+    /// The table that is written: name, path, `file://` or `s3://` URL of a folder.
     pub output: String,
     /// Columns of the input that the output has too, before the columns that the function gives.
     pub keep: Vec<String>,

@@ -18,7 +18,8 @@
 //! change; `plan`, `map_exec` and `sink_exec` are the nodes; `target` is where results go and `layout` in which folders, an `attempt`
 //! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
 //! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
-//! that one of them has finished is not computed again. [`sql`] puts the same map into queries. [`vacuum()`] deletes what
+//! that one of them has finished is not computed again. Where tables can be, say the `stores`; in a bucket,
+//! `notes` do what they can in place of a claim. [`sql`] puts the same map into queries. [`vacuum()`] deletes what
 //! nobody needs. The `workplace` is this process, or a `cluster`.
 
 #![expect(
@@ -42,12 +43,15 @@ mod fake;
 mod filter;
 mod formats;
 mod function;
+mod hold;
 mod identity;
 mod job;
 mod layout;
 mod location;
 mod map_exec;
 mod merge;
+mod notes;
+mod opened;
 mod part_file;
 mod partitions;
 mod plan;
@@ -63,6 +67,7 @@ mod source;
 mod split;
 pub mod sql;
 mod statistics;
+mod stores;
 mod table_lock;
 mod target;
 mod task;
@@ -79,4 +84,5 @@ pub use identity::Identity;
 pub use job::{ClusterAt, Format, Job, Mode, Settings};
 pub use progress::Progress;
 pub use run::{Components, Summary, run};
+pub use stores::Stores;
 pub use vacuum::{Vacuumed, vacuum};

@@ -4,7 +4,6 @@
 //! they are.
 
 use std::collections::HashSet;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ use tokio::sync::mpsc;
 use crate::Error;
 use crate::attempt::{Attempt, file_name};
 use crate::layout::Layout;
-use crate::location::store_path;
+use crate::location::{Location, store_path};
 use crate::part_file::{Part, PartFile};
 use crate::point;
 use crate::source::DataFile;
@@ -38,7 +37,7 @@ const BATCHES_AHEAD: usize = 1;
 
 /// The keys of the results: all of them in memory, encoded, some ten bytes and the key for each row.
 pub(crate) struct Keys {
-    table: String,
+    place: Location,
     layout: Layout,
     columns: Vec<KeyColumn>,
     converter: RowConverter,
@@ -122,7 +121,7 @@ impl Keys {
             .iter()
             .map(|column| SortField::new(column.field.data_type().clone()));
         Ok(Self {
-            table: target.location.to_string(),
+            place: target.location.clone(),
             layout: target.layout.clone(),
             converter: RowConverter::new(sorts.collect())?,
             columns,
@@ -189,7 +188,7 @@ impl Keys {
                 let name = format!("{}{name}", self.layout.folder(&values)?);
                 let folder = store_path(attempt.folder())?;
                 let part = PartFile::begin(
-                    (Arc::new(attempt.store()), &folder),
+                    (attempt.store(), &folder),
                     (name, values),
                     &self.layout.of_files(),
                     statistics,
@@ -296,7 +295,10 @@ impl Keys {
         file: &'f OneFile,
         columns: &SchemaRef,
     ) -> Result<impl Iterator<Item = Result<RecordBatch, ArrowError>> + use<'f>, Error> {
-        let opened = File::open(&file.path).map_err(|source| self.unreadable(file, source))?;
+        let opened = self
+            .place
+            .open(&file.path)
+            .map_err(|source| self.unreadable(file, source))?;
         let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
         let builder = ParquetRecordBatchReaderBuilder::try_new_with_options(opened, options)
             .map_err(|source| self.unreadable(file, source))?;
@@ -322,8 +324,8 @@ impl Keys {
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Error {
         Error::Read {
-            table: self.table.clone(),
-            file: Some(file.path.clone()),
+            table: self.place.to_string(),
+            file: Some(self.place.named(&file.path)),
             source: Box::new(source),
         }
     }

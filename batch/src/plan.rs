@@ -18,7 +18,7 @@ use datafusion::common::{Column, DFSchema, DFSchemaRef};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::QueryPlanner;
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{
@@ -29,7 +29,6 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
 use envelope_format::{Digest, Signature};
-use object_store::ObjectStore;
 use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
@@ -63,7 +62,9 @@ pub(crate) struct MapSpec {
 /// What `EnvelopeSink` does: writes rows to part files and gives one row for each file.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct SinkSpec {
-    /// Folder of the part files, as the object store for `file:///` knows it.
+    /// The store of the part files.
+    pub(crate) store: String,
+    /// Folder of the part files, as the store knows it.
     pub(crate) folder: String,
     /// Is in the name of every part file of this job and of no other.
     pub(crate) job: String,
@@ -119,24 +120,21 @@ pub(crate) struct Cut {
     pub(crate) fixed: bool,
 }
 
-/// A session that can carry out plans with our nodes; `files` is where it reads and writes.
+/// A session that can carry out plans with our nodes; `environment` has the stores that it reads and
+/// writes in.
 pub(crate) fn session(
     (envelope, callable): (Digest, Callable),
-    files: Arc<dyn ObjectStore>,
+    environment: Arc<RuntimeEnv>,
     cut: Cut,
     batch_rows: usize,
 ) -> SessionState {
     let callables = Callables::one(envelope, callable);
     let config = cut_up(SessionConfig::new(), cut, batch_rows).with_extension(Arc::new(callables));
-    let session = SessionStateBuilder::new_with_default_features()
+    SessionStateBuilder::new_with_default_features()
         .with_config(config)
+        .with_runtime_env(environment)
         .with_query_planner(Arc::new(EnvelopeQueryPlanner))
-        .build();
-    let local = ObjectStoreUrl::local_filesystem();
-    session
-        .runtime_env()
-        .register_object_store(local.as_ref(), files);
-    session
+        .build()
 }
 
 /// Sessions in which a table is cut in this way, and read in batches of `batch_rows`.
@@ -390,14 +388,17 @@ impl fmt::Display for MapSpec {
 impl fmt::Display for SinkSpec {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            store,
             folder,
             job,
             file_rows,
             ..
         } = self;
+        let store = store.strip_prefix("file://").unwrap_or(store);
+        let store = store.trim_end_matches('/');
         write!(
             formatter,
-            "EnvelopeSink: folder=/{folder}, job={job}, file_rows={file_rows}"
+            "EnvelopeSink: folder={store}/{folder}, job={job}, file_rows={file_rows}"
         )?;
         match self.partition_by.as_slice() {
             [] => Ok(()),

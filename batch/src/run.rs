@@ -17,11 +17,12 @@ use uuid::Uuid;
 
 use crate::attempt::{Attempt, tidy};
 use crate::blame::located;
-use crate::claim::{Claim, Record};
+use crate::claim::Record;
 use crate::commit::{Facts, Finished, Outcome, commit, finished};
 use crate::coverage::{self, Written};
 use crate::filter::Filter;
 use crate::function::{Callable, check_row_wise, rows_of_a_call};
+use crate::hold::Hold;
 use crate::identity::Key;
 use crate::location::store_path;
 use crate::part_file::Part;
@@ -33,7 +34,7 @@ use crate::sink_exec::SinkExec;
 use crate::source::{Reading, Source};
 use crate::target::{Change, Target};
 use crate::workplace::Workplace;
-use crate::{AsOf, Error, Identity, Job, MapRows};
+use crate::{AsOf, Error, Identity, Job, MapRows, Stores};
 
 /// What does the work of a job.
 #[derive(Clone)]
@@ -44,6 +45,8 @@ pub struct Components {
     pub id: Uuid,
     /// Is told how far the job is, some times a second.
     pub progress: Arc<dyn Fn(Progress) + Send + Sync>,
+    /// Opens the stores that tables are in.
+    pub stores: Stores,
     /// Ends the job early.
     pub cancelled: CancellationToken,
 }
@@ -112,6 +115,7 @@ impl Summary {
 ///     rows: Arc::new(runtime),
 ///     id: uuid::Uuid::new_v4(),
 ///     progress: Arc::new(|progress| eprintln!("{} rows", progress.rows_done)),
+///     stores: batch::Stores::new(std::env::vars()),
 ///     cancelled: tokio_util::sync::CancellationToken::new(),
 /// };
 /// let summary = batch::run(&job, &components).await?;
@@ -130,23 +134,51 @@ pub async fn run(job: &Job, components: &Components) -> Result<Summary, Error> {
             Err(Error::Conflict { .. }) if job.identity.is_some() && attempt < ATTEMPTS => {
                 attempt += 1;
             }
-            outcome => return outcome,
+            Err(error) => return done_meanwhile(job, components).await.ok_or(error),
+            done => return done,
         }
     }
 }
 
+/// What another run of the same job has done while this one was at it. Where a claim keeps others away,
+/// there is none.
+async fn done_meanwhile(job: &Job, components: &Components) -> Option<Summary> {
+    let output = job.output(&components.stores).await.ok()?;
+    let identity = job.identity.as_ref()?;
+    output.bucket()?;
+    let key = identity.key(components.rows.digest());
+    let found = finished(&output, job.format, &key).await.ok()??;
+    let function = splittable(job, components).ok()?;
+    let input = job.input_place(&components.stores).await.ok()?.to_string();
+    check_same_job((job, input), identity, function, &found).ok()?;
+    Some(Summary::before(&found))
+}
+
 async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error> {
     let function = splittable(job, components)?;
-    let claim = match claim(job, components, function).await? {
+    let hold = match claim(job, components, function).await? {
         Claimed::Done(finished) => return Ok(Summary::before(&finished)),
-        Claimed::Ours(claim) => claim,
+        Claimed::Ours(hold) => hold,
     };
-    let before = claim.as_ref().and_then(|(_, claim)| claim.record());
+    let before = hold.as_ref().and_then(|(_, hold)| hold.record());
     let decided = decide(job, components, function, before).await?;
 
-    let attempt = begin(&decided, claim)?;
-    let planned = plan(&decided, &attempt).await?;
-    let written = match carry_out(&planned, &decided).await {
+    let mut attempt = begin(&decided, hold).await?;
+    let (parts, reused) = match results(&decided, &attempt).await {
+        Ok(results) => results,
+        Err(error) => {
+            attempt.give_up().await;
+            return Err(error);
+        }
+    };
+    let outcome = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
+    Ok(Summary::of(&parts, reused, outcome))
+}
+
+/// The files of the results, none of which is visible yet, and how many an earlier attempt had finished.
+async fn results(decided: &Decided<'_>, attempt: &Attempt) -> Result<(Vec<Part>, u64), Error> {
+    let planned = plan(decided, attempt).await?;
+    let written = match carry_out(&planned, decided).await {
         Ok(written) => written,
         Err(error) => return Err(decided.located(error).await),
     };
@@ -156,16 +188,15 @@ async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error
         attempt.take_in(&parts)?;
     }
     check_complete(&decided.source, &parts)?;
-    let outcome = commit(&decided.target, attempt, &parts, facts(&decided)).await?;
-    Ok(Summary::of(&parts, reused, outcome))
+    Ok((parts, reused))
 }
 
 /// What there is to do for a job.
 enum Claimed {
     /// Nothing: another run has done it.
     Done(Finished),
-    /// All of it. If the job has an identity, no other process works on it.
-    Ours(Option<(Key, Claim)>),
+    /// All of it. If the job has an identity, no other process works on it where there are locks.
+    Ours(Option<(Key, Hold)>),
 }
 
 /// Looks whether the job is done already; if not, claims it.
@@ -174,28 +205,29 @@ async fn claim(job: &Job, components: &Components, function: &Function) -> Resul
         return Ok(Claimed::Ours(None));
     };
     let key = identity.key(components.rows.digest());
-    let output = job.output()?.resolved();
-    let mut claim = None;
+    let output = job.output(&components.stores).await?.resolved();
+    let mut hold = None;
     let mut found = finished(&output, job.format, &key).await?;
     if found.is_none() {
-        let place = Claim::place(&output, job.format, key.short());
-        claim = Some(Claim::wait(place, &components.cancelled).await?);
+        let taken = Hold::take(&output, job.format, key.short(), &components.cancelled);
+        hold = Some(taken.await?);
         point::reached(point::CLAIMED);
         // Whoever we waited for may have done it.
         found = finished(&output, job.format, &key).await?;
     }
     let Some(found) = found else {
-        return Ok(Claimed::Ours(claim.map(|claim| (key, claim))));
+        return Ok(Claimed::Ours(hold.map(|hold| (key, hold))));
     };
-    drop(claim);
-    check_same_job(job, identity, function, &found)?;
-    tidy(&output, job.format, &key, &found);
+    drop(hold);
+    let input = job.input_place(&components.stores).await?.to_string();
+    check_same_job((job, input), identity, function, &found)?;
+    tidy(&output, job.format, &key, &found).await;
     Ok(Claimed::Done(found))
 }
 
 /// Refuses a job that has the identity of a finished one, but does something else.
 fn check_same_job(
-    job: &Job,
+    (job, input): (&Job, String),
     identity: &Identity,
     function: &Function,
     finished: &Finished,
@@ -205,7 +237,7 @@ fn check_same_job(
         return Ok(());
     }
     let told = |fact: &str| finished.facts.get(fact).and_then(|before| before.as_str());
-    for (fact, what, now) in asked(job, function, job.input_place()?.to_string()) {
+    for (fact, what, now) in asked(job, function, input) {
         let before = told(fact);
         if before != now.as_deref() {
             let told = |text: Option<&str>| text.unwrap_or("none").to_owned();
@@ -257,15 +289,16 @@ async fn decide<'j>(
     function: &'j Function,
     before: Option<Record>,
 ) -> Result<Decided<'j>, Error> {
-    let (input, asked) = (job.input_place()?.to_string(), as_of_text(job));
+    let input = job.input_place(&components.stores).await?.to_string();
+    let asked = as_of_text(job);
     let before = before.filter(|before| before.input == input && before.as_of == asked);
     let version = before.as_ref().and_then(|before| before.version);
     let version = version.and_then(|version| u64::try_from(version).ok());
     let as_of = version.map(AsOf::Version).or(job.as_of);
     let workplace = Workplace::find(job).await?;
-    let (source, filter) = read(job, function, as_of).await?;
+    let (source, filter) = read(job, components, function, as_of).await?;
     let columns = Columns::decide(&source, &function.signature, &job.keep)?;
-    let target = Target::check(job, &columns.mapped).await?;
+    let target = Target::check(job, &components.stores, &columns.mapped).await?;
     let count = before.and_then(|before| NonZeroUsize::new(before.splits));
     Ok(Decided {
         cut: Cut {
@@ -300,7 +333,7 @@ fn partition_count(job: &Job, workplace: &Workplace, source: &Source) -> NonZero
 }
 
 /// Makes room for the files; notes first what the next attempt needs to know.
-fn begin(decided: &Decided<'_>, claim: Option<(Key, Claim)>) -> Result<Attempt, Error> {
+async fn begin(decided: &Decided<'_>, hold: Option<(Key, Hold)>) -> Result<Attempt, Error> {
     let Decided {
         components,
         job,
@@ -309,29 +342,34 @@ fn begin(decided: &Decided<'_>, claim: Option<(Key, Claim)>) -> Result<Attempt, 
         cut,
         ..
     } = decided;
-    let Some((key, mut claim)) = claim else {
-        return Attempt::begin(target, components.id);
+    let Some((key, mut hold)) = hold else {
+        return Attempt::begin(target, components.id).await;
     };
-    claim.note(&Record {
+    hold.note(&Record {
         job: key.text().to_owned(),
         input: source.name.clone(),
         as_of: as_of_text(job),
         version: source.version,
         splits: cut.count.get(),
-    })?;
-    Attempt::again(target, &key, claim, components.id)
+    })
+    .await?;
+    Attempt::again(target, &key, hold, components.id)
 }
 
 impl Decided<'_> {
     /// The error with the place in the input that it comes from, if it can be found.
     async fn located(&self, error: Error) -> Error {
-        located(error, &self.source, &self.columns.scanned).await
+        let Ok(place) = self.job.input_place(&self.components.stores).await else {
+            return error;
+        };
+        located(error, (&place, &self.source), &self.columns.scanned).await
     }
 }
 
 /// The table as it is read, and which of its rows are.
 async fn read(
     job: &Job,
+    components: &Components,
     function: &Function,
     as_of: Option<AsOf>,
 ) -> Result<(Arc<Source>, Option<Filter>), Error> {
@@ -339,7 +377,7 @@ async fn read(
         as_of,
         types: runtime::arrow_schema(&function.signature.input),
     };
-    let source = Source::read(&job.input()?, &reading).await?;
+    let source = Source::read(&job.input(&components.stores).await?, &reading).await?;
     let Some(filter) = &job.filter else {
         return Ok((Arc::new(source), None));
     };
@@ -402,6 +440,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         false => attempt.folder().to_path_buf(),
     };
     let sink = SinkSpec {
+        store: target.location.store_name(),
         folder: store_path(&folder)?.to_string(),
         job: attempt.job().to_owned(),
         splits: splits(attempt)?,
@@ -415,7 +454,9 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         components.rows.digest(),
         Callable::new(Arc::clone(&components.rows), workers),
     );
-    let session = plan::session(envelope, Arc::new(attempt.store()), *cut, batch_rows);
+    let environment = components.stores.environment(Arc::new(attempt.files()));
+    let environment = environment.map_err(Error::from_engine)?;
+    let session = plan::session(envelope, environment, *cut, batch_rows);
     let input = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
         .map_err(Error::from_engine)?;
     let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;

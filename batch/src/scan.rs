@@ -9,7 +9,6 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::config::{CsvOptions, TableParquetOptions};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::object_store::ObjectStoreUrl;
 use datafusion::datasource::physical_plan::{
     ArrowSource, CsvSource, FileGroup, FileScanConfigBuilder, FileSource, JsonSource, ParquetSource,
 };
@@ -24,6 +23,7 @@ use crate::Error;
 use crate::formats::Encoding;
 use crate::location::store_path;
 use crate::source::{DataFile, Source};
+use crate::stores::store_url;
 
 /// The files of one snapshot as a table of the query engine.
 #[derive(Debug)]
@@ -95,7 +95,7 @@ impl TableProvider for SnapshotTable {
             true => vec![files],
             false => files.split_files(session.config().target_partitions()),
         };
-        let scan = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), reader)
+        let scan = FileScanConfigBuilder::new(store_url(&self.source.store)?, reader)
             .with_file_groups(groups)
             .with_file_compression_type(self.source.kind.compression)
             .with_projection_indices(projection.cloned())?

@@ -10,7 +10,6 @@ use arrow_array::{RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::metrics::{
@@ -33,6 +32,7 @@ use crate::part_file::{Part, PartFile};
 use crate::plan::{SinkSpec, only};
 use crate::point;
 use crate::split::Split;
+use crate::stores::store_url;
 use crate::task::Task;
 
 /// The physical `EnvelopeSink`.
@@ -151,7 +151,7 @@ impl ExecutionPlan for SinkExec {
     ) -> Result<SendableRecordBatchStream> {
         let store = context
             .runtime_env()
-            .object_store(ObjectStoreUrl::local_filesystem())?;
+            .object_store(store_url(&self.spec.store)?)?;
         let task = Task::of(&context);
         let sink = Sink {
             spec: Arc::clone(&self.spec),
@@ -196,7 +196,7 @@ impl Sink {
         input: Arc<dyn ExecutionPlan>,
         context: Arc<TaskContext>,
     ) -> Result<Written> {
-        let split = self.split(&input).await?;
+        let split = self.split(&input, &context).await?;
         if let Some(split) = &split
             && let Some(parts) = split
                 .finished(&self.store, &self.folder().map_err(Error::into_engine)?)
@@ -227,7 +227,11 @@ impl Sink {
     }
 
     /// The partition as other attempts know it, if there may be others.
-    async fn split(&self, input: &Arc<dyn ExecutionPlan>) -> Result<Option<Split>> {
+    async fn split(
+        &self,
+        input: &Arc<dyn ExecutionPlan>,
+        context: &TaskContext,
+    ) -> Result<Option<Split>> {
         let Some(folder) = &self.spec.splits else {
             return Ok(None);
         };
@@ -240,7 +244,7 @@ impl Sink {
             self.spec.filter
         );
         let folder = Path::parse(folder)?;
-        Split::of((input, self.here), written, &self.store, &folder).await
+        Split::of((input, self.here), written, &context.runtime_env(), &folder).await
     }
 
     /// Writes all rows.

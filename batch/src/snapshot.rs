@@ -7,15 +7,15 @@ use arrow_schema::{Field, FieldRef, Schema};
 use datafusion::scalar::ScalarValue;
 use deltalake_core::kernel::LogicalFileView;
 use deltalake_core::kernel::transaction::{PROTOCOL, TransactionError};
+use deltalake_core::logstore::{StorageConfig, default_logstore};
 use deltalake_core::table::state::DeltaTableState;
-use deltalake_core::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use deltalake_core::{DeltaTable, DeltaTableError};
 use futures::TryStreamExt as _;
-use object_store::ObjectStore;
+use object_store::prefix::PrefixStore;
 use serde::Deserialize;
 
-use crate::durable::DurableStore;
 use crate::formats::Kind;
-use crate::location::Location;
+use crate::location::{Location, store_path};
 use crate::schema::plain_field;
 use crate::source::{DataFile, Source};
 use crate::{AsOf, Error};
@@ -24,10 +24,14 @@ use crate::{AsOf, Error};
 /// the write is done.
 pub(crate) fn table(location: &Location) -> Result<DeltaTable, Error> {
     let url = location.url()?;
-    let store: Arc<dyn ObjectStore> = Arc::new(DurableStore::local());
-    DeltaTableBuilder::from_url(url.clone())
-        .and_then(|builder| builder.with_storage_backend(store, url).build())
-        .map_err(|source| unreadable(location, source))
+    let store = location.store();
+    let table = Arc::new(PrefixStore::new(
+        Arc::clone(&store),
+        store_path(location.path())?,
+    ));
+    // The library would look for a store by the URL's scheme, and has none of its own for buckets.
+    let log = default_logstore(table, store, &url, &StorageConfig::default());
+    Ok(DeltaTable::new(log))
 }
 
 /// The Delta table at `location` at its latest version.
@@ -36,7 +40,7 @@ pub(crate) async fn loaded(location: &Location) -> Result<DeltaTable, Error> {
         table: location.to_string(),
         looked_for: looked_for.to_owned(),
     };
-    if !location.path().join("_delta_log").is_dir() {
+    if !location.join("_delta_log").is_folder().await? {
         return Err(not_found("no folder `_delta_log`"));
     }
     let mut table = table(location)?;
@@ -97,6 +101,7 @@ pub(crate) async fn source(location: &Location, as_of: Option<AsOf>) -> Result<S
     let schema = Arc::new(Schema::new([columns, partitions.clone()].concat()));
     Ok(Source {
         name: location.to_string(),
+        store: location.store_name(),
         partition_columns: partitions.len(),
         scanned: Arc::clone(&schema),
         schema,

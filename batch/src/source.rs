@@ -1,7 +1,6 @@
 //! What a table is when it is read: a fixed list of files and the columns they have.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,10 +9,11 @@ use datafusion::scalar::ScalarValue;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
+use parquet::file::reader::Length as _;
 use runtime::lossless;
 
 use crate::formats::{Encoding, Kind};
-use crate::location::Location;
+use crate::location::{Location, absolute};
 use crate::partitions::{Partitions, is_partition};
 use crate::schema::{plain_field, type_name};
 use crate::{AsOf, Error, snapshot};
@@ -23,6 +23,8 @@ use crate::{AsOf, Error, snapshot};
 pub(crate) struct Source {
     /// How messages call it: its path.
     pub(crate) name: String,
+    /// How plans call the store that its files are in.
+    pub(crate) store: String,
     /// Its columns; those that partition it come last.
     pub(crate) schema: SchemaRef,
     /// The same columns as the files are decoded into them; the map changes them, without loss.
@@ -100,15 +102,17 @@ impl Source {
 
     /// Finds the table at `location`: a Delta table, a folder with files, or one file.
     pub(crate) async fn read(location: &Location, reading: &Reading) -> Result<Self, Error> {
-        let path = location.path();
         let not_found = |looked_for: &str| Error::TableNotFound {
             table: location.to_string(),
             looked_for: looked_for.to_owned(),
         };
-        if !path.exists() {
+        // Not all servers can be asked whether a folder is a file.
+        let is_folder = location.is_folder().await?;
+        let is_file = !is_folder && location.is_file().await?;
+        if !is_file && !is_folder {
             return Err(not_found("no such file or folder"));
         }
-        if path.join("_delta_log").is_dir() {
+        if location.join("_delta_log").is_folder().await? {
             return snapshot::source(location, reading.as_of).await;
         }
         if reading.as_of.is_some() {
@@ -116,11 +120,15 @@ impl Source {
                 table: location.to_string(),
             });
         }
-        if path.is_file() {
+        let path = location.path();
+        if is_file {
             let kind = Kind::of(path).unwrap_or(Kind::PARQUET);
             return of_kind(location, reading, kind, vec![path.to_path_buf()]).await;
         }
-        let files = data_files(path).map_err(|source| unreadable(location, path, source))?;
+        let files = match location.bucket() {
+            None => data_files(path).map_err(|source| unreadable(location, path, source))?,
+            Some(_) => data_objects(location).await?,
+        };
         match one_kind(location, files)? {
             Some((kind, files)) => of_kind(location, reading, kind, files).await,
             None => Err(not_found(
@@ -134,6 +142,7 @@ impl Source {
     pub(crate) fn without_files(name: &str, schema: SchemaRef) -> Self {
         Self {
             name: name.to_owned(),
+            store: "file:///".to_owned(),
             scanned: Arc::clone(&schema),
             schema,
             partition_columns: 0,
@@ -218,6 +227,25 @@ fn data_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
+/// The same of a place in a bucket.
+async fn data_objects(location: &Location) -> Result<Vec<PathBuf>, Error> {
+    let is_data = |file: &PathBuf| {
+        let below = file.strip_prefix(location.path()).unwrap_or(file);
+        let mut names = below.iter().map(|name| name.to_string_lossy().into_owned());
+        let is_read = |name: String| {
+            !name.starts_with('.') && (!name.starts_with('_') || is_partition(&name))
+        };
+        names.all(is_read) && Kind::of(file).is_some()
+    };
+    let objects = location.objects().await?.into_iter();
+    let mut files: Vec<PathBuf> = objects
+        .map(|object| absolute(&object.location))
+        .filter(is_data)
+        .collect();
+    files.sort();
+    Ok(files)
+}
+
 /// The files that are the table, and how they are written. Beside Parquet files, others are notes.
 fn one_kind(
     location: &Location,
@@ -267,9 +295,7 @@ async fn plain_files(
     let mut columns: Option<Vec<Field>> = None;
     let mut files = vec![];
     for path in paths {
-        let found = columns_of(location, reading, kind, &path).await?;
-        let metadata = path.metadata();
-        let metadata = metadata.map_err(|source| unreadable(location, &path, source))?;
+        let (found, bytes) = columns_of(location, reading, kind, &path).await?;
         // A line of JSON need not have all columns.
         let same = kind.encoding == Encoding::JsonLines;
         columns = Some(match columns {
@@ -277,13 +303,14 @@ async fn plain_files(
             Some(columns) => alike(location, columns, &found, &path)?,
             None => found,
         });
-        files.push(DataFile::new(path, metadata.len()));
+        files.push(DataFile::new(path, bytes));
     }
     let scanned = columns.unwrap_or_default();
     let promised = scanned.iter().map(|field| kind.promised(field, reading));
     let columns: Vec<Field> = promised.collect();
     let mut source = Source {
         name: location.to_string(),
+        store: location.store_name(),
         schema: Arc::new(Schema::new(columns)),
         scanned: Arc::new(Schema::new(scanned)),
         partition_columns: 0,
@@ -300,18 +327,25 @@ async fn columns_of(
     reading: &Reading,
     kind: Kind,
     path: &Path,
-) -> Result<Vec<Field>, Error> {
-    let (file, types) = (path.to_path_buf(), Arc::clone(&reading.types));
+) -> Result<(Vec<Field>, u64), Error> {
+    let (place, file, types) = (
+        location.clone(),
+        path.to_path_buf(),
+        Arc::clone(&reading.types),
+    );
+    let read = move || {
+        let opened = place.open(&file)?;
+        let bytes = opened.len();
+        Ok::<_, crate::formats::Failure>((kind.columns(opened, &types)?, bytes))
+    };
     // A task of its own, as for Parquet files.
-    let read = tokio::task::spawn_blocking(move || kind.columns(&file, &types)).await;
-    let schema = match read {
+    let (schema, bytes) = match tokio::task::spawn_blocking(read).await {
         Ok(read) => read.map_err(|source| unreadable(location, path, source))?,
         Err(panic) => return Err(unreadable(location, path, panic)),
     };
     let fields = schema.fields().iter();
-    Ok(fields
-        .map(|field| field.as_ref().clone().with_nullable(true))
-        .collect())
+    let fields = fields.map(|field| field.as_ref().clone().with_nullable(true));
+    Ok((fields.collect(), bytes))
 }
 
 /// Refuses a file whose columns are not those of the files before, in their order.
@@ -371,6 +405,7 @@ async fn parquet(location: &Location, paths: Vec<PathBuf>) -> Result<Source, Err
     let schema = Arc::new(Schema::new(columns.unwrap_or_default()));
     let mut source = Source {
         name: location.to_string(),
+        store: location.store_name(),
         scanned: Arc::clone(&schema),
         schema,
         partition_columns: 0,
@@ -429,9 +464,9 @@ fn reconcile(
 
 /// What the end of a Parquet file says about it.
 async fn footer(location: &Location, path: PathBuf) -> Result<(DataFile, SchemaRef), Error> {
-    let name = path.clone();
+    let (place, name) = (location.clone(), path.clone());
     // A task of its own: a hostile schema makes the parser panic, which must not end the program.
-    let read = tokio::task::spawn_blocking(move || read_footer(path)).await;
+    let read = tokio::task::spawn_blocking(move || read_footer(&place, path)).await;
     match read {
         Ok(Ok(footer)) => Ok(footer),
         Ok(Err(source)) => Err(unreadable(location, &name, source)),
@@ -440,10 +475,11 @@ async fn footer(location: &Location, path: PathBuf) -> Result<(DataFile, SchemaR
 }
 
 fn read_footer(
+    location: &Location,
     path: PathBuf,
 ) -> Result<(DataFile, SchemaRef), Box<dyn std::error::Error + Send + Sync>> {
-    let file = File::open(&path)?;
-    let bytes = file.metadata()?.len();
+    let file = location.open(&path)?;
+    let bytes = file.len();
     let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
     let footer = ArrowReaderMetadata::load(&file, options)?;
     let metadata = footer.metadata();
@@ -479,7 +515,7 @@ fn unreadable(
 ) -> Error {
     Error::Read {
         table: location.to_string(),
-        file: Some(path.to_path_buf()),
+        file: Some(location.named(path)),
         source: source.into(),
     }
 }

@@ -10,6 +10,7 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::physical_plan::{ExecutionPlan, displayable};
 use envelope_format::Digest;
 use object_store::path::Path;
@@ -60,7 +61,7 @@ impl Split {
     pub(crate) async fn of(
         (input, partition): (&Arc<dyn ExecutionPlan>, usize),
         sink: String,
-        store: &dyn ObjectStore,
+        environment: &RuntimeEnv,
         folder: &Path,
     ) -> EngineResult<Option<Self>> {
         let Some((mut steps, scan)) = walk(input) else {
@@ -70,9 +71,10 @@ impl Split {
         let Some(group) = scan.file_groups.get(partition) else {
             return Ok(None);
         };
+        let store = environment.object_store(&scan.object_store_url)?;
         let mut files = vec![];
         for file in group.files() {
-            files.push(range(file, store).await?);
+            files.push(range(file, &store).await?);
         }
         let work = Work {
             steps,
@@ -146,8 +148,9 @@ fn read(scan: &FileScanConfig) -> EngineResult<String> {
     let columns = scan.projected_schema()?;
     let rows = scan.file_source.filter().map(|filter| filter.to_string());
     Ok(format!(
-        "{} {columns:?} where {rows:?} limit {:?}",
+        "{} in {:?} {columns:?} where {rows:?} limit {:?}",
         scan.file_source.file_type(),
+        scan.object_store_url,
         scan.limit
     ))
 }

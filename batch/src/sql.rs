@@ -33,9 +33,10 @@ use self::calls::Parsed;
 pub use self::encode::{Encoding, encode};
 use self::placeholder::Predictions;
 pub use self::write::Output;
+use crate::durable::DurableStore;
 use crate::function::Callable;
 use crate::plan::{Callables, Cut, EnvelopeQueryPlanner, cut_up};
-use crate::{Error, MapRows, Settings};
+use crate::{Error, MapRows, Settings, Stores};
 
 /// A place in a text of SQL; both count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -95,16 +96,20 @@ impl Query {
     /// # Errors
     /// [`Error::Sql`] where the text is wrong, with the position; [`Error::NoEnvelope`]; those of tables and of functions that
     /// a table cannot be split for.
-    pub async fn plan(&self, envelopes: &dyn FindEnvelope) -> Result<Answer, Error> {
+    pub async fn plan(
+        &self,
+        envelopes: &dyn FindEnvelope,
+        stores: &Stores,
+    ) -> Result<Answer, Error> {
         if self.settings.cluster.is_some() {
             return Err(wrong(
                 "SQL is carried out on this machine, not on a cluster",
             ));
         }
-        let session = session(&self.settings);
+        let session = session(&self.settings, stores)?;
         let parsed = Parsed::parse(&session.state(), &self.text)?;
         let predictions = parsed.resolve(envelopes).await?;
-        let inputs = tables::register(self, &session, &parsed, &predictions).await?;
+        let inputs = tables::register((self, stores), &session, &parsed, &predictions).await?;
         let digests = predictions
             .envelopes()
             .map(|rows| rows.digest().to_string());
@@ -115,6 +120,7 @@ impl Query {
             text: self.text.clone(),
             envelopes,
             inputs,
+            stores: stores.clone(),
         })
     }
 }
@@ -128,6 +134,8 @@ pub struct Answer {
     envelopes: Vec<String>,
     /// Tables that are read, and which version of them.
     inputs: Vec<(String, Option<i64>)>,
+    /// Opens the store of the table that is written.
+    stores: Stores,
 }
 
 impl Answer {
@@ -245,7 +253,7 @@ impl PredictSql for SessionContext {
 }
 
 /// A session that reads files as jobs do.
-fn session(settings: &Settings) -> SessionContext {
+fn session(settings: &Settings, stores: &Stores) -> Result<SessionContext, Error> {
     let cut = Cut {
         count: settings.workers(),
         fixed: false,
@@ -255,7 +263,9 @@ fn session(settings: &Settings) -> SessionContext {
     let rows = usual.batch_size();
     let mut config = cut_up(usual, cut, rows);
     config.options_mut().sql_parser.collect_spans = true;
-    SessionContext::new_with_config(config)
+    let environment = stores.environment(Arc::new(DurableStore::local()));
+    let environment = environment.map_err(Error::from_engine)?;
+    Ok(SessionContext::new_with_config_rt(config, environment))
 }
 
 /// The plan of a statement, in a session that can carry it out.

@@ -8,18 +8,20 @@ use deltalake_core::kernel::StructField;
 use deltalake_core::kernel::transaction::PROTOCOL;
 use deltalake_core::table::config::TablePropertiesExt as _;
 use deltalake_core::table::state::DeltaTableState;
+use object_store::ObjectMeta;
 
-use crate::attempt::is_left_over;
+use crate::attempt::{is_left_over, job_of};
+use crate::claim::CLAIMS;
 use crate::commit::is_mark;
 use crate::delta_schema::written;
 use crate::layout::Layout;
-use crate::location::Location;
+use crate::location::{Location, absolute};
 use crate::partitions::told;
 use crate::schema::{check_same, type_name};
 use crate::snapshot::{loaded, unreadable, unsupported};
 use crate::source::{Source, parquet_files};
 use crate::table_lock::TableLock;
-use crate::{Error, Format, Job, Mode};
+use crate::{Error, Format, Job, Mode, Stores};
 
 /// The table that a job writes, as it was before any work.
 #[derive(Debug)]
@@ -87,14 +89,18 @@ pub(crate) enum Old {
 
 impl Target {
     /// Refuses an output that the results cannot go to, before any work.
-    pub(crate) async fn check(job: &Job, mapped: &SchemaRef) -> Result<Self, Error> {
+    pub(crate) async fn check(
+        job: &Job,
+        stores: &Stores,
+        mapped: &SchemaRef,
+    ) -> Result<Self, Error> {
         let wanted = Wanted {
-            location: job.output()?.resolved(),
+            location: job.output(stores).await?.resolved(),
             mode: &job.mode,
             format: job.format,
             partition_by: &job.partition_by,
         };
-        check_apart(&job.input()?.resolved(), &wanted.location)?;
+        check_apart(&job.input(stores).await?.resolved(), &wanted.location)?;
         Self::find(wanted, mapped).await
     }
 
@@ -106,8 +112,10 @@ impl Target {
             format,
             partition_by,
         } = wanted;
+        check_format(&location, format)?;
         let written = written(mapped, format)?;
-        if location.path().is_file() {
+        // In a bucket, one name may be that of a file and of a folder.
+        if location.bucket().is_none() && location.is_file().await? {
             return Err(not_that(&location, "is a file, not a folder"));
         }
         let merge_on = merge_on(mode, &written)?;
@@ -148,10 +156,22 @@ impl Target {
 /// A result that is part of its own input would be read as input the next time.
 pub(crate) fn check_apart(input: &Location, output: &Location) -> Result<(), Error> {
     let (from, to) = (input.path(), output.path());
-    if from != to && (from.starts_with(to) || to.starts_with(from)) {
+    let is_within = from != to && (from.starts_with(to) || to.starts_with(from));
+    if is_within && input.is_beside(output) {
         return Err(not_that(output, "and the input are part of one another"));
     }
     Ok(())
+}
+
+/// A folder of Parquet files becomes visible by renaming it, which buckets cannot.
+fn check_format(output: &Location, format: Format) -> Result<(), Error> {
+    if output.bucket().is_none() || format == Format::Delta {
+        return Ok(());
+    }
+    Err(Error::Location {
+        location: output.to_string(),
+        reason: "in a bucket, only Delta tables become visible at once".into(),
+    })
 }
 
 /// The columns that rows are merged on. Refuses those that do not tell one row from another.
@@ -208,11 +228,10 @@ async fn delta(
     mode: &Mode,
     asked: Layout,
 ) -> Result<(Layout, DeltaChange), Error> {
-    let path = location.path();
     location.url()?;
     let table = match loaded(location).await {
         Ok(table) => table,
-        Err(Error::TableNotFound { .. }) if is_empty(path)? => {
+        Err(Error::TableNotFound { .. }) if is_free(location).await? => {
             return Ok((asked, DeltaChange::Create));
         }
         Err(Error::TableNotFound { .. }) => {
@@ -381,6 +400,30 @@ fn reads_as(found: &DataType, wanted: &DataType) -> bool {
     let alike = found == wanted || (found.is_integer() && wanted.is_integer());
     // A text may look like anything.
     alike || *wanted == DataType::Utf8
+}
+
+/// Whether nothing is there but what jobs have left.
+async fn is_free(location: &Location) -> Result<bool, Error> {
+    if location.bucket().is_none() {
+        return is_empty(location.path());
+    }
+    let objects = location.objects().await?;
+    let below = |object: &ObjectMeta| {
+        let path = absolute(&object.location);
+        let below = path.strip_prefix(location.path()).unwrap_or(&path);
+        below.to_string_lossy().into_owned()
+    };
+    let objects: Vec<String> = objects.iter().map(below).collect();
+    let of_ours = |name: &str| name.starts_with("_delta_log/") || name.starts_with(CLAIMS);
+    let noted = |job: &str| {
+        let notes = format!("{CLAIMS}/{job}/");
+        objects.iter().any(|name| name.starts_with(&notes))
+    };
+    let is_left_over = |name: &String| {
+        let file = name.rsplit('/').next().unwrap_or_default();
+        of_ours(name) || job_of(file).is_some_and(noted)
+    };
+    Ok(objects.iter().all(is_left_over))
 }
 
 fn is_empty(folder: &Path) -> Result<bool, Error> {

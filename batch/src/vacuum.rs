@@ -4,6 +4,8 @@
 //! use; then the log is read; then files are looked for. A job that commits in between was in use, and
 //! what a job writes that begins later is younger than the moment at which this began.
 
+mod bucket;
+
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,13 +13,13 @@ use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
 
-use crate::Error;
 use crate::attempt::{job_of, remove_empty};
 use crate::claim::{CLAIMS, Claim, remove};
 use crate::durable::{is_incomplete, parent};
 use crate::location::Location;
 use crate::snapshot::{loaded, unreadable};
 use crate::warehouse::locate;
+use crate::{Error, Stores};
 
 /// What was deleted, or would be.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,15 +40,22 @@ pub struct Vacuumed {
 /// The table is given by path, or by its name in the `warehouse`. A folder of Parquet files has no
 /// versions: only what jobs have left beside it is deleted.
 ///
+/// A bucket has no locks that tell which jobs run. There, a job counts as dead when nothing of it was written
+/// since `limit`.
+///
 /// # Errors
 /// [`Error::TableNotFound`], [`Error::Read`], or [`Error::Write`] where something cannot be deleted.
 pub async fn vacuum(
+    stores: &Stores,
     warehouse: Option<&str>,
     table: &str,
     limit: SystemTime,
     dry_run: bool,
 ) -> Result<Vacuumed, Error> {
-    let location = locate(warehouse, table)?.resolved();
+    let location = locate(stores, warehouse, table).await?.resolved();
+    if location.bucket().is_some() {
+        return bucket::vacuum(&location, limit, dry_run).await;
+    }
     let path = location.path();
     let is_delta = path.join("_delta_log").is_dir() || path.join(CLAIMS).is_dir();
     let wrong = |source| unwritable(path, source);

@@ -6,50 +6,57 @@ use crate::error::nearest_name;
 use crate::formats::Kind;
 use crate::location::Location;
 use crate::schema::nearest;
-use crate::{Error, Job};
+use crate::{Error, Job, Stores};
 
 impl Job {
     /// Where the table that is read is. Refuses a name that the warehouse does not have.
-    pub(crate) fn input(&self) -> Result<Location, Error> {
-        find(self.warehouse.as_deref(), &self.input)
+    pub(crate) async fn input(&self, stores: &Stores) -> Result<Location, Error> {
+        find(stores, self.warehouse.as_deref(), &self.input).await
     }
 
     /// Where the table that is read is, or would be.
-    pub(crate) fn input_place(&self) -> Result<Location, Error> {
-        locate(self.warehouse.as_deref(), &self.input)
+    pub(crate) async fn input_place(&self, stores: &Stores) -> Result<Location, Error> {
+        locate(stores, self.warehouse.as_deref(), &self.input).await
     }
 
     /// Where the table that is written is.
-    pub(crate) fn output(&self) -> Result<Location, Error> {
-        locate(self.warehouse.as_deref(), &self.output)
+    pub(crate) async fn output(&self, stores: &Stores) -> Result<Location, Error> {
+        locate(stores, self.warehouse.as_deref(), &self.output).await
     }
 }
 
 /// The place of a table that is to be read. Refuses a name that the warehouse does not have.
-pub(crate) fn find(warehouse: Option<&str>, table: &str) -> Result<Location, Error> {
-    let location = locate(warehouse, table)?;
+pub(crate) async fn find(
+    stores: &Stores,
+    warehouse: Option<&str>,
+    table: &str,
+) -> Result<Location, Error> {
+    let location = locate(stores, warehouse, table).await?;
     match (warehouse, name(table)) {
-        (Some(warehouse), Some(_)) if !location.path().exists() => {
-            Err(unknown(&Location::parse(warehouse)?, table))
+        (Some(warehouse), Some(_)) if !location.exists().await? => {
+            Err(unknown(&stores.locate(warehouse)?, table))
         }
         _ => Ok(location),
     }
 }
 
 /// The place of a table that is given by its name in a warehouse, or by its path.
-pub(crate) fn locate(warehouse: Option<&str>, table: &str) -> Result<Location, Error> {
+pub(crate) async fn locate(
+    stores: &Stores,
+    warehouse: Option<&str>,
+    table: &str,
+) -> Result<Location, Error> {
     let (Some(warehouse), Some((database, table))) = (warehouse, name(table)) else {
-        return Location::parse(table);
+        return stores.locate(table);
     };
-    let root = Location::parse(warehouse)?;
+    let root = stores.locate(warehouse)?;
     // Hive calls the folders of its databases so.
-    let hive = root.path().join(format!("{database}.db"));
-    let folder = if hive.is_dir() {
-        hive
-    } else {
-        root.path().join(database)
+    let hive = root.join(&format!("{database}.db"));
+    let folder = match hive.is_folder().await? {
+        true => hive,
+        false => root.join(database),
     };
-    Location::parse(&folder.join(table).to_string_lossy())
+    Ok(folder.join(table))
 }
 
 /// Database and table, if it is a name. `clients.parquet` is a file.
@@ -65,7 +72,12 @@ fn name(table: &str) -> Option<(&str, &str)> {
 }
 
 fn unknown(warehouse: &Location, table: &str) -> Error {
-    let near = nearest_name(nearest(table, &names(warehouse.path())).as_ref());
+    let there = match warehouse.bucket() {
+        None => names(warehouse.path()),
+        // All that is below would have to be listed.
+        Some(_) => vec![],
+    };
+    let near = nearest_name(nearest(table, &there).as_ref());
     Error::TableNotFound {
         table: table.to_owned(),
         looked_for: format!("the warehouse `{warehouse}` has no such table{near}"),
@@ -94,6 +106,8 @@ fn folders(folder: &Path) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use tempfile::TempDir;
 
     use super::*;
@@ -112,31 +126,45 @@ mod tests {
         job
     }
 
-    #[test]
-    fn names_are_folders_of_the_warehouse_and_all_else_is_a_path() {
-        let root = warehouse();
-        let place = |input: &str| job(&root, input).input().unwrap().path().to_path_buf();
-        assert_eq!(place("sales.clients"), root.path().join("sales/clients"));
-        assert_eq!(place("hr.people"), root.path().join("hr.db/people"));
-        assert_eq!(place("/t/a.b"), Path::new("/t/a.b"));
-        let here = |name| std::path::absolute(name).unwrap();
-        assert_eq!(place("clients.parquet"), here("clients.parquet"));
-        assert_eq!(place("clients"), here("clients"));
-        let output = job(&root, "sales.clients").output().unwrap();
-        assert_eq!(output.path(), root.path().join("sales/scores"));
-        let without = Job::new("sales.clients", "o").input().unwrap();
-        assert_eq!(without.path(), here("sales.clients"));
+    fn path(location: Result<Location, Error>) -> PathBuf {
+        location.unwrap().path().to_path_buf()
     }
 
-    #[test]
-    fn a_name_that_is_not_there_is_told_with_the_nearest_that_is() {
+    async fn refused(job: Job) -> String {
+        let error = job.input(&Stores::default()).await.unwrap_err();
+        error.to_string()
+    }
+
+    #[tokio::test]
+    async fn names_are_folders_of_the_warehouse_and_all_else_is_a_path() {
         let root = warehouse();
-        let error = job(&root, "sales.client").input().unwrap_err().to_string();
+        let place = async |input: &str| path(job(&root, input).input(&Stores::default()).await);
+        assert_eq!(
+            place("sales.clients").await,
+            root.path().join("sales/clients")
+        );
+        assert_eq!(place("hr.people").await, root.path().join("hr.db/people"));
+        assert_eq!(place("/t/a.b").await, Path::new("/t/a.b"));
+        let here = |name| std::path::absolute(name).unwrap();
+        assert_eq!(place("clients.parquet").await, here("clients.parquet"));
+        assert_eq!(place("clients").await, here("clients"));
+        let output = job(&root, "sales.clients").output(&Stores::default()).await;
+        assert_eq!(path(output), root.path().join("sales/scores"));
+        let without = Job::new("sales.clients", "o")
+            .input(&Stores::default())
+            .await;
+        assert_eq!(path(without), here("sales.clients"));
+    }
+
+    #[tokio::test]
+    async fn a_name_that_is_not_there_is_told_with_the_nearest_that_is() {
+        let root = warehouse();
+        let error = refused(job(&root, "sales.client")).await;
         assert!(
             error.ends_with("has no such table, did you mean `sales.clients`?"),
             "{error}"
         );
-        let error = job(&root, "other.thing").input().unwrap_err().to_string();
+        let error = refused(job(&root, "other.thing")).await;
         assert!(error.ends_with("has no such table"), "{error}");
     }
 }

@@ -384,8 +384,8 @@ fn all_at_once(errands: &[Errand]) {
 
 fn vacuum(table: &Path) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let table = table.to_string_lossy();
-    let vacuumed = batch::vacuum(None, &table, SystemTime::now(), false);
+    let (stores, table) = (batch::Stores::default(), table.to_string_lossy());
+    let vacuumed = batch::vacuum(&stores, None, &table, SystemTime::now(), false);
     let vacuumed = runtime.block_on(vacuumed).unwrap();
     assert_eq!(vacuumed.jobs_running, 0);
 }

@@ -70,6 +70,7 @@ async fn run(job: &Job, runtime: &Runtime) -> Result<Summary, Error> {
         rows: Arc::new(runtime.clone()),
         id: Uuid::new_v4(),
         progress: Arc::new(|_| ()),
+        stores: batch::Stores::default(),
         cancelled: CancellationToken::new(),
     };
     batch::run(job, &components).await
@@ -308,7 +309,7 @@ async fn two_envelopes_in_one_query_give_what_each_gives_alone() {
     );
     let path = |name| folder.path().join(name).to_string_lossy().into_owned();
     query.tables.insert("features".into(), path("in"));
-    let answer = query.plan(&Store).await.unwrap();
+    let answer = query.plan(&Store, &batch::Stores::default()).await.unwrap();
     let output = batch::sql::Output::new(path("out"));
     let summary = answer.write(&output, Uuid::new_v4(), &|_| ()).await;
     assert_eq!(summary.unwrap().rows, ROWS as u64 - 1000);

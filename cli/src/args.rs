@@ -250,7 +250,7 @@ pub(crate) struct Batch {
     #[command(flatten)]
     pub(crate) envelope: Ref,
 
-    /// Folder of the tables that are given as `DATABASE.TABLE`
+    /// Folder of the tables that are given as `DATABASE.TABLE`: a path, or `s3://BUCKET/PREFIX`
     #[arg(long, value_name = "ROOT", env = "ENVELOPE_WAREHOUSE")]
     pub(crate) warehouse: Option<String>,
 
@@ -409,7 +409,7 @@ pub(crate) enum SqlFormat {
 #[derive(Debug, Args)]
 #[command(after_help = VACUUM_HELP)]
 pub(crate) struct Vacuum {
-    /// Folder of the tables that are given as `DATABASE.TABLE`
+    /// Folder of the tables that are given as `DATABASE.TABLE`: a path, or `s3://BUCKET/PREFIX`
     #[arg(long, value_name = "ROOT", env = "ENVELOPE_WAREHOUSE")]
     pub(crate) warehouse: Option<String>,
 

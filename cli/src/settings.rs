@@ -111,6 +111,16 @@ impl Surroundings {
     }
 }
 
+/// The variables that say where buckets are and what lets us in. They are handed on as they are, and kept
+/// out of the settings, which may be shown.
+pub(crate) fn object_storage() -> impl Iterator<Item = (String, String)> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let all = std::env::vars_os().filter_map(text);
+    all.filter(|(name, _)| name.starts_with("AWS_"))
+}
+
 fn program() -> Option<PathBuf> {
     std::env::current_exe().and_then(std::fs::canonicalize).ok()
 }

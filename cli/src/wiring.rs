@@ -4,13 +4,14 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use batch::Stores;
 use envelope_format::Manifest;
 use registry::{Reference, Registry, Version};
 use runtime::{EnvelopeFile, Environments, Runtime, Sandbox};
 
 use crate::error::Error;
 use crate::progress::Waiting;
-use crate::settings::Settings;
+use crate::settings::{Settings, object_storage};
 use crate::terminal::Terminal;
 use crate::trust;
 
@@ -79,6 +80,11 @@ impl Wiring {
             interpreters: self.interpreters(manifest),
             offline: self.settings.offline,
         }
+    }
+
+    /// Where tables can be.
+    pub(crate) fn stores(&self) -> Stores {
+        Stores::new(object_storage())
     }
 
     /// Workers of an envelope, in its own environment.

@@ -219,6 +219,8 @@ struct TableMessage {
     /// In the engine's word for it.
     #[prost(string, tag = "6")]
     compression: String,
+    #[prost(string, tag = "7")]
+    store: String,
 }
 
 /// Of a [`DataFile`], which it is and what all its rows have in common.
@@ -272,6 +274,7 @@ impl TableMessage {
         } = source.kind;
         Ok(Self {
             name: source.name.clone(),
+            store: source.store.clone(),
             scanned: Some(sent_schema(&source.scanned)?),
             partition_columns: source.partition_columns as u64,
             files: source
@@ -293,6 +296,7 @@ impl TableMessage {
         let encoding = EncodingMessage::try_from(self.encoding).map_err(damaged)?;
         Ok(Source {
             name: self.name,
+            store: self.store,
             schema: Arc::clone(&scanned),
             scanned,
             partition_columns,

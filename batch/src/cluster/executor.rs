@@ -11,8 +11,6 @@ use ballista_core::RuntimeProducer;
 use ballista_core::config::TaskSchedulingPolicy;
 use ballista_core::extension::SessionConfigExt as _;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
-use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use futures::FutureExt as _;
 use tokio_util::sync::CancellationToken;
@@ -25,9 +23,9 @@ use super::envelopes::{Envelopes, Ready};
 use super::listen::{HERE, host_and_port, in_url, only_here, only_on_this_machine};
 use super::reach::{Reach, lead};
 use super::tunnel::Tunnels;
-use crate::Error;
 use crate::durable::DurableStore;
 use crate::plan::Callables;
+use crate::{Error, Stores};
 
 /// An executor of a cluster.
 pub struct Executor {
@@ -43,6 +41,8 @@ pub struct Executor {
     pub work_folder: PathBuf,
     /// Where envelopes come from.
     pub envelopes: Arc<dyn Envelopes>,
+    /// Opens the stores that tables are in.
+    pub stores: Stores,
 }
 
 impl fmt::Debug for Executor {
@@ -141,7 +141,7 @@ impl Executor {
             executor_heartbeat_interval_seconds: HEARTBEAT_SECONDS,
             override_execution_engine: Some(Arc::new(Engine::new(stopped))),
             override_config_producer: Some(self.configuration()),
-            override_runtime_producer: Some(durable_files()),
+            override_runtime_producer: Some(durable_files(self.stores.clone())),
             override_logical_codec: Some(Arc::new(LogicalCodec::default())),
             override_physical_codec: Some(Arc::new(PhysicalCodec::default())),
             override_create_grpc_client_endpoint: reach.tunnels.as_ref().map(way),
@@ -163,11 +163,6 @@ async fn said_goodbye(stopping: impl Future<Output = ()>) {
 }
 
 /// What tasks write is on the disk before they say so.
-fn durable_files() -> RuntimeProducer {
-    Arc::new(|_| {
-        let environment = RuntimeEnvBuilder::new().build_arc()?;
-        let local = ObjectStoreUrl::local_filesystem();
-        environment.register_object_store(local.as_ref(), Arc::new(DurableStore::local()));
-        Ok(environment)
-    })
+fn durable_files(stores: Stores) -> RuntimeProducer {
+    Arc::new(move |_| stores.environment(Arc::new(DurableStore::local())))
 }

@@ -3,6 +3,7 @@
 mod rewrite;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use deltalake_core::kernel::engine::arrow_conversion::TryIntoKernel as _;
 use deltalake_core::kernel::transaction::{
@@ -20,7 +21,6 @@ use super::finished::{FILES, ROWS, in_log};
 use super::{Facts, Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, Submitted};
-use crate::durable::DurableStore;
 use crate::location::{Location, store_path};
 use crate::merge::Keys;
 use crate::part_file::Part;
@@ -35,15 +35,14 @@ pub(super) async fn commit(
     (parts, facts): (&[Part], Facts),
 ) -> Result<Outcome, Error> {
     let location = &target.location;
-    // The log's store makes missing folders, too, but does not ask the disk to keep them.
-    let folder = location.path().join("_delta_log");
-    attempt.make(&folder).map_err(|source| Error::Write {
-        path: folder,
-        source: Box::new(source),
-    })?;
-    let keys = Keys::of(target, &attempt, parts).await?;
-    let files = add_actions(target, &attempt, parts).await?;
-    let log = table(location)?.log_store();
+    let prepared = prepare(target, &mut attempt, parts).await;
+    let (keys, files, log) = match prepared {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            attempt.give_up().await;
+            return Err(error);
+        }
+    };
     let properties = CommitProperties::default()
         .with_metadata(facts.into_iter().chain(counts(parts)))
         .with_application_transaction(Transaction::new(attempt.transaction(), 1));
@@ -63,7 +62,7 @@ pub(super) async fn commit(
             match written {
                 Err(Failure::Ours(error)) => {
                     // No entry with these files was ever taken, or the log would have told.
-                    submitted.withdraw();
+                    submitted.withdraw().await;
                     return Err(error);
                 }
                 Err(Failure::Log(error)) => Err(error),
@@ -74,11 +73,30 @@ pub(super) async fn commit(
     match committed {
         Ok(version) => {
             point::reached(point::AFTER_COMMIT);
-            submitted.done(&named);
+            submitted.done(&named).await;
             Ok(Outcome::Written(Some(version_number(version))))
         }
         Err(source) => read_back(location, change, (submitted, &named), source).await,
     }
+}
+
+/// All that the commit needs, and that can fail without a doubt about what is in the log.
+async fn prepare(
+    target: &Target,
+    attempt: &mut Attempt,
+    parts: &[Part],
+) -> Result<(Option<Arc<Keys>>, Vec<Action>, LogStoreRef), Error> {
+    // The log's store makes missing folders, too, but does not ask the disk to keep them.
+    let folder = target.location.path().join("_delta_log");
+    attempt.make(&folder).map_err(|source| Error::Write {
+        path: folder,
+        source: Box::new(source),
+    })?;
+    Ok((
+        Keys::of(target, attempt, parts).await?,
+        add_actions(target, attempt, parts).await?,
+        table(&target.location)?.log_store(),
+    ))
 }
 
 fn names(parts: &[Part]) -> HashSet<String> {
@@ -112,9 +130,9 @@ async fn read_back(
         Err(error) => Err(error),
     };
     match found {
-        Ok((_, Some(finished))) => Ok(landed(finished, submitted, named)),
+        Ok((_, Some(finished))) => Ok(landed(finished, submitted, named).await),
         Ok((is_there, None)) => {
-            submitted.withdraw();
+            submitted.withdraw().await;
             let made_meanwhile = matches!(change, DeltaChange::Create) && is_there;
             if made_meanwhile || is_conflict(&source) {
                 let source = Some(source);
@@ -128,14 +146,14 @@ async fn read_back(
 }
 
 /// The log has the transaction. Its files tell whether it was this attempt.
-fn landed(finished: Finished, submitted: Submitted, named: &HashSet<String>) -> Outcome {
+async fn landed(finished: Finished, submitted: Submitted, named: &HashSet<String>) -> Outcome {
     let version = finished.version;
     if version.is_none() {
         // The entry is gone from the log: what it named, nobody can tell, so nothing is deleted.
         drop(submitted);
         return Outcome::Before(finished);
     }
-    submitted.done(&finished.files);
+    submitted.done(&finished.files).await;
     if finished.files == *named {
         return Outcome::Written(version);
     }
@@ -236,13 +254,13 @@ async fn add_actions(
     parts: &[Part],
 ) -> Result<Vec<Action>, Error> {
     let columns = target.layout.columns();
-    let store = DurableStore::local();
+    let store = target.location.store();
     let mut actions = Vec::with_capacity(parts.len());
     for part in parts {
         let path = attempt.folder().join(&part.name);
         let location = store_path(&path)?;
         let damaged = |source: Box<dyn std::error::Error + Send + Sync>| Error::Write {
-            path: path.clone(),
+            path: target.location.named(&path),
             source,
         };
         let found = store

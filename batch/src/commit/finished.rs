@@ -39,6 +39,8 @@ pub(crate) async fn finished(
     key: &Key,
 ) -> Result<Option<Finished>, Error> {
     match format {
+        // Nothing writes them there.
+        Format::Parquet if location.bucket().is_some() => Ok(None),
         Format::Parquet => parquet::finished(location, key).await,
         Format::Delta => match loaded(location).await {
             Ok(table) => in_log(location, &table, key.text()).await,

@@ -282,12 +282,7 @@ async fn write_empty(attempt: &Attempt, target: &Target) -> Result<(), Error> {
     let name = format!("{}{name}", target.layout.folder(&values)?);
     let folder = store_path(attempt.folder())?;
     let columns = target.layout.of_files();
-    let mut file = PartFile::begin(
-        (Arc::new(attempt.store()), &folder),
-        (name, values),
-        &columns,
-        false,
-    )?;
+    let mut file = PartFile::begin((attempt.store(), &folder), (name, values), &columns, false)?;
     file.write(&RecordBatch::new_empty(columns)).await?;
     file.finish().await?;
     Ok(())

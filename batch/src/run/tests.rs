@@ -21,6 +21,7 @@ use crate::fake::{Fake, Trouble, schema_of};
 use crate::location::Location;
 use crate::{Format, Mode, snapshot};
 
+mod buckets;
 mod deltas;
 mod failures;
 mod filters;
@@ -71,6 +72,7 @@ impl Bench {
             rows: Arc::clone(&fake) as _,
             id: Uuid::new_v4(),
             progress: Arc::new(move |progress| listener.lock().unwrap().push(progress)),
+            stores: Stores::default(),
             cancelled: CancellationToken::new(),
         };
         Self {
@@ -281,7 +283,9 @@ async fn planned(bench: &Bench) -> String {
     } = bench;
     let function = splittable(job, components).unwrap();
     let decided = decide(job, components, function, None).await.unwrap();
-    let attempt = Attempt::begin(&decided.target, components.id).unwrap();
+    let attempt = Attempt::begin(&decided.target, components.id)
+        .await
+        .unwrap();
     let planned = plan(&decided, &attempt).await.unwrap();
     displayable(planned.plan.as_ref()).indent(false).to_string()
 }

@@ -15,11 +15,11 @@ use crate::location::Location;
 use crate::scan::SnapshotTable;
 use crate::schema::nearest;
 use crate::source::{Reading, Source};
-use crate::{Error, warehouse};
+use crate::{Error, Stores, warehouse};
 
 /// Finds each table that the statement names, as it is now; gives its place and version.
 pub(super) async fn register(
-    query: &Query,
+    (query, stores): (&Query, &Stores),
     session: &SessionContext,
     parsed: &Parsed,
     predictions: &Predictions,
@@ -30,7 +30,7 @@ pub(super) async fn register(
         types: types(predictions),
     };
     for table in parsed.tables(&session.state())? {
-        let source = Source::read(&place(query, &table)?, &reading).await?;
+        let source = Source::read(&place((query, stores), &table).await?, &reading).await?;
         found.push((source.name.clone(), source.version));
         let snapshot = Arc::new(SnapshotTable::new(Arc::new(source)));
         let name = table.table().to_owned();
@@ -42,14 +42,18 @@ pub(super) async fn register(
 }
 
 /// Where a table is.
-fn place(query: &Query, table: &TableReference) -> Result<Location, Error> {
+async fn place(
+    (query, stores): (&Query, &Stores),
+    table: &TableReference,
+) -> Result<Location, Error> {
     let name = table.to_string();
+    let warehouse = query.warehouse.as_deref();
     let mut short = query.tables.iter();
     if let Some((_, place)) = short.find(|(short, _)| short.eq_ignore_ascii_case(&name)) {
-        return warehouse::find(query.warehouse.as_deref(), place);
+        return warehouse::find(stores, warehouse, place).await;
     }
-    let location = warehouse::find(query.warehouse.as_deref(), &name)?;
-    if location.path().exists() {
+    let location = warehouse::find(stores, warehouse, &name).await?;
+    if location.exists().await? {
         return Ok(location);
     }
     let names: Vec<String> = query.tables.keys().cloned().collect();

@@ -42,7 +42,7 @@ async fn tables() -> SessionContext {
         partitions: NonZeroUsize::new(2),
         ..Settings::default()
     };
-    let session = session(&settings);
+    let session = session(&settings, &Stores::default()).unwrap();
     for text in [
         "CREATE TABLE t AS SELECT column1 AS id, column2 AS x, column3 AS country
          FROM (VALUES (1, 0.5, 'UK'), (2, 1.5, 'US'), (3, 2.5, 'UK'), (4, 3.5, 'US'))",
@@ -339,7 +339,7 @@ async fn written(
     mode: crate::Mode,
 ) -> Result<crate::Summary, Error> {
     let store = Store::of(Fake::new());
-    let answer = query(folder, text).plan(&store).await?;
+    let answer = query(folder, text).plan(&store, &Stores::default()).await?;
     let mut output = Output::new(folder.path().join("out").to_string_lossy());
     output.mode = mode;
     answer.write(&output, uuid::Uuid::new_v4(), &|_| ()).await
@@ -347,7 +347,7 @@ async fn written(
 
 async fn read(folder: &tempfile::TempDir, text: &str) -> String {
     let answer = query(folder, text)
-        .plan(&Store::of(Fake::new()))
+        .plan(&Store::of(Fake::new()), &Stores::default())
         .await
         .unwrap();
     let mut rows = answer.rows().await.unwrap();
@@ -388,7 +388,10 @@ async fn an_output_that_cannot_be_written_is_refused_before_any_work() {
     let folder = folder();
     let store = Store::of(Fake::new());
     let text = "SELECT predict('region=UK', t) + 1 FROM features t";
-    let answer = query(&folder, text).plan(&store).await.unwrap();
+    let answer = query(&folder, text)
+        .plan(&store, &Stores::default())
+        .await
+        .unwrap();
     let output = Output::new(folder.path().join("out").to_string_lossy());
     let error = answer
         .write(&output, uuid::Uuid::new_v4(), &|_| ())
@@ -410,7 +413,7 @@ async fn a_write_that_fails_leaves_nothing_behind() {
     let folder = folder();
     let store = Store::of(Fake::new().with_trouble(0, Trouble::Raises));
     let answer = query(&folder, "SELECT predict('region=UK', t) FROM features t");
-    let answer = answer.plan(&store).await.unwrap();
+    let answer = answer.plan(&store, &Stores::default()).await.unwrap();
     let output = Output::new(folder.path().join("out").to_string_lossy());
     let error = answer
         .write(&output, uuid::Uuid::new_v4(), &|_| ())

@@ -4,7 +4,7 @@ use std::future::pending;
 use std::sync::Arc;
 
 use arrow_schema::{Schema, SchemaRef};
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::TryStreamExt as _;
 use serde_json::json;
@@ -15,7 +15,8 @@ use super::Answer;
 use crate::attempt::Attempt;
 use crate::commit::{Facts, commit};
 use crate::coverage::{self, Written};
-use crate::location::{Location, store_path};
+use crate::location::store_path;
+use crate::part_file::Part;
 use crate::plan::{SinkSpec, sink};
 use crate::run::finish;
 use crate::schema::plain_field;
@@ -65,21 +66,38 @@ impl Answer {
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Summary, Error> {
         let target = self.target(output).await?;
-        let attempt = Attempt::begin(&target, id)?;
+        let mut attempt = Attempt::begin(&target, id).await?;
         let facts = self.facts(id);
-        let plan = self.sunk(&target, &attempt).await?;
-        let written = carry_out(&plan, progress).await?;
-        let parts = coverage::parts(written, plan.0.output_partitioning().partition_count())?;
+        let parts = match self.parts((&target, &attempt), progress).await {
+            Ok(parts) => parts,
+            Err(error) => {
+                attempt.give_up().await;
+                return Err(error);
+            }
+        };
         let outcome = commit(&target, attempt, &parts, facts).await?;
         Ok(Summary::of(&parts, 0, outcome))
+    }
+
+    /// The files with the rows, none of which is visible yet.
+    async fn parts(
+        self,
+        (target, attempt): (&Target, &Attempt),
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Vec<Part>, Error> {
+        let planned = self.sunk(target, attempt).await?;
+        let written = carry_out(&planned, progress).await?;
+        coverage::parts(written, planned.0.output_partitioning().partition_count())
     }
 
     /// The table as it is, which must not be one that is read.
     async fn target(&self, output: &Output) -> Result<Target, Error> {
         let columns = self.written(output.format)?;
-        let location = locate(output.warehouse.as_deref(), &output.table)?.resolved();
+        let location = locate(&self.stores, output.warehouse.as_deref(), &output.table)
+            .await?
+            .resolved();
         for (table, _) in &self.inputs {
-            check_apart(&Location::parse(table)?.resolved(), &location)?;
+            check_apart(&self.stores.locate(table)?.resolved(), &location)?;
         }
         let wanted = Wanted {
             location,
@@ -129,6 +147,7 @@ impl Answer {
     /// The plan with a sink above it.
     async fn sunk(self, target: &Target, attempt: &Attempt) -> Result<Planned, Error> {
         let spec = SinkSpec {
+            store: target.location.store_name(),
             folder: store_path(attempt.folder())?.to_string(),
             job: attempt.job().to_owned(),
             splits: None,
@@ -138,10 +157,10 @@ impl Answer {
             statistics: matches!(target.change, Change::Delta(_)),
         };
         let (state, plan) = self.frame.into_parts();
-        let local = ObjectStoreUrl::local_filesystem();
-        state
-            .runtime_env()
-            .register_object_store(local.as_ref(), Arc::new(attempt.store()));
+        let environment = self.stores.environment(Arc::new(attempt.files()));
+        let state = SessionStateBuilder::new_from_existing(state)
+            .with_runtime_env(environment.map_err(Error::from_engine)?)
+            .build();
         let sunk = sink(spec, &target.written, plan).map_err(Error::from_engine)?;
         let plan = state.create_physical_plan(&sunk).await;
         Ok((plan.map_err(Error::from_engine)?, state.task_ctx()))

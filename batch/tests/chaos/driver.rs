@@ -114,6 +114,7 @@ fn drives() {
             rows,
             id: Uuid::new_v4(),
             progress: Arc::new(|_| ()),
+            stores: batch::Stores::default(),
             cancelled: CancellationToken::new(),
         };
         batch::run(&errand.job(), &components).await.unwrap();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use batch::{ClusterAt, Components, Identity, Job, Progress, Summary};
+use batch::{ClusterAt, Components, Identity, Job, Progress, Stores, Summary};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -35,7 +35,8 @@ pub(crate) async fn batch(
         sandbox,
         Arc::new(move |step: &str| steps.step(step)),
     );
-    let working = work(Arc::new(rows), &job, &waiting, cancelled.clone());
+    let stores = wiring.stores();
+    let working = work((Arc::new(rows), stores), &job, &waiting, cancelled.clone());
     tokio::pin!(working);
     let done = tokio::select! {
         done = &mut working => done,
@@ -88,7 +89,7 @@ fn cluster(args: &Batch) -> Result<Option<ClusterAt>, Error> {
 }
 
 async fn work(
-    rows: Arc<OnDemand>,
+    (rows, stores): (Arc<OnDemand>, Stores),
     job: &Job,
     waiting: &Arc<Waiting>,
     cancelled: CancellationToken,
@@ -104,6 +105,7 @@ async fn work(
                       ..
                   }| shown.rows(rows_done, rows_total),
         ),
+        stores,
         cancelled,
     };
     let summary = batch::run(job, &components).await;

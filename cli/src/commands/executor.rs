@@ -31,6 +31,7 @@ pub(crate) async fn executor(
         listen: args.listen,
         credentials: args.credentials.files()?,
         slots,
+        stores: wiring.stores(),
         work_folder: folder.path().to_owned(),
         envelopes: Arc::new(FromStore {
             wiring: wiring.clone(),

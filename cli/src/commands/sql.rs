@@ -114,7 +114,7 @@ async fn answer(
     goal: Goal,
     limit: Option<usize>,
 ) -> Result<(), Error> {
-    let answer = query.plan(store).await?;
+    let answer = query.plan(store, &store.wiring.stores()).await?;
     match goal {
         Goal::Document => document(&store.wiring.terminal, answer, limit).await,
         Goal::Table => table(store, answer, limit.unwrap_or(MOST_FOR_PEOPLE)).await,

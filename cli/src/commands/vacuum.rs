@@ -15,8 +15,8 @@ pub(crate) async fn vacuum(wiring: &Wiring, args: &Vacuum) -> Result<(), Error> 
     #[expect(clippy::disallowed_methods, reason = "this is where the time comes in")]
     let now = SystemTime::now();
     let limit = now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-    let vacuumed =
-        batch::vacuum(args.warehouse.as_deref(), &args.table, limit, args.dry_run).await?;
+    let (stores, warehouse) = (wiring.stores(), args.warehouse.as_deref());
+    let vacuumed = batch::vacuum(&stores, warehouse, &args.table, limit, args.dry_run).await?;
     let terminal = &wiring.terminal;
     if terminal.json() {
         return terminal.document(&json!({

@@ -58,6 +58,7 @@ fn map_spec() -> MapSpec {
 
 fn sink_spec() -> SinkSpec {
     SinkSpec {
+        store: "file:///".into(),
         folder: "out".into(),
         job: "0123".into(),
         splits: Some("out/notes".into()),
@@ -86,7 +87,9 @@ fn session() -> SessionState {
     };
     let callable = Callable::new(Arc::new(Fake::new()), cut.count);
     let envelope = (Digest::of(b"fake"), callable);
-    plan::session(envelope, Arc::new(DurableStore::local()), cut, 512)
+    let files = Arc::new(DurableStore::local());
+    let environment = crate::Stores::default().environment(files).unwrap();
+    plan::session(envelope, environment, cut, 512)
 }
 
 fn encoded(plan: &LogicalPlan) -> LogicalPlanNode {

@@ -93,9 +93,11 @@ async fn a_version_that_came_during_the_job_does_not_stop_an_append() {
         ("id", DataType::Int64, true),
         ("prediction", DataType::Float64, false),
     ]);
-    let early = Target::check(&bench.job, &mapped).await.unwrap();
+    let early = Target::check(&bench.job, &Stores::default(), &mapped)
+        .await
+        .unwrap();
     bench.run().await.unwrap();
-    let attempt = Attempt::begin(&early, Uuid::new_v4()).unwrap();
+    let attempt = Attempt::begin(&early, Uuid::new_v4()).await.unwrap();
     let outcome = commit(&early, attempt, &[], Facts::new()).await.unwrap();
     assert!(matches!(outcome, Outcome::Written(Some(2))), "{outcome:?}");
     assert_eq!(bench.predictions().await, doubled(200));

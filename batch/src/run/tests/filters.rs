@@ -81,7 +81,7 @@ for part in range(4):
     for (filter, files, ids) in cases {
         bench.job.filter = Some(filter.to_owned());
         let function = splittable(&bench.job, &bench.components).unwrap();
-        let (source, _) = super::super::read(&bench.job, function, None)
+        let (source, _) = super::super::read(&bench.job, &bench.components, function, None)
             .await
             .unwrap();
         assert_eq!(source.files.len(), files, "{filter}");

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::*;
+use crate::claim::Claim;
 
 /// A job with an identity over one file of 10,000 rows, cut into many splits.
 fn named(fake: Fake, format: Format) -> Bench {
@@ -263,13 +264,15 @@ async fn of_two_commits_of_one_job_one_counts_whatever_the_mode() {
                 bench.job.identity = named(Fake::new(), format).job.identity;
             }
             bench.job.mode = mode.clone();
-            let early = Target::check(&bench.job, &mapped).await.unwrap();
+            let early = Target::check(&bench.job, &Stores::default(), &mapped)
+                .await
+                .unwrap();
             let first = bench.run().await.unwrap();
             let (before, rows) = (bench.names(), count(&bench).await);
 
             let key = bench.job.identity.clone().unwrap().key(bench.fake.digest());
             let place = Claim::place(&early.location, format, key.short());
-            let mut claim = Claim::new(&place).unwrap();
+            let mut hold = Hold::Claim(Claim::new(&place).unwrap());
             let record = Record {
                 job: key.text().into(),
                 input: String::new(),
@@ -277,8 +280,8 @@ async fn of_two_commits_of_one_job_one_counts_whatever_the_mode() {
                 version: None,
                 splits: 1,
             };
-            claim.note(&record).unwrap();
-            let attempt = Attempt::again(&early, &key, claim, Uuid::new_v4()).unwrap();
+            hold.note(&record).await.unwrap();
+            let attempt = Attempt::again(&early, &key, hold, Uuid::new_v4()).unwrap();
             let outcome = commit(&early, attempt, &[], Facts::new()).await.unwrap();
             // A folder that takes the place of another one does so again, with the same rows.
             if format == Format::Parquet && mode == Mode::Overwrite {

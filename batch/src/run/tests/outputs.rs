@@ -185,10 +185,12 @@ async fn a_table_that_somebody_else_made_meanwhile_is_not_touched() {
             ("id", DataType::Int64, true),
             ("prediction", DataType::Float64, false),
         ]);
-        let early = Target::check(&bench.job, &mapped).await.unwrap();
+        let early = Target::check(&bench.job, &Stores::default(), &mapped)
+            .await
+            .unwrap();
         bench.run().await.unwrap();
         let before = bench.names();
-        let attempt = Attempt::begin(&early, Uuid::new_v4()).unwrap();
+        let attempt = Attempt::begin(&early, Uuid::new_v4()).await.unwrap();
         let error = commit(&early, attempt, &[], Facts::new())
             .await
             .unwrap_err();

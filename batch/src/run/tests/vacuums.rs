@@ -17,8 +17,12 @@ fn before(age: Duration) -> SystemTime {
 
 async fn vacuumed(bench: &Bench, age: Duration) -> usize {
     let limit = before(age);
-    let dry = vacuum(None, &bench.job.output, limit, true).await.unwrap();
-    let done = vacuum(None, &bench.job.output, limit, false).await.unwrap();
+    let dry = vacuum(&Stores::default(), None, &bench.job.output, limit, true)
+        .await
+        .unwrap();
+    let done = vacuum(&Stores::default(), None, &bench.job.output, limit, false)
+        .await
+        .unwrap();
     assert_eq!(dry, done);
     done.files.len()
 }
@@ -68,9 +72,15 @@ async fn files_of_a_job_that_runs_stay_whatever_their_age() {
             while !bench.names().iter().any(|name| name.contains("part-")) {
                 tokio::task::yield_now().await;
             }
-            let told = vacuum(None, &bench.job.output, before(Duration::ZERO), false)
-                .await
-                .unwrap();
+            let told = vacuum(
+                &Stores::default(),
+                None,
+                &bench.job.output,
+                before(Duration::ZERO),
+                false,
+            )
+            .await
+            .unwrap();
             assert_eq!((told.files.len(), told.jobs_running), (0, 1));
         };
         tokio::select! {
