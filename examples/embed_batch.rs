@@ -11,7 +11,7 @@ use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use batch::{Components, Job};
+use batch::{Components, Job, Model};
 use runtime::{EnvelopeFile, Environments, Runtime};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -34,7 +34,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let runtime = Runtime::builder(envelope, environment).start().await?;
 
     let components = Components {
-        rows: Arc::new(runtime),
+        models: vec![Model::new(Arc::new(runtime))],
         id: Uuid::new_v4(),
         progress: Arc::new(|progress| eprintln!("{} rows", progress.rows_done)),
         stores: batch::Stores::default(),

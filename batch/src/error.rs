@@ -17,6 +17,9 @@ pub enum Error {
     /// There is no such function in the envelope.
     #[error(transparent)]
     NoSuchFunction(envelope_format::Error),
+    /// A job without a function.
+    #[error("the job has no model")]
+    NoModel,
     /// The table cannot be split: the function needs to see all of its rows at once.
     #[error("`{function}` is not row-wise: {reason}")]
     NotRowWise {
@@ -418,7 +421,7 @@ impl Error {
                 Some(format!("fill `{column}` in the table, or save the function with a sample in which it is missing"))
             }
             Self::ColumnTwice { column, .. } => {
-                Some(format!("do not keep `{column}`, or rename it in the table or in the function's output"))
+                Some(format!("do not keep `{column}`, rename it in the table or in the function's output, or give the models other names"))
             }
             Self::NoDeltaType { .. } | Self::Value { .. } => {
                 Some("write Parquet (`--format parquet`)".into())
@@ -493,6 +496,7 @@ impl Error {
             | Self::Incomplete { .. }
             | Self::Write { .. } => true,
             Self::NoSuchFunction(_)
+            | Self::NoModel
             | Self::NotRowWise { .. }
             | Self::Location { .. }
             | Self::TableNotFound { .. }

@@ -16,6 +16,7 @@ use crate::MapRows;
 /// Doubles `x`. Fails, panics or hangs when it is told to.
 pub(crate) struct Fake {
     pub(crate) manifest: Manifest,
+    digest: Digest,
     /// Does something else than doubling from this call on.
     trouble: Option<(usize, Trouble)>,
     calls: AtomicUsize,
@@ -35,9 +36,18 @@ impl Fake {
     pub(crate) fn new() -> Self {
         Self {
             manifest: Manifest::example(),
+            digest: Digest::of(b"fake"),
             trouble: None,
             calls: AtomicUsize::new(0),
             sizes: Mutex::default(),
+        }
+    }
+
+    /// The function of another envelope.
+    pub(crate) fn called(envelope: &str) -> Self {
+        Self {
+            digest: Digest::of(envelope.as_bytes()),
+            ..Self::new()
         }
     }
 
@@ -74,7 +84,7 @@ impl Fake {
 #[async_trait]
 impl MapRows for Fake {
     fn digest(&self) -> Digest {
-        Digest::of(b"fake")
+        self.digest
     }
 
     fn manifest(&self) -> &Manifest {

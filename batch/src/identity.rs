@@ -5,7 +5,7 @@ use envelope_format::Digest;
 
 use crate::Error;
 
-/// What a scheduler calls a job. Runs with the same name, date and envelope are one job: however
+/// What a scheduler calls a job. Runs with the same name, date and envelopes are one job: however
 /// often it is run, its results are in the output once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Identity {
@@ -39,10 +39,11 @@ impl Identity {
         self.date.as_deref()
     }
 
-    /// What the results of the job with this envelope are known by.
-    pub(crate) fn key(&self, envelope: Digest) -> Key {
+    /// What the results of the job with these envelopes are known by.
+    pub(crate) fn key(&self, envelopes: &[Digest]) -> Key {
         let date = self.date.as_deref().unwrap_or("-");
-        Key::new(format!("{} {date} {envelope}", self.name))
+        let envelopes: Vec<_> = envelopes.iter().map(ToString::to_string).collect();
+        Key::new(format!("{} {date} {}", self.name, envelopes.join("+")))
     }
 }
 
@@ -85,7 +86,7 @@ fn plain_date(text: &str) -> Result<String, Error> {
     }
 }
 
-/// An identity and an envelope: what makes two runs one job.
+/// An identity and envelopes: what makes two runs one job.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Key {
     text: String,
@@ -115,7 +116,7 @@ mod tests {
     use super::*;
 
     fn key(name: &str, date: Option<&str>) -> Key {
-        Identity::new(name, date).unwrap().key(Digest::of(b"e"))
+        Identity::new(name, date).unwrap().key(&[Digest::of(b"e")])
     }
 
     #[test]
@@ -125,7 +126,10 @@ mod tests {
             key("b", None),
             key("a", Some("2026-11-28")),
             key("a", Some("2026-11-28T00:00:00Z")),
-            Identity::new("a", None).unwrap().key(Digest::of(b"f")),
+            Identity::new("a", None).unwrap().key(&[Digest::of(b"f")]),
+            Identity::new("a", None)
+                .unwrap()
+                .key(&[Digest::of(b"e"), Digest::of(b"f")]),
         ];
         for (position, key) in keys.iter().enumerate() {
             assert!(!keys[..position].contains(key), "{key:?}");

@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use crate::{AsOf, Identity};
 
-/// One application of a query function to a table.
+/// One application of query functions to a table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
-    /// Name of the query function; the envelope's default one when absent.
-    pub function: Option<String>,
     /// Folder of the tables that are given as `database.table`: path, `file://` or `s3://` URL. Without
     /// one, all tables are given by path.
     pub warehouse: Option<String>,
@@ -22,7 +20,7 @@ pub struct Job {
     pub filter: Option<String>,
     /// The table that is written: name, path, `file://` or `s3://` URL of a folder.
     pub output: String,
-    /// Columns of the input that the output has too, before the columns that the function gives.
+    /// Columns of the input that the output has too, before the columns that the functions give.
     pub keep: Vec<String>,
     /// What happens when the output exists.
     pub mode: Mode,
@@ -39,11 +37,10 @@ pub struct Job {
 }
 
 impl Job {
-    /// Applies the default function to the table `input`; writes a new Delta table `output`.
+    /// Applies functions to the table `input`; writes a new Delta table `output`.
     #[must_use]
     pub fn new(input: impl Into<String>, output: impl Into<String>) -> Self {
         Self {
-            function: None,
             warehouse: None,
             input: input.into(),
             as_of: None,

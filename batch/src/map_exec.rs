@@ -395,12 +395,12 @@ impl Caller {
         self.callable.map(function, rows, deadline).await
     }
 
-    /// Kept columns and output columns, as the signature has them.
+    /// Kept columns and output columns.
     fn join(&self, kept: Vec<ArrayRef>, output: &RecordBatch) -> Result<RecordBatch, Error> {
         let mut columns = kept;
-        for field in &self.given.fields()[columns.len()..] {
-            let Some(column) = output.column_by_name(field.name()) else {
-                return Err(self.wrong_output(format!("no column `{}`", field.name())));
+        for field in &self.spec.signature.output.fields {
+            let Some(column) = output.column_by_name(&field.name) else {
+                return Err(self.wrong_output(format!("no column `{}`", field.name)));
             };
             columns.push(Arc::clone(column));
         }

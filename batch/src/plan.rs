@@ -4,7 +4,7 @@
 //! carries the plan out looks the digest up in its own session (see [`Callables`]).
 
 use std::cmp::Ordering;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::num::NonZeroUsize;
@@ -49,8 +49,10 @@ pub(crate) struct MapSpec {
     pub(crate) signature: Signature,
     /// Calls have a multiple of so many rows.
     pub(crate) tile: Option<u32>,
-    /// Columns of the table that are passed on.
+    /// Columns that are passed on.
     pub(crate) keep: Vec<String>,
+    /// How the columns that the function gives are called, in the order of its signature.
+    pub(crate) given: Vec<String>,
     /// Rows of one call.
     pub(crate) batch_rows: usize,
     /// Time that one call may take.
@@ -96,10 +98,12 @@ impl Callables {
         }
     }
 
-    /// The functions of one envelope.
-    fn one(envelope: Digest, callable: Callable) -> Self {
-        let callable = Arc::new(callable);
-        Self::new(move |digest| (*digest == envelope).then(|| Arc::clone(&callable)))
+    /// Those of some envelopes.
+    pub(crate) fn of(envelopes: impl IntoIterator<Item = (Digest, Callable)>) -> Self {
+        let envelopes = envelopes.into_iter();
+        let callables = envelopes.map(|(digest, callable)| (digest, Arc::new(callable)));
+        let callables: HashMap<_, _> = callables.collect();
+        Self::new(move |digest| callables.get(digest).cloned())
     }
 
     pub(crate) fn find(&self, digest: &Digest) -> Result<Arc<Callable>> {
@@ -123,12 +127,11 @@ pub(crate) struct Cut {
 /// A session that can carry out plans with our nodes; `environment` has the stores that it reads and
 /// writes in.
 pub(crate) fn session(
-    (envelope, callable): (Digest, Callable),
+    callables: Callables,
     environment: Arc<RuntimeEnv>,
     cut: Cut,
     batch_rows: usize,
 ) -> SessionState {
-    let callables = Callables::one(envelope, callable);
     let config = cut_up(SessionConfig::new(), cut, batch_rows).with_extension(Arc::new(callables));
     SessionStateBuilder::new_with_default_features()
         .with_config(config)
@@ -381,7 +384,12 @@ impl fmt::Display for MapSpec {
         if let Some(tile) = self.tile {
             write!(formatter, ", tile={tile}")?;
         }
-        write!(formatter, ", keep=[{}]", self.keep.join(", "))
+        write!(formatter, ", keep=[{}]", self.keep.join(", "))?;
+        let fields = &self.signature.output.fields;
+        if fields.iter().map(|field| &field.name).ne(&self.given) {
+            write!(formatter, ", given=[{}]", self.given.join(", "))?;
+        }
+        Ok(())
     }
 }
 

@@ -9,7 +9,6 @@ use arrow_array::RecordBatch;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SessionState, TaskContext};
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
-use envelope_format::Function;
 use futures::TryStreamExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -21,12 +20,13 @@ use crate::claim::Record;
 use crate::commit::{Facts, Finished, Outcome, commit, finished};
 use crate::coverage::{self, Written};
 use crate::filter::Filter;
-use crate::function::{Callable, check_row_wise, rows_of_a_call};
+use crate::function::Callable;
 use crate::hold::Hold;
 use crate::identity::Key;
 use crate::location::store_path;
+use crate::model::{Splittable, asked, digests, splittable, types};
 use crate::part_file::Part;
-use crate::plan::{self, Cut, MapSpec, SinkSpec};
+use crate::plan::{self, Callables, Cut, SinkSpec};
 use crate::point;
 use crate::progress::{Progress, report};
 use crate::schema::Columns;
@@ -34,13 +34,13 @@ use crate::sink_exec::SinkExec;
 use crate::source::{Reading, Source};
 use crate::target::{Change, Target};
 use crate::workplace::Workplace;
-use crate::{AsOf, Error, Identity, Job, MapRows, Stores};
+use crate::{AsOf, Error, Identity, Job, Model, Stores};
 
 /// What does the work of a job.
 #[derive(Clone)]
 pub struct Components {
-    /// Runs the functions of the envelope.
-    pub rows: Arc<dyn MapRows>,
+    /// The functions that are applied to each row: their results stand side by side.
+    pub models: Vec<Model>,
     /// Identity of the job: in the names of its files and in the log. No two jobs have the same.
     pub id: Uuid,
     /// Is told how far the job is, some times a second.
@@ -100,19 +100,19 @@ impl Summary {
     }
 }
 
-/// Applies a query function to every row of a table.
+/// Applies query functions to every row of a table.
 ///
 /// All that can be refused is refused before any work. The results become visible all at once; a
 /// job that fails, is cancelled or whose future is dropped leaves nothing behind. A job with an
 /// [identity](Job::identity) leaves what it has finished, for the run that completes it.
 ///
 /// ```no_run
-/// # use std::sync::Arc; use batch::{Components, Job};
+/// # use std::sync::Arc; use batch::{Components, Job, Model};
 /// # async fn example(runtime: runtime::Runtime) -> Result<(), batch::Error> {
 /// let mut job = Job::new("warehouse/clients", "warehouse/predictions");
 /// job.keep = vec!["client_id".into()];
 /// let components = Components {
-///     rows: Arc::new(runtime),
+///     models: vec![Model::new(Arc::new(runtime))],
 ///     id: uuid::Uuid::new_v4(),
 ///     progress: Arc::new(|progress| eprintln!("{} rows", progress.rows_done)),
 ///     stores: batch::Stores::new(std::env::vars()),
@@ -146,22 +146,22 @@ async fn done_meanwhile(job: &Job, components: &Components) -> Option<Summary> {
     let output = job.output(&components.stores).await.ok()?;
     let identity = job.identity.as_ref()?;
     output.bucket()?;
-    let key = identity.key(components.rows.digest());
+    let key = identity.key(&digests(&components.models));
     let found = finished(&output, job.format, &key).await.ok()??;
-    let function = splittable(job, components).ok()?;
+    let models = splittable(&components.models).ok()?;
     let input = job.input_place(&components.stores).await.ok()?.to_string();
-    check_same_job((job, input), identity, function, &found).ok()?;
+    check_same_job((job, input), identity, &models, &found).ok()?;
     Some(Summary::before(&found))
 }
 
 async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error> {
-    let function = splittable(job, components)?;
-    let hold = match claim(job, components, function).await? {
+    let models = splittable(&components.models)?;
+    let hold = match claim(job, components, &models).await? {
         Claimed::Done(finished) => return Ok(Summary::before(&finished)),
         Claimed::Ours(hold) => hold,
     };
     let before = hold.as_ref().and_then(|(_, hold)| hold.record());
-    let decided = decide(job, components, function, before).await?;
+    let decided = decide(job, components, models, before).await?;
 
     let mut attempt = begin(&decided, hold).await?;
     let (parts, reused) = match results(&decided, &attempt).await {
@@ -200,11 +200,15 @@ enum Claimed {
 }
 
 /// Looks whether the job is done already; if not, claims it.
-async fn claim(job: &Job, components: &Components, function: &Function) -> Result<Claimed, Error> {
+async fn claim(
+    job: &Job,
+    components: &Components,
+    models: &[Splittable<'_>],
+) -> Result<Claimed, Error> {
     let Some(identity) = &job.identity else {
         return Ok(Claimed::Ours(None));
     };
-    let key = identity.key(components.rows.digest());
+    let key = identity.key(&digests(&components.models));
     let output = job.output(&components.stores).await?.resolved();
     let mut hold = None;
     let mut found = finished(&output, job.format, &key).await?;
@@ -220,7 +224,7 @@ async fn claim(job: &Job, components: &Components, function: &Function) -> Resul
     };
     drop(hold);
     let input = job.input_place(&components.stores).await?.to_string();
-    check_same_job((job, input), identity, function, &found)?;
+    check_same_job((job, input), identity, models, &found)?;
     tidy(&output, job.format, &key, &found).await;
     Ok(Claimed::Done(found))
 }
@@ -229,7 +233,7 @@ async fn claim(job: &Job, components: &Components, function: &Function) -> Resul
 fn check_same_job(
     (job, input): (&Job, String),
     identity: &Identity,
-    function: &Function,
+    models: &[Splittable<'_>],
     finished: &Finished,
 ) -> Result<(), Error> {
     if finished.facts.is_empty() {
@@ -237,7 +241,7 @@ fn check_same_job(
         return Ok(());
     }
     let told = |fact: &str| finished.facts.get(fact).and_then(|before| before.as_str());
-    for (fact, what, now) in asked(job, function, input) {
+    for (fact, what, now) in asked(job, models, input) {
         let before = told(fact);
         if before != now.as_deref() {
             let told = |text: Option<&str>| text.unwrap_or("none").to_owned();
@@ -252,27 +256,11 @@ fn check_same_job(
     Ok(())
 }
 
-/// What decides on the results, beside the envelope: what the log calls it, what messages call it, and
-/// what it is.
-fn asked(
-    job: &Job,
-    function: &Function,
-    input: String,
-) -> [(&'static str, &'static str, Option<String>); 5] {
-    [
-        ("queryFunction", "function", Some(function.name.clone())),
-        ("inputTable", "input", Some(input)),
-        ("inputAsOf", "snapshot of the input", as_of_text(job)),
-        ("inputFilter", "filter", job.filter.clone()),
-        ("keptColumns", "kept columns", Some(job.keep.join(", "))),
-    ]
-}
-
 /// Everything about a job that is settled before any work.
 pub(crate) struct Decided<'j> {
     job: &'j Job,
     pub(crate) components: &'j Components,
-    function: &'j Function,
+    models: Vec<Splittable<'j>>,
     pub(crate) source: Arc<Source>,
     filter: Option<Filter>,
     columns: Columns,
@@ -286,7 +274,7 @@ pub(crate) struct Decided<'j> {
 async fn decide<'j>(
     job: &'j Job,
     components: &'j Components,
-    function: &'j Function,
+    models: Vec<Splittable<'j>>,
     before: Option<Record>,
 ) -> Result<Decided<'j>, Error> {
     let input = job.input_place(&components.stores).await?.to_string();
@@ -296,8 +284,8 @@ async fn decide<'j>(
     let version = version.and_then(|version| u64::try_from(version).ok());
     let as_of = version.map(AsOf::Version).or(job.as_of);
     let workplace = Workplace::find(job).await?;
-    let (source, filter) = read(job, components, function, as_of).await?;
-    let columns = Columns::decide(&source, &function.signature, &job.keep)?;
+    let (source, filter) = read(job, components, &models, as_of).await?;
+    let columns = Columns::decide(&source, &models, &job.keep)?;
     let target = Target::check(job, &components.stores, &columns.mapped).await?;
     let count = before.and_then(|before| NonZeroUsize::new(before.splits));
     Ok(Decided {
@@ -307,7 +295,7 @@ async fn decide<'j>(
         },
         job,
         components,
-        function,
+        models,
         source,
         filter,
         columns,
@@ -370,12 +358,12 @@ impl Decided<'_> {
 async fn read(
     job: &Job,
     components: &Components,
-    function: &Function,
+    models: &[Splittable<'_>],
     as_of: Option<AsOf>,
 ) -> Result<(Arc<Source>, Option<Filter>), Error> {
     let reading = Reading {
         as_of,
-        types: runtime::arrow_schema(&function.signature.input),
+        types: types(models),
     };
     let source = Source::read(&job.input(&components.stores).await?, &reading).await?;
     let Some(filter) = &job.filter else {
@@ -383,16 +371,6 @@ async fn read(
     };
     let filter = Filter::parse(filter, &source)?;
     Ok((Arc::new(source.filtered(&filter)), Some(filter)))
-}
-
-/// The function, if a table may be split for it.
-fn splittable<'j>(job: &Job, components: &'j Components) -> Result<&'j Function, Error> {
-    let manifest = components.rows.manifest();
-    let function = manifest
-        .function(job.function.as_deref())
-        .map_err(Error::NoSuchFunction)?;
-    check_row_wise(function)?;
-    Ok(function)
 }
 
 /// A plan in both forms and the session that it was made in.
@@ -414,7 +392,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     let Decided {
         job,
         components,
-        function,
+        models,
         source,
         filter,
         columns,
@@ -423,18 +401,6 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         cut,
     } = decided;
     let settings = &job.settings;
-    let tile = function.certificate.tile;
-    let batch_rows = rows_of_a_call(settings.batch_rows, tile);
-    let map = MapSpec {
-        digest: components.rows.digest(),
-        function: function.name.clone(),
-        signature: function.signature.clone(),
-        tile,
-        keep: job.keep.clone(),
-        batch_rows,
-        call_deadline: settings.call_deadline,
-        table: source.name.clone(),
-    };
     let folder = match workplace.is_shared() {
         true => attempt.workshop(),
         false => attempt.folder().to_path_buf(),
@@ -450,16 +416,21 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         statistics: matches!(target.change, Change::Delta(_)),
     };
     let workers = workplace.workers(settings);
-    let envelope = (
-        components.rows.digest(),
-        Callable::new(Arc::clone(&components.rows), workers),
-    );
+    let callables = components.models.iter().map(|model| {
+        let callable = Callable::new(Arc::clone(&model.rows), workers);
+        (model.rows.digest(), callable)
+    });
     let environment = components.stores.environment(Arc::new(attempt.files()));
     let environment = environment.map_err(Error::from_engine)?;
-    let session = plan::session(envelope, environment, *cut, batch_rows);
-    let input = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
+    let rows = models.iter().map(|model| model.rows_of_a_call(settings));
+    let rows = rows.max().unwrap_or(settings.batch_rows.get());
+    let session = plan::session(Callables::of(callables), environment, *cut, rows);
+    let mut mapped = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
         .map_err(Error::from_engine)?;
-    let mapped = plan::map(map, &columns.mapped, input).map_err(Error::from_engine)?;
+    for (model, columns) in models.iter().zip(&columns.maps) {
+        let spec = model.spec(settings, &source.name, columns);
+        mapped = plan::map(spec, &columns.columns, mapped).map_err(Error::from_engine)?;
+    }
     let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
     let plan = session
         .create_physical_plan(&sunk)
@@ -592,18 +563,21 @@ fn facts(decided: &Decided<'_>) -> Facts {
     let Decided {
         job,
         components,
-        function,
+        models,
         source,
         ..
     } = decided;
+    let digests = digests(&components.models);
+    let digests: Vec<_> = digests.iter().map(ToString::to_string).collect();
+    let envelopes = match digests.as_slice() {
+        [only] => ("envelopeDigest".into(), only.clone().into()),
+        _ => ("envelopeDigests".into(), digests.into()),
+    };
     let mut facts = Facts::from([
-        (
-            "envelopeDigest".into(),
-            components.rows.digest().to_string().into(),
-        ),
+        envelopes,
         ("jobId".into(), components.id.simple().to_string().into()),
     ]);
-    for (fact, _, asked) in asked(job, function, source.name.clone()) {
+    for (fact, _, asked) in asked(job, models, source.name.clone()) {
         facts.extend(asked.map(|asked| (fact.to_owned(), asked.into())));
     }
     if let Some(identity) = &job.identity {

@@ -9,6 +9,7 @@ use datafusion::common::utils::datafusion_strsim::levenshtein;
 use envelope_format::Signature;
 use runtime::lossless;
 
+use crate::model::Splittable;
 use crate::source::Source;
 use crate::{Error, Format};
 
@@ -18,53 +19,98 @@ pub(crate) struct Columns {
     /// Columns of the table that are read, by position: those the function takes, then those that
     /// are only kept.
     pub(crate) scanned: Vec<usize>,
-    /// What the map node gives: kept columns, then the function's.
+    /// What the maps pass on and give, in the order in which rows go through them.
+    pub(crate) maps: Vec<Mapped>,
+    /// What the last map gives: kept columns, then those of the functions.
     pub(crate) mapped: SchemaRef,
 }
 
+/// The columns of one map.
+#[derive(Debug, Clone)]
+pub(crate) struct Mapped {
+    /// Names of those that are passed on.
+    pub(crate) keep: Vec<String>,
+    /// Those, then the function's.
+    pub(crate) columns: SchemaRef,
+}
+
 impl Columns {
-    /// Checks the function's signature and the columns to keep against the table.
+    /// Checks the functions' signatures and the columns to keep against the table.
     pub(crate) fn decide(
         source: &Source,
-        signature: &Signature,
+        models: &[Splittable<'_>],
         keep: &[String],
     ) -> Result<Self, Error> {
         let mut scanned = vec![];
-        for expected in runtime::arrow_schema(&signature.input).fields() {
-            let (index, found) = find(source, expected.name())?;
-            if !lossless(found.data_type(), expected.data_type()) {
-                return Err(Error::ColumnType {
-                    table: source.name.clone(),
-                    column: expected.name().clone(),
-                    found: type_name(found.data_type()),
-                    expected: type_name(expected.data_type()),
-                });
-            }
-            if !expected.is_nullable() {
-                check_filled(source, expected.name())?;
-            }
-            scanned.push(index);
+        let mut taken = vec![];
+        for model in models {
+            taken.push(taken_by(source, &model.function.signature)?);
         }
-        let mut mapped: Vec<FieldRef> = vec![];
+        let mut kept = vec![];
         for name in keep {
-            let (index, found) = find(source, name)?;
+            let (index, _) = find(source, name)?;
+            kept.push(index);
+        }
+        for &index in taken.iter().flatten().chain(&kept) {
             if !scanned.contains(&index) {
                 scanned.push(index);
             }
-            mapped.push(Arc::clone(found));
         }
-        mapped.extend(
-            runtime::arrow_schema(&signature.output)
-                .fields()
-                .iter()
-                .cloned(),
-        );
-        check_distinct(&mapped, keep)?;
+        let mut maps = vec![];
+        let mut given: Vec<FieldRef> = vec![];
+        for (position, model) in models.iter().enumerate() {
+            let mut passed = kept.clone();
+            for &index in taken.iter().skip(position + 1).flatten() {
+                if !passed.contains(&index) {
+                    passed.push(index);
+                }
+            }
+            let passed = passed.iter().map(|&index| &source.schema.fields()[index]);
+            let passed: Vec<FieldRef> = passed.chain(&given).cloned().collect();
+            given.extend(model.given());
+            maps.push(Mapped::new(passed, model, keep)?);
+        }
+        let mapped = maps.last().map(|map| Arc::clone(&map.columns));
         Ok(Self {
             scanned,
-            mapped: Arc::new(Schema::new(mapped)),
+            mapped: mapped.ok_or(Error::NoModel)?,
+            maps,
         })
     }
+}
+
+impl Mapped {
+    fn new(passed: Vec<FieldRef>, model: &Splittable<'_>, keep: &[String]) -> Result<Self, Error> {
+        let names = passed.iter().map(|field| field.name().clone()).collect();
+        let mut columns = passed;
+        columns.extend(model.given());
+        check_distinct(&columns, keep)?;
+        Ok(Self {
+            keep: names,
+            columns: Arc::new(Schema::new(columns)),
+        })
+    }
+}
+
+/// The columns of the table that a function takes, in its order.
+fn taken_by(source: &Source, signature: &Signature) -> Result<Vec<usize>, Error> {
+    let mut taken = vec![];
+    for expected in runtime::arrow_schema(&signature.input).fields() {
+        let (index, found) = find(source, expected.name())?;
+        if !lossless(found.data_type(), expected.data_type()) {
+            return Err(Error::ColumnType {
+                table: source.name.clone(),
+                column: expected.name().clone(),
+                found: type_name(found.data_type()),
+                expected: type_name(expected.data_type()),
+            });
+        }
+        if !expected.is_nullable() {
+            check_filled(source, expected.name())?;
+        }
+        taken.push(index);
+    }
+    Ok(taken)
 }
 
 pub(crate) fn find<'s>(source: &'s Source, name: &str) -> Result<(usize, &'s FieldRef), Error> {
@@ -119,14 +165,15 @@ fn check_filled(source: &Source, column: &str) -> Result<(), Error> {
 fn check_distinct(mapped: &[FieldRef], keep: &[String]) -> Result<(), Error> {
     let mut seen = HashSet::new();
     for (position, field) in mapped.iter().enumerate() {
-        if !seen.insert(field.name()) {
-            let reason = if position < keep.len() {
-                "it is kept twice"
-            } else {
-                "one is kept, the function gives the other"
+        let name = field.name();
+        if !seen.insert(name) {
+            let reason = match keep.contains(name) {
+                true if position < keep.len() => "it is kept twice",
+                true => "one is kept, a function gives the other",
+                false => "a function gives it, and another one takes or gives such a column",
             };
             return Err(Error::ColumnTwice {
-                column: field.name().clone(),
+                column: name.clone(),
                 reason: reason.into(),
             });
         }
@@ -233,6 +280,19 @@ fn same_type(one: &DataType, other: &DataType) -> bool {
         }
         (one, other) => one == other,
     }
+}
+
+/// The columns that functions take, each as the first one that takes it does.
+pub(crate) fn first_types(taken: impl IntoIterator<Item = SchemaRef>) -> SchemaRef {
+    let mut fields: Vec<FieldRef> = vec![];
+    for taken in taken {
+        for field in taken.fields() {
+            if fields.iter().all(|known| known.name() != field.name()) {
+                fields.push(Arc::clone(field));
+            }
+        }
+    }
+    Arc::new(Schema::new(fields))
 }
 
 /// A type as signatures write it.

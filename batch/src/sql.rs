@@ -17,7 +17,7 @@ mod placeholder;
 mod tables;
 mod write;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -293,12 +293,10 @@ async fn planned(
 /// The same session, which can carry out our nodes for these functions, too.
 fn able(state: SessionState, predictions: &Predictions, settings: &Settings) -> SessionState {
     let workers = settings.workers();
-    let callables = predictions.envelopes().map(|rows| {
-        let callable = Callable::apart(Arc::clone(rows), workers);
-        (rows.digest(), Arc::new(callable))
-    });
-    let callables: HashMap<_, _> = callables.collect();
-    let callables = Callables::new(move |digest| callables.get(digest).cloned());
+    let callables = predictions
+        .envelopes()
+        .map(|rows| (rows.digest(), Callable::apart(Arc::clone(rows), workers)));
+    let callables = Callables::of(callables);
     let config = state.config().clone();
     // The session has its tables already; an empty catalog would take their place.
     let config = config.with_create_default_catalog_and_schema(false);

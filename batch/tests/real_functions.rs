@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use acceptance::{envelope_path, root, start};
 use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use batch::{Components, Error, Format, Job, MapRows as _, Mode, Summary};
+use batch::{Components, Error, Format, Job, MapRows as _, Mode, Model, Summary};
 use parquet::arrow::ArrowWriter;
 use runtime::Runtime;
 use tempfile::TempDir;
@@ -67,7 +67,7 @@ fn job(folder: &TempDir, keep: &[&str]) -> Job {
 
 async fn run(job: &Job, runtime: &Runtime) -> Result<Summary, Error> {
     let components = Components {
-        rows: Arc::new(runtime.clone()),
+        models: vec![Model::new(Arc::new(runtime.clone()))],
         id: Uuid::new_v4(),
         progress: Arc::new(|_| ()),
         stores: batch::Stores::default(),

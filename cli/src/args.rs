@@ -96,6 +96,34 @@ pub(crate) struct Ref {
     pub(crate) reference: String,
 }
 
+/// One envelope, or several for one pass over a table
+#[derive(Debug, Args)]
+pub(crate) struct Models {
+    /// The envelope: `NAME`, `NAME:VERSION`, `sha256:…`, a tag query, or a file
+    #[arg(
+        value_name = "REF",
+        required_unless_present = "model",
+        conflicts_with = "model"
+    )]
+    pub(crate) reference: Option<String>,
+
+    /// One of several envelopes (repeated): the table is read once, and their results stand side by side
+    #[arg(long, value_name = "REF")]
+    pub(crate) model: Vec<String>,
+
+    /// What the results of each `--model` are called after (repeated): `NAME_prediction` [default: the
+    /// name of the envelope; with its version, where several have it]
+    #[arg(long = "as", value_name = "NAME", requires = "model")]
+    pub(crate) names: Vec<String>,
+}
+
+impl Models {
+    /// All that is named.
+    pub(crate) fn references(&self) -> impl Iterator<Item = &str> {
+        self.reference.iter().chain(&self.model).map(String::as_str)
+    }
+}
+
 /// List versions, newest first
 #[derive(Debug, Args)]
 #[command(after_help = LS_HELP)]
@@ -248,7 +276,7 @@ pub(crate) struct Build {
 #[command(after_help = BATCH_HELP)]
 pub(crate) struct Batch {
     #[command(flatten)]
-    pub(crate) envelope: Ref,
+    pub(crate) models: Models,
 
     /// Folder of the tables that are given as `DATABASE.TABLE`: a path, or `s3://BUCKET/PREFIX`
     #[arg(long, value_name = "ROOT", env = "ENVELOPE_WAREHOUSE")]
@@ -303,7 +331,7 @@ pub(crate) struct Batch {
     #[arg(long, value_name = "DATE", requires = "job")]
     pub(crate) logical_date: Option<String>,
 
-    /// The function [default: the first one]
+    /// The function, of each envelope [default: the first one]
     #[arg(long, value_name = "NAME")]
     pub(crate) function: Option<String>,
 
@@ -631,6 +659,8 @@ Examples:
   envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id,day \\
     --partition-by day --mode overwrite-partitions
   envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id --merge-on client_id
+  envelope batch --model ltv:7 --model ltv:8 --input clients/ --output compared/ --keep client_id
+                                                    # columns `ltv_7_prediction` and `ltv_8_prediction`
   envelope batch client_ltv_model --input clients/ --output scores/ --cluster df://127.0.0.1:50050";
 
 const SQL_HELP: &str = "\

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::fake::{Fake, Trouble, schema_of};
 use crate::location::Location;
-use crate::{Format, Mode, snapshot};
+use crate::{Format, MapRows as _, Mode, snapshot};
 
 mod buckets;
 mod deltas;
@@ -27,6 +27,7 @@ mod failures;
 mod filters;
 mod formats;
 mod identities;
+mod models;
 mod modes;
 mod outputs;
 mod parquets;
@@ -69,7 +70,7 @@ impl Bench {
         let (fake, seen) = (Arc::new(fake), Arc::<Mutex<Vec<Progress>>>::default());
         let listener = Arc::clone(&seen);
         let components = Components {
-            rows: Arc::clone(&fake) as _,
+            models: vec![Model::new(Arc::clone(&fake) as _)],
             id: Uuid::new_v4(),
             progress: Arc::new(move |progress| listener.lock().unwrap().push(progress)),
             stores: Stores::default(),
@@ -87,7 +88,7 @@ impl Bench {
     /// The same with another function.
     fn with(mut self, fake: Fake) -> Self {
         self.fake = Arc::new(fake);
-        self.components.rows = Arc::clone(&self.fake) as _;
+        self.components.models = vec![Model::new(Arc::clone(&self.fake) as _)];
         self
     }
 
@@ -281,8 +282,8 @@ async fn planned(bench: &Bench) -> String {
     let Bench {
         job, components, ..
     } = bench;
-    let function = splittable(job, components).unwrap();
-    let decided = decide(job, components, function, None).await.unwrap();
+    let models = splittable(&components.models).unwrap();
+    let decided = decide(job, components, models, None).await.unwrap();
     let attempt = Attempt::begin(&decided.target, components.id)
         .await
         .unwrap();

@@ -198,12 +198,14 @@ impl Placing<'_> {
 
     fn spec(&self, one: &Prediction, keep: Vec<String>) -> MapSpec {
         let tile = one.function.certificate.tile;
+        let output = one.function.signature.output.fields.iter();
         MapSpec {
             digest: one.rows.digest(),
             function: one.function.name.clone(),
             signature: one.function.signature.clone(),
             tile,
             keep,
+            given: output.map(|field| field.name.clone()).collect(),
             batch_rows: rows_of_a_call(self.settings.batch_rows, tile),
             call_deadline: self.settings.call_deadline,
             table: self.tables.to_owned(),

@@ -2,18 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow_schema::{Field, Schema, SchemaRef};
 use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
 use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
 
 use super::Query;
 use super::calls::Parsed;
-use super::placeholder::Predictions;
+use super::placeholder::{Prediction, Predictions};
 use crate::error::nearest_name;
 use crate::location::Location;
 use crate::scan::SnapshotTable;
-use crate::schema::nearest;
+use crate::schema::{first_types, nearest};
 use crate::source::{Reading, Source};
 use crate::{Error, Stores, warehouse};
 
@@ -27,7 +26,7 @@ pub(super) async fn register(
     let mut found = vec![];
     let reading = Reading {
         as_of: None,
-        types: types(predictions),
+        types: first_types(predictions.all().map(Prediction::taken)),
     };
     for table in parsed.tables(&session.state())? {
         let source = Source::read(&place((query, stores), &table).await?, &reading).await?;
@@ -84,17 +83,4 @@ fn schema(
         .register_schema(&resolved.schema, Arc::clone(&schema))
         .map_err(Error::from_engine)?;
     Ok(schema)
-}
-
-/// Types of columns whose type the files do not say: those of the first function that takes them.
-fn types(predictions: &Predictions) -> SchemaRef {
-    let mut fields: Vec<Field> = vec![];
-    for one in predictions.all() {
-        for field in one.taken().fields() {
-            if fields.iter().all(|known| known.name() != field.name()) {
-                fields.push(field.as_ref().clone());
-            }
-        }
-    }
-    Arc::new(Schema::new(fields))
 }

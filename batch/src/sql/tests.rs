@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
+use object_store::ObjectStore as _;
+use object_store::memory::InMemory;
 
 use super::*;
 use crate::fake::{Fake, Trouble};
@@ -421,4 +423,36 @@ async fn a_write_that_fails_leaves_nothing_behind() {
         .unwrap_err();
     assert!(matches!(error.root(), Error::Function { .. }), "{error}");
     assert!(!folder.path().join("out").exists());
+}
+
+/// A query from a local table to the table `out` of a bucket, and the bucket.
+async fn written_there(
+    fake: Fake,
+    mode: crate::Mode,
+) -> (Result<crate::Summary, Error>, Vec<String>) {
+    let folder = folder();
+    let bucket = Arc::new(InMemory::new());
+    let stores = Stores::with("b", Arc::clone(&bucket) as _);
+    let text = "SELECT CAST(id AS BIGINT) id, predict('region=UK', t) FROM features t";
+    let store = Store::of(fake);
+    let answer = query(&folder, text).plan(&store, &stores).await.unwrap();
+    let mut output = Output::new("s3://b/out");
+    output.mode = mode;
+    let summary = answer.write(&output, uuid::Uuid::new_v4(), &|_| ()).await;
+    let objects = bucket
+        .list(None)
+        .map_ok(|object| object.location.to_string());
+    (summary, objects.try_collect().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_go_to_a_bucket_and_those_of_a_query_that_fails_do_not_stay_there() {
+    let (summary, objects) = written_there(Fake::new(), crate::Mode::Error).await;
+    let summary = summary.unwrap();
+    assert_eq!((summary.rows, summary.version), (4, Some(0)));
+    assert_eq!(objects.len() as u64, summary.files + 1, "{objects:?}");
+    let fails = Fake::new().with_trouble(0, Trouble::Raises);
+    let (error, objects) = written_there(fails, crate::Mode::Error).await;
+    assert!(matches!(error.unwrap_err().root(), Error::Function { .. }));
+    assert_eq!(objects, Vec::<String>::new());
 }

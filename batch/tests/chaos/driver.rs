@@ -11,7 +11,7 @@ use arrow_array::cast::AsArray as _;
 use arrow_array::types::Float64Type;
 use arrow_array::{ArrayRef, Float64Array, RecordBatch};
 use async_trait::async_trait;
-use batch::{Components, Format, Identity, Job, MapRows, Mode};
+use batch::{Components, Format, Identity, Job, MapRows, Mode, Model};
 use envelope_format::{Digest, Manifest};
 use rustix::process::{Pid, Signal, getpid, kill_process};
 use tokio_util::sync::CancellationToken;
@@ -111,7 +111,7 @@ fn drives() {
             Arc::new(Slow(Manifest::example()))
         };
         let components = Components {
-            rows,
+            models: vec![Model::new(rows)],
             id: Uuid::new_v4(),
             progress: Arc::new(|_| ()),
             stores: batch::Stores::default(),

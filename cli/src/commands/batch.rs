@@ -1,19 +1,20 @@
 //! `envelope batch`: a function over a table.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use batch::{ClusterAt, Components, Identity, Job, Progress, Stores, Summary};
+use batch::{ClusterAt, Components, Identity, Job, Model, Summary};
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::args::{Batch, Format};
+use crate::args::{Batch, Format, Models};
 use crate::error::Error;
 use crate::on_demand::OnDemand;
 use crate::progress::Waiting;
 use crate::terminal::Terminal;
-use crate::wiring::Wiring;
+use crate::wiring::{Found, Wiring};
 
 /// Maps the function over the table, unless `interrupted` comes first.
 pub(crate) async fn batch(
@@ -22,21 +23,39 @@ pub(crate) async fn batch(
     interrupted: impl Future<Output = Error>,
 ) -> Result<(), Error> {
     let began = Instant::now();
-    let found = wiring.find_trusted(&args.envelope.reference).await?;
+    let found = find(wiring, &args.models).await?;
+    let names = names(&found, &args.models.names)?;
+    let function = args.function.clone();
     let sandbox = args.sandbox.sandbox();
     let job = job(args)?;
     let cancelled = CancellationToken::new();
     let waiting = Arc::new(Waiting::new(&wiring.terminal));
-    let steps = Arc::clone(&waiting);
-    let rows = OnDemand::new(
-        Arc::clone(&found.envelope),
-        wiring.environments(found.envelope.manifest()),
-        job.settings.workers().get(),
-        sandbox,
-        Arc::new(move |step: &str| steps.step(step)),
-    );
-    let stores = wiring.stores();
-    let working = work((Arc::new(rows), stores), &job, &waiting, cancelled.clone());
+    let rows = found.iter().map(|found| {
+        let steps = Arc::clone(&waiting);
+        let rows = OnDemand::new(
+            Arc::clone(&found.envelope),
+            wiring.environments(found.envelope.manifest()),
+            job.settings.workers().get(),
+            sandbox.clone(),
+            Arc::new(move |step: &str| steps.step(step)),
+        );
+        Arc::new(rows)
+    });
+    let rows: Vec<Arc<OnDemand>> = rows.collect();
+    let models = rows.iter().zip(names).map(|(rows, name)| Model {
+        rows: Arc::<OnDemand>::clone(rows),
+        function: function.clone(),
+        name,
+    });
+    let shown = Arc::clone(&waiting);
+    let components = Components {
+        models: models.collect(),
+        id: Uuid::new_v4(),
+        progress: Arc::new(move |done| shown.rows(done.rows_done, done.rows_total)),
+        stores: wiring.stores(),
+        cancelled: cancelled.clone(),
+    };
+    let working = work(&job, &components, &rows);
     tokio::pin!(working);
     let done = tokio::select! {
         done = &mut working => done,
@@ -51,13 +70,66 @@ pub(crate) async fn batch(
     told(&wiring.terminal, &job.output, done?, began.elapsed())
 }
 
+/// The envelopes that are named.
+async fn find(wiring: &Wiring, models: &Models) -> Result<Vec<Found>, Error> {
+    let mut found = vec![];
+    for reference in models.references() {
+        found.push(wiring.find_trusted(reference).await?);
+    }
+    Ok(found)
+}
+
+/// What the results of each envelope are called after: as is asked for, else as the envelopes are
+/// called, with their versions where that does not tell them apart. The results of one need no name.
+fn names(found: &[Found], asked: &[String]) -> Result<Vec<Option<String>>, Error> {
+    let all = |names: Vec<String>| Ok(names.into_iter().map(Some).collect());
+    if !asked.is_empty() {
+        check_names(found.len(), asked)?;
+        return all(asked.to_vec());
+    }
+    if found.len() == 1 {
+        return Ok(vec![None]);
+    }
+    let plain = found
+        .iter()
+        .map(|found| found.envelope.manifest().name.clone());
+    let versions = found.iter().map(|found| found.title().replace(':', "_"));
+    for names in [plain.collect::<Vec<_>>(), versions.collect()] {
+        let distinct: HashSet<&String> = names.iter().collect();
+        if distinct.len() == names.len() {
+            return all(names);
+        }
+    }
+    Err(Error::Usage {
+        reason: "several of the models have the same name and version".into(),
+        hint: "say what the results of each are called after: `--model A --as one --model B --as two`",
+    })
+}
+
+fn check_names(models: usize, names: &[String]) -> Result<(), Error> {
+    let plain = |letter: char| letter.is_alphanumeric() || matches!(letter, '_' | '-' | '.');
+    let odd = names
+        .iter()
+        .find(|name| name.is_empty() || !name.chars().all(plain));
+    let reason = match odd {
+        Some(name) => {
+            format!("`{name}` is no name for results: letters, digits, `_`, `-` and `.` are")
+        }
+        None if models != names.len() => format!("{} names for {models} models", names.len()),
+        None => return Ok(()),
+    };
+    Err(Error::Usage {
+        reason,
+        hint: "write one `--as NAME` for each `--model`, or none",
+    })
+}
+
 fn job(args: Batch) -> Result<Job, Error> {
     let cluster = cluster(&args)?;
     let mut job = Job::new(args.input, args.output);
     job.warehouse = args.warehouse;
     job.as_of = args.as_of;
     job.filter = args.filter;
-    job.function = args.function;
     job.keep = args.keep;
     job.mode = match args.merge_on {
         none if none.is_empty() => args.mode.into(),
@@ -89,27 +161,14 @@ fn cluster(args: &Batch) -> Result<Option<ClusterAt>, Error> {
 }
 
 async fn work(
-    (rows, stores): (Arc<OnDemand>, Stores),
     job: &Job,
-    waiting: &Arc<Waiting>,
-    cancelled: CancellationToken,
+    components: &Components,
+    rows: &[Arc<OnDemand>],
 ) -> Result<Summary, Error> {
-    let shown = Arc::clone(waiting);
-    let components = Components {
-        rows: Arc::<OnDemand>::clone(&rows),
-        id: Uuid::new_v4(),
-        progress: Arc::new(
-            move |Progress {
-                      rows_done,
-                      rows_total,
-                      ..
-                  }| shown.rows(rows_done, rows_total),
-        ),
-        stores,
-        cancelled,
-    };
-    let summary = batch::run(job, &components).await;
-    rows.shutdown().await;
+    let summary = batch::run(job, components).await;
+    for rows in rows {
+        rows.shutdown().await;
+    }
     Ok(summary?)
 }
 

@@ -50,6 +50,7 @@ fn map_spec() -> MapSpec {
         signature: Manifest::example().functions.remove(0).signature,
         tile: Some(8),
         keep: vec!["id".into(), "part".into()],
+        given: vec!["prediction".into()],
         batch_rows: 512,
         call_deadline: Duration::from_millis(1_500),
         table: "/t".into(),
@@ -86,7 +87,7 @@ fn session() -> SessionState {
         fixed: true,
     };
     let callable = Callable::new(Arc::new(Fake::new()), cut.count);
-    let envelope = (Digest::of(b"fake"), callable);
+    let envelope = plan::Callables::of([(Digest::of(b"fake"), callable)]);
     let files = Arc::new(DurableStore::local());
     let environment = crate::Stores::default().environment(files).unwrap();
     plan::session(envelope, environment, cut, 512)

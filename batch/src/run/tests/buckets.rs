@@ -60,12 +60,12 @@ async fn of_two_attempts_at_one_job_one_is_visible_and_the_other_learns_of_it() 
     let Bench {
         job, components, ..
     } = &bench;
-    let function = splittable(job, components).unwrap();
-    let slow = decide(job, components, function, None).await.unwrap();
+    let models = splittable(&components.models).unwrap();
+    let slow = decide(job, components, models, None).await.unwrap();
     let first = bench.run().await.unwrap();
     assert_eq!(first.version, Some(1));
 
-    let key = identity.key(bench.fake.digest());
+    let key = identity.key(&[bench.fake.digest()]);
     let hold = Hold::take(
         &slow.target.location,
         Format::Delta,

@@ -80,8 +80,8 @@ for part in range(4):
     bench.job.mode = Mode::Overwrite;
     for (filter, files, ids) in cases {
         bench.job.filter = Some(filter.to_owned());
-        let function = splittable(&bench.job, &bench.components).unwrap();
-        let (source, _) = super::super::read(&bench.job, &bench.components, function, None)
+        let models = splittable(&bench.components.models).unwrap();
+        let (source, _) = super::super::read(&bench.job, &bench.components, &models, None)
             .await
             .unwrap();
         assert_eq!(source.files.len(), files, "{filter}");

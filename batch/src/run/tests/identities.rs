@@ -270,7 +270,12 @@ async fn of_two_commits_of_one_job_one_counts_whatever_the_mode() {
             let first = bench.run().await.unwrap();
             let (before, rows) = (bench.names(), count(&bench).await);
 
-            let key = bench.job.identity.clone().unwrap().key(bench.fake.digest());
+            let key = bench
+                .job
+                .identity
+                .clone()
+                .unwrap()
+                .key(&[bench.fake.digest()]);
             let place = Claim::place(&early.location, format, key.short());
             let mut hold = Hold::Claim(Claim::new(&place).unwrap());
             let record = Record {
