@@ -24,10 +24,11 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use async_trait::async_trait;
-use datafusion::error::DataFusionError;
+use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
 use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 
 use self::calls::Parsed;
 pub use self::encode::{Encoding, encode};
@@ -101,6 +102,22 @@ impl Query {
         envelopes: &dyn FindEnvelope,
         stores: &Stores,
     ) -> Result<Answer, Error> {
+        self.begin_plan(envelopes, stores).await
+    }
+
+    fn begin_plan<'q>(
+        &'q self,
+        envelopes: &'q dyn FindEnvelope,
+        stores: &'q Stores,
+    ) -> BoxFuture<'q, Result<Answer, Error>> {
+        Box::pin(self.planned(envelopes, stores))
+    }
+
+    async fn planned(
+        &self,
+        envelopes: &dyn FindEnvelope,
+        stores: &Stores,
+    ) -> Result<Answer, Error> {
         if self.settings.cluster.is_some() {
             return Err(wrong(
                 "SQL is carried out on this machine, not on a cluster",
@@ -160,10 +177,14 @@ impl Answer {
     /// # Errors
     /// See [`Error`]; [`Rows::next`] has them, too.
     pub async fn rows(self) -> Result<Rows, Error> {
-        let rows = self.frame.execute_stream().await;
+        let rows = self.begin_rows().await;
         Ok(Rows {
             rows: rows.map_err(Error::from_engine)?,
         })
+    }
+
+    fn begin_rows(self) -> BoxFuture<'static, EngineResult<SendableRecordBatchStream>> {
+        Box::pin(self.frame.execute_stream())
     }
 }
 

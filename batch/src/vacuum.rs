@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 
 use crate::attempt::{job_of, remove_empty};
 use crate::claim::{CLAIMS, Claim, remove};
@@ -49,6 +50,24 @@ pub async fn vacuum(
     stores: &Stores,
     warehouse: Option<&str>,
     table: &str,
+    limit: SystemTime,
+    dry_run: bool,
+) -> Result<Vacuumed, Error> {
+    begin((stores, warehouse, table), limit, dry_run).await
+}
+
+type Place<'v> = (&'v Stores, Option<&'v str>, &'v str);
+
+fn begin(
+    place: Place<'_>,
+    limit: SystemTime,
+    dry_run: bool,
+) -> BoxFuture<'_, Result<Vacuumed, Error>> {
+    Box::pin(vacuum_at(place, limit, dry_run))
+}
+
+async fn vacuum_at(
+    (stores, warehouse, table): Place<'_>,
     limit: SystemTime,
     dry_run: bool,
 ) -> Result<Vacuumed, Error> {

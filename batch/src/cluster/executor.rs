@@ -13,6 +13,7 @@ use ballista_core::extension::SessionConfigExt as _;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use datafusion::prelude::SessionConfig;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::MOST_MESSAGE_BYTES;
@@ -79,8 +80,7 @@ impl Executor {
         let mut reach = self.reach().await?;
         let doors = reach.doors();
         let settings = self.settings(stopped.clone(), &reach)?;
-        let executing = start_executor_process(Arc::new(settings));
-        tokio::pin!(executing);
+        let mut executing = begin(settings);
         let stopping = stopping.shared();
         let executed = async {
             let done = tokio::select! {
@@ -160,6 +160,11 @@ impl Executor {
 async fn said_goodbye(stopping: impl Future<Output = ()>) {
     stopping.await;
     tokio::time::sleep(GOODBYE).await;
+}
+
+/// Boxed: who links this crate would compile the engine's executor again.
+fn begin(settings: ExecutorProcessConfig) -> BoxFuture<'static, ballista_core::error::Result<()>> {
+    Box::pin(start_executor_process(Arc::new(settings)))
 }
 
 /// What tasks write is on the disk before they say so.

@@ -12,6 +12,7 @@ use ballista_scheduler::scheduler_process::{create_scheduler, start_grpc_service
 use datafusion::execution::{SessionState, SessionStateBuilder};
 use datafusion::prelude::SessionConfig;
 use datafusion_proto::protobuf::{LogicalPlanNode, PhysicalPlanNode};
+use futures::future::BoxFuture;
 use tokio::net::TcpListener;
 
 use super::MOST_MESSAGE_BYTES;
@@ -108,7 +109,7 @@ impl Scheduler {
         let inside = listener.local_addr();
         let inside = inside.map_err(|error| failed(error.to_string()))?;
         let tunnels = outside.as_ref().map(|outside| &outside.tunnels);
-        let scheduling = schedule(listener, Arc::new(settings(address, tunnels)));
+        let scheduling = begin(listener, settings(address, tunnels));
         let scheduled = match outside {
             None => scheduling.await,
             Some(Outside { door, .. }) => tokio::select! {
@@ -118,6 +119,14 @@ impl Scheduler {
         };
         scheduled.map_err(|error| failed(error.to_string()))
     }
+}
+
+/// Boxed: who links this crate would compile the engine's scheduler again.
+fn begin(
+    listener: TcpListener,
+    settings: SchedulerConfig,
+) -> BoxFuture<'static, ballista_core::error::Result<()>> {
+    Box::pin(schedule(listener, Arc::new(settings)))
 }
 
 async fn schedule(

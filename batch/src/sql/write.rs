@@ -7,6 +7,7 @@ use arrow_schema::{Schema, SchemaRef};
 use datafusion::execution::SessionStateBuilder;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::TryStreamExt as _;
+use futures::future::BoxFuture;
 use serde_json::json;
 use tokio::task::JoinSet;
 use uuid::Uuid;
@@ -63,6 +64,22 @@ impl Answer {
         self,
         output: &Output,
         id: Uuid,
+        progress: &(dyn Fn(Progress) + Send + Sync),
+    ) -> Result<Summary, Error> {
+        self.begin_write((output, id), progress).await
+    }
+
+    fn begin_write<'w>(
+        self,
+        to: (&'w Output, Uuid),
+        progress: &'w (dyn Fn(Progress) + Send + Sync),
+    ) -> BoxFuture<'w, Result<Summary, Error>> {
+        Box::pin(self.written_to(to, progress))
+    }
+
+    async fn written_to(
+        self,
+        (output, id): (&Output, Uuid),
         progress: &(dyn Fn(Progress) + Send + Sync),
     ) -> Result<Summary, Error> {
         let target = self.target(output).await?;
