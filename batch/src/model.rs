@@ -137,7 +137,7 @@ pub(crate) fn asked(
         ("queryFunction", "function", Some(functions.join(", "))),
         (
             "modelNames",
-            "names of models",
+            "list of models",
             (!names.is_empty()).then(|| names.join(", ")),
         ),
         ("inputTable", "input", Some(input)),

@@ -149,7 +149,7 @@ async fn all_envelopes_are_the_identity_of_a_job() {
         matches!(
             error,
             Error::OtherJob {
-                what: "names of models",
+                what: "list of models",
                 ..
             }
         ),
