@@ -32,11 +32,14 @@ use crate::wiring::Wiring;
 const THIS_PROGRAM: &str = "this program";
 
 fn main() -> ExitCode {
-    server::give_back_what_is_not_needed();
     let command = match Command::try_parse() {
         Ok(command) => command,
         Err(error) => return usage(&error),
     };
+    // What moves tables needs the same memory again and again: there it costs more than the rest of a row.
+    if matches!(command.verb, Verb::Serve(_)) {
+        server::give_back_what_is_not_needed();
+    }
     let around = Surroundings::of_this_process();
     let terminal = Terminal {
         voice: Voice::decide(&command.global, &around),

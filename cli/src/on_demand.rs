@@ -58,6 +58,8 @@ impl OnDemand {
         Runtime::builder(envelope, environment)
             .workers(self.workers..=self.workers)
             .sandbox(self.sandbox.clone())
+            .spare(false)
+            .keep_memory(true)
             .start()
             .await
     }

@@ -39,6 +39,14 @@ const THREADS: [&str; 6] = [
     "POLARS_MAX_THREADS",
 ];
 
+/// What has the allocator of the GNU C library keep what a call has freed, up to 128 MiB of it, and take
+/// arrays of up to 32 MiB, the most that it allows, from there. Left to itself it gives most of it back after
+/// each call of many rows, and to get a page anew takes longer than to fill it.
+const KEEPING: [(&str, &str); 2] = [
+    ("MALLOC_MMAP_THRESHOLD_", "33554432"),
+    ("MALLOC_TRIM_THRESHOLD_", "134217728"),
+];
+
 /// Starts the worker processes of one envelope.
 #[derive(Debug)]
 pub(crate) struct Launch {
@@ -48,6 +56,7 @@ pub(crate) struct Launch {
     threads: usize,
     /// Whether the workers note what they do.
     is_observed: bool,
+    keeps_memory: bool,
     /// How the workers are confined, in arguments of the launcher.
     sandbox: Vec<String>,
     asked: SandboxLevel,
@@ -81,6 +90,7 @@ impl Launch {
             core,
             threads,
             is_observed: observed.is_some(),
+            keeps_memory: false,
             sandbox: arguments,
             asked: sandbox.level,
             confinement: OnceLock::new(),
@@ -97,6 +107,14 @@ impl Launch {
     /// The worker core, a library.
     pub(crate) fn core(&self) -> &Path {
         &self.core
+    }
+
+    /// Has workers keep the memory of a call for the next one.
+    pub(crate) fn keeping_memory(self, keeps_memory: bool) -> Self {
+        Self {
+            keeps_memory,
+            ..self
+        }
     }
 
     /// Threads of BLAS and OpenMP in each worker.
@@ -221,6 +239,9 @@ impl Launch {
                 .any(|prefix| name.starts_with(prefix))
         }));
         variables.extend(THREADS.map(|name| (name.into(), self.threads.to_string())));
+        if self.keeps_memory {
+            variables.extend(KEEPING.map(|(name, value)| (name.into(), value.into())));
+        }
         variables
     }
 }

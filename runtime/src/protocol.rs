@@ -333,16 +333,24 @@ impl Prefix {
         let bytes = self.body_bytes;
         let known = memory.and_then(|buffer| buffer.into_vec::<u8>().ok());
         let fits = |memory: &Vec<u8>| memory.capacity() >= bytes && memory.capacity() / 4 <= bytes;
+        let mut hash = self.hash(key, header);
         let memory = match known.filter(fits) {
             Some(mut memory) => {
                 memory.resize(bytes, 0);
-                read_at(&arena, &mut memory)?;
+                let mut offset = 0;
+                for chunk in memory.chunks_mut(CHUNK_BYTES) {
+                    read_at(&arena, chunk, offset)?;
+                    hash.update(chunk);
+                    offset += chunk.len() as u64;
+                }
                 memory
             }
-            None => read_new(&arena, bytes)?,
+            None => {
+                let memory = read_new(&arena, bytes)?;
+                hash.update(&memory);
+                memory
+            }
         };
-        let mut hash = self.hash(key, header);
-        hash.update(&memory);
         self.check(&hash)?;
         if bytes > KEPT_BYTES {
             // Nobody maps it. Where it fails, it is only larger than it has to be.
@@ -390,10 +398,10 @@ fn write_at(file: impl AsFd, mut bytes: &[u8], mut offset: u64) -> io::Result<()
     Ok(())
 }
 
-fn read_at(file: impl AsFd, bytes: &mut [u8]) -> io::Result<()> {
+fn read_at(file: impl AsFd, bytes: &mut [u8], offset: u64) -> io::Result<()> {
     let mut done = 0;
     while done < bytes.len() {
-        match rustix::io::pread(&file, &mut bytes[done..], done as u64) {
+        match rustix::io::pread(&file, &mut bytes[done..], offset + done as u64) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(read) => done += read,
             Err(Errno::INTR) => {}

@@ -58,6 +58,7 @@ pub struct Builder {
     verifies: bool,
     limits: Limits,
     spare: bool,
+    keeps_memory: bool,
 }
 
 /// How busy a runtime is.
@@ -140,6 +141,13 @@ impl Builder {
         self
     }
 
+    /// Whether workers keep the memory that a call needed for the next one, 128 MiB of it: for who calls
+    /// them with many rows again and again. Default: no, most of it goes back to the machine.
+    pub fn keep_memory(mut self, keep: bool) -> Self {
+        self.keeps_memory = keep;
+        self
+    }
+
     /// Leaves out the check of the large arrays' digests, which is made once for each file on each
     /// machine: for who has written the file a moment ago.
     pub fn trust_file(mut self) -> Self {
@@ -164,6 +172,7 @@ impl Builder {
         let observed = self.observed.as_deref();
         let sandbox = &self.sandbox;
         let launch = Launch::prepare(&self.envelope, self.environment, threads, sandbox, observed)?;
+        let launch = launch.keeping_memory(self.keeps_memory);
         let zygote = Zygote::new(launch, Arc::clone(&self.envelope));
         let pool =
             Pool::start(zygote, self.envelope, self.workers, self.limits, self.spare).await?;
@@ -199,6 +208,7 @@ impl Runtime {
                 growth: MOST_GROWTH,
             },
             spare: true,
+            keeps_memory: false,
         }
     }
 

@@ -193,12 +193,12 @@ impl Zygote {
             }
         };
         let trial = Trial { reason, ..trial };
-        let more = trial.sharing.with(imported);
+        let more = trial.sharing.with(imported.clone());
         // Who is there for a proof alone does not live long enough for it to pay.
         let Some(more) = more.filter(|_| !self.launch.is_observed()) else {
             return Ok(trial);
         };
-        match self.attempt(standing, more).await? {
+        match self.attempt_more(standing, more, &imported).await {
             // Where each call imports something else there is no end to it.
             Ok((better, _)) => Ok(Trial {
                 reason: trial.reason,
@@ -223,6 +223,26 @@ impl Zygote {
         }
         let tried = self.try_out(standing).await;
         Ok(tried.map_err(|why| (Sharing::Nothing, why)))
+    }
+
+    /// Tries out what `sharing` says where only `modules` are missing for it: importing and loading all of
+    /// it once more would take as long as the first time.
+    async fn attempt_more(
+        &self,
+        standing: &mut Standing,
+        sharing: Sharing,
+        modules: &[String],
+    ) -> Result<(Trial, Vec<String>), String> {
+        let folder = match &sharing {
+            Sharing::Imported { .. } => self.launch.modules(&self.envelope),
+            Sharing::Loaded { .. } | Sharing::Nothing => None,
+        };
+        if let Some(template) = &mut standing.template {
+            let imported = template.import(folder, modules).await;
+            imported.map_err(|error| error.to_string())?;
+        }
+        standing.sharing = sharing;
+        self.try_out(standing).await
     }
 
     /// Starts the first process.

@@ -85,6 +85,11 @@ impl Batch {
             .collect()
     }
 
+    /// Whether values of a column are missing.
+    fn has_nulls(&self, column: usize) -> PyResult<bool> {
+        Ok(self.column(column)?.null_count() > 0)
+    }
+
     /// Whether a value is missing.
     fn is_null(&self, column: usize, row: usize) -> PyResult<bool> {
         let column = self.column(column)?;

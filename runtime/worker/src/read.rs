@@ -6,12 +6,13 @@ use arrow_array::types::{
     Int8Type, Int16Type, Int32Type, Int64Type, Time32MillisecondType, Time32SecondType, UInt8Type,
     UInt16Type, UInt32Type, UInt64Type,
 };
-use arrow_array::{Array, ArrayRef, RecordBatch, StructArray};
+use arrow_array::{Array, ArrayRef, RecordBatch, StringArray, StructArray};
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, TimeUnit};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyString};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::batch::is_fixed_width;
 
@@ -124,14 +125,7 @@ pub(crate) fn list<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'
         DataType::Timestamp(..) | DataType::Duration(..) | DataType::Time64(_) => {
             integers(py, column)
         }
-        DataType::Utf8 => PyList::new(
-            py,
-            column
-                .as_string::<i32>()
-                .iter()
-                .map(|text| text.map(|text| PyString::new(py, text)))
-                .collect::<Vec<_>>(),
-        ),
+        DataType::Utf8 => texts(py, column.as_string()),
         DataType::Binary => PyList::new(
             py,
             column
@@ -159,6 +153,35 @@ pub(crate) fn list<'py>(py: Python<'py>, column: &dyn Array) -> PyResult<Bound<'
         DataType::Struct(_) => dicts(py, column.as_struct()),
         other => Err(unreadable(other)),
     }
+}
+
+/// So many texts are remembered, for equal ones to be one object.
+const REMEMBERED_TEXTS: u64 = 256;
+
+/// Longer ones seldom repeat.
+const LONGEST_REMEMBERED: usize = 64;
+
+/// Texts that repeat are one object: making it, and its hash where it is looked up, costs many times
+/// as much as finding it.
+fn texts<'py, 'c>(py: Python<'py>, column: &'c StringArray) -> PyResult<Bound<'py, PyList>> {
+    let mut known: Vec<Option<(&'c str, Bound<'py, PyString>)>> = vec![];
+    known.resize_with(REMEMBERED_TEXTS as usize, || None);
+    let mut object = |text: &'c str| {
+        if text.len() > LONGEST_REMEMBERED {
+            return PyString::new(py, text);
+        }
+        let place = xxh3_64(text.as_bytes()) % REMEMBERED_TEXTS;
+        match &mut known[place as usize] {
+            Some((same, object)) if *same == text => object.clone(),
+            other => {
+                let made = PyString::new(py, text);
+                *other = Some((text, made.clone()));
+                made
+            }
+        }
+    };
+    let objects = column.iter().map(|text| text.map(&mut object));
+    PyList::new(py, objects)
 }
 
 fn dicts<'py>(py: Python<'py>, column: &StructArray) -> PyResult<Bound<'py, PyList>> {

@@ -243,7 +243,10 @@ def _text(values, place, field):
         wrap, missing = values._from_backing_data, values.dtype.na_value
 
         def fill(rows, batch):
-            return wrap(as_objects([missing if text is None else text for text in batch.pylist(place)]))
+            texts = batch.pylist(place)
+            if batch.has_nulls(place):
+                texts = [missing if text is None else text for text in texts]
+            return wrap(as_objects(texts))
 
         return fill
     return lambda rows, batch: objects.to_pandas(batch, place, field)
