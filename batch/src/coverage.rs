@@ -14,6 +14,8 @@ pub(crate) struct Written {
     pub(crate) partition: u64,
     /// Its files. None, where there was no row.
     pub(crate) parts: Vec<Part>,
+    /// Rows of the input that are in them, where one row of theirs may stand for many.
+    pub(crate) taken: Option<u64>,
     /// Whether an earlier attempt at the job had finished them.
     pub(crate) reused: bool,
 }
@@ -22,6 +24,15 @@ pub(crate) struct Written {
 pub(crate) fn reused(written: &[Written]) -> u64 {
     let reused = written.iter().filter(|one| one.reused);
     reused.map(|one| one.parts.len() as u64).sum()
+}
+
+/// How many rows of the input are in the files.
+pub(crate) fn rows_taken(written: &[Written]) -> u64 {
+    let rows = |one: &Written| one.parts.iter().map(|part| part.rows).sum();
+    let taken = written
+        .iter()
+        .map(|one| one.taken.unwrap_or_else(|| rows(one)));
+    taken.sum()
 }
 
 /// The files of all partitions, in the order of their names.
@@ -66,6 +77,7 @@ mod tests {
         Written {
             partition,
             parts: files.iter().map(part).collect(),
+            taken: None,
             reused: partition == 1,
         }
     }
@@ -73,13 +85,22 @@ mod tests {
     #[test]
     fn a_partition_may_have_some_files_or_none() {
         let all = vec![written(1, &["2", "3"]), written(0, &["1"]), written(2, &[])];
-        assert_eq!(reused(&all), 2);
+        assert_eq!((reused(&all), rows_taken(&all)), (2, 3));
         let names: Vec<_> = parts(all, 3)
             .unwrap()
             .into_iter()
             .map(|part| part.name)
             .collect();
         assert_eq!(names, ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn a_row_that_stands_for_many_counts_as_many() {
+        let of_groups = Written {
+            taken: Some(70),
+            ..written(0, &["1"])
+        };
+        assert_eq!(rows_taken(&[of_groups, written(1, &["2", "3"])]), 72);
     }
 
     #[test]

@@ -243,6 +243,50 @@ pub enum Error {
         /// Why; a Python exception with its traceback, if the function raised one.
         source: runtime::Error,
     },
+    /// The function, or what runs it, failed on a group of rows.
+    #[error("the function `{function}` failed on the group {group} of the table `{table}`")]
+    Group {
+        /// The function.
+        function: String,
+        /// The table.
+        table: String,
+        /// The columns that rows are grouped by, and their values.
+        group: String,
+        /// Why; a Python exception with its traceback, if the function raised one.
+        source: runtime::Error,
+    },
+    /// The rows of a group are more than a call may have.
+    #[error("the group {group} of the table `{table}` has more than {most_bytes} bytes")]
+    GroupTooLarge {
+        /// The table.
+        table: String,
+        /// The columns that rows are grouped by, and their values.
+        group: String,
+        /// What a group may have.
+        most_bytes: u64,
+    },
+    /// Rows cannot be grouped by a column.
+    #[error("rows cannot be grouped by `{column}`: {reason}")]
+    GroupBy {
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A column of which a group has many values is to stand beside the one row for the group.
+    #[error("column `{column}` cannot be kept: `{function}` gives one row for all rows of a group")]
+    KeptOfGroup {
+        /// The column.
+        column: String,
+        /// The function.
+        function: String,
+    },
+    /// Several models are to get groups of rows.
+    #[error("rows are grouped for one model, not for {count}")]
+    GroupsOfSeveral {
+        /// How many there are.
+        count: usize,
+    },
     /// A value cannot be written as it is.
     #[error("column `{column}` holds a value that the output cannot: {reason}")]
     Value {
@@ -404,7 +448,7 @@ impl Error {
         match self.root() {
             Self::Sql { hint, .. } => hint.clone(),
             Self::NotRowWise { .. } => {
-                Some("call it once on all rows (`envelope predict`), or make its output for a row depend on that row alone".into())
+                Some("call it once for each group of rows (`--group-by`) or on all rows (`envelope predict`), or make its output for a row depend on that row alone".into())
             }
             Self::NoSnapshot { latest, .. } => Some(format!("its latest version is {latest}")),
             Self::NoSnapshots { .. } => {
@@ -452,6 +496,14 @@ impl Error {
             Self::KeyTwice { .. } => {
                 Some("merge on more columns, or make the key unique in the input".into())
             }
+            Self::GroupTooLarge { .. } => Some(
+                "group by more columns (`--group-by`), or allow more (`--max-group-bytes`)".into(),
+            ),
+            Self::GroupBy { .. } => Some("choose other columns (`--group-by`)".into()),
+            Self::KeptOfGroup { column, .. } => {
+                Some(format!("leave it out, or group by it, too (`--group-by …,{column}`)"))
+            }
+            Self::GroupsOfSeveral { .. } => Some("run one job for each model".into()),
             Self::OtherJob { .. } => {
                 Some("give this one another name (`--job`) or another date (`--logical-date`)".into())
             }
@@ -487,7 +539,7 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self.root() {
-            Self::Function { source, .. } => source.is_transient(),
+            Self::Function { source, .. } | Self::Group { source, .. } => source.is_transient(),
             Self::Executor { transient, .. } => *transient,
             Self::Conflict { .. }
             | Self::Cancelled
@@ -523,6 +575,10 @@ impl Error {
             | Self::NotPartitioned { .. }
             | Self::MergeOn { .. }
             | Self::KeyTwice { .. }
+            | Self::GroupTooLarge { .. }
+            | Self::GroupBy { .. }
+            | Self::KeptOfGroup { .. }
+            | Self::GroupsOfSeveral { .. }
             | Self::JobIdentity { .. }
             | Self::OtherJob { .. }
             | Self::Sql { .. }

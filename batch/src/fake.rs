@@ -13,7 +13,7 @@ use envelope_format::{DataType, Digest, Field, Manifest};
 
 use crate::MapRows;
 
-/// Doubles `x`. Fails, panics or hangs when it is told to.
+/// Doubles `x`, or gives sums of it. Fails, panics or hangs when it is told to.
 pub(crate) struct Fake {
     pub(crate) manifest: Manifest,
     digest: Digest,
@@ -22,6 +22,19 @@ pub(crate) struct Fake {
     calls: AtomicUsize,
     /// Rows of each call.
     pub(crate) sizes: Mutex<Vec<usize>>,
+    /// What it makes of `x`.
+    given: Given,
+}
+
+/// What the function gives.
+#[derive(Clone, Copy)]
+enum Given {
+    /// Twice each value.
+    Doubled,
+    /// The sum of all values.
+    Sum,
+    /// For each value, the sum of those up to it.
+    RunningSums,
 }
 
 #[derive(Clone, Copy)]
@@ -40,7 +53,26 @@ impl Fake {
             trouble: None,
             calls: AtomicUsize::new(0),
             sizes: Mutex::default(),
+            given: Given::Doubled,
         }
+    }
+
+    /// Gives one row for all the rows of a call: the sum of `x`.
+    pub(crate) fn sum() -> Self {
+        let mut fake = Self::new();
+        let function = &mut fake.manifest.functions[0];
+        function.signature.output.shape = envelope_format::Shape::Scalar;
+        function.certificate.row_wise = false;
+        fake.given = Given::Sum;
+        fake
+    }
+
+    /// Gives for each row the sum of `x` in the rows of the call up to it.
+    pub(crate) fn running_sums() -> Self {
+        let mut fake = Self::new();
+        fake.manifest.functions[0].certificate.row_wise = false;
+        fake.given = Given::RunningSums;
+        fake
     }
 
     /// The function of another envelope.
@@ -113,22 +145,38 @@ impl MapRows for Fake {
             Some((from, Trouble::Panics)) if call >= from => panic!("told to"),
             Some((from, Trouble::Hangs)) if call >= from => std::future::pending().await,
             Some((from, Trouble::LosesRows)) if call >= from => {
-                return Ok(double(self, &rows.slice(1, rows.num_rows() - 1)));
+                return Ok(given(self, &rows.slice(1, rows.num_rows() - 1)));
             }
             _ => {}
         }
-        Ok(double(self, &rows))
+        Ok(given(self, &rows))
+    }
+
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        self.map(function, rows, deadline).await
     }
 }
 
-fn double(fake: &Fake, rows: &RecordBatch) -> RecordBatch {
-    let doubled = rows
-        .column(0)
-        .as_primitive::<Float64Type>()
-        .unary::<_, Float64Type>(|x| x * 2.0);
-    let doubled: ArrayRef = Arc::new(Float64Array::from(doubled));
+fn given(fake: &Fake, rows: &RecordBatch) -> RecordBatch {
+    let x = rows.column(0).as_primitive::<Float64Type>().values();
+    let mut sum = 0.0;
+    let running = x.iter().map(|x| {
+        sum += x;
+        sum
+    });
+    let given: Vec<f64> = match fake.given {
+        Given::Doubled => x.iter().map(|x| x * 2.0).collect(),
+        Given::RunningSums => running.collect(),
+        Given::Sum => running.last().into_iter().collect(),
+    };
+    let given: ArrayRef = Arc::new(Float64Array::from(given));
     let schema = runtime::arrow_schema(&fake.manifest.functions[0].signature.output);
-    let columns = vec![doubled; schema.fields().len()];
+    let columns = vec![given; schema.fields().len()];
     RecordBatch::try_new(schema, columns).unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use envelope_format::{Digest, Function, Manifest};
+use envelope_format::{Digest, Function, Manifest, Signature};
 use runtime::tile_rows;
 use tokio::sync::Semaphore;
 
@@ -32,6 +32,17 @@ pub trait MapRows: Send + Sync {
         rows: RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, runtime::Error>;
+
+    /// Calls the function once with all `rows`, and gives what it gives.
+    ///
+    /// # Errors
+    /// Those of [`runtime::Runtime::call`].
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error>;
 }
 
 #[async_trait]
@@ -52,6 +63,15 @@ impl MapRows for runtime::Runtime {
     ) -> Result<RecordBatch, runtime::Error> {
         Self::map(self, Some(function), rows, deadline).await
     }
+
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        Self::call(self, Some(function), rows, deadline).await
+    }
 }
 
 /// Refuses a function for which there is no evidence that a table may be split.
@@ -71,6 +91,11 @@ pub(crate) fn check_row_wise(function: &Function) -> Result<(), Error> {
             "its output for a row was not seen to depend on that row alone".into()
         }),
     })
+}
+
+/// Whether a function gives one row for all the rows of a call.
+pub(crate) fn reduces(signature: &Signature) -> bool {
+    signature.output.shape.is_one_row() && !signature.input.shape.is_one_row()
 }
 
 /// Rows of one call: whole tiles, so that equal rows give equal bits wherever they stand.
@@ -147,6 +172,20 @@ impl Callable {
             Rows::Here(here) => here.map(function, rows, deadline).await,
             #[cfg(feature = "cluster")]
             Rows::Fetched(envelope) => envelope.get().await?.map(function, rows, deadline).await,
+        }
+    }
+
+    /// As [`MapRows::call`].
+    pub(crate) async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        match &self.rows {
+            Rows::Here(here) => here.call(function, rows, deadline).await,
+            #[cfg(feature = "cluster")]
+            Rows::Fetched(envelope) => envelope.get().await?.call(function, rows, deadline).await,
         }
     }
 }

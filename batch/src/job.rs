@@ -22,6 +22,9 @@ pub struct Job {
     pub output: String,
     /// Columns of the input that the output has too, before the columns that the functions give.
     pub keep: Vec<String>,
+    /// Columns of the input: the function is called once for all rows that have the same values in these
+    /// (a missing value is one), and the output has them, first. When empty, a call gets any rows.
+    pub group_by: Vec<String>,
     /// What happens when the output exists.
     pub mode: Mode,
     /// How the output is kept.
@@ -47,6 +50,7 @@ impl Job {
             filter: None,
             output: output.into(),
             keep: vec![],
+            group_by: vec![],
             mode: Mode::default(),
             format: Format::default(),
             partition_by: vec![],
@@ -105,6 +109,12 @@ pub struct Settings {
     pub partitions: Option<NonZeroUsize>,
     /// Time that one call of [`batch_rows`](Self::batch_rows) rows may take.
     pub call_deadline: Duration,
+    /// Memory for the rows of a group: more in one group are refused. So many groups are in memory at once as
+    /// there are two for each worker.
+    pub max_group_bytes: NonZeroUsize,
+    /// Memory for sorting rows into groups, for each worker; what does not fit is written to temporary
+    /// files. On a cluster executors have [their own](Self::SORT_BYTES).
+    pub sort_bytes: NonZeroUsize,
     /// Rows after which a file is closed and the next one begun.
     pub file_rows: NonZeroUsize,
     /// How much of the input, in bytes, an attempt at a job with an identity does over again at most for
@@ -113,6 +123,9 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What [`sort_bytes`](Self::sort_bytes) usually is, and always on an executor for each of its tasks.
+    pub const SORT_BYTES: NonZeroUsize = NonZeroUsize::MIN.saturating_add((256 << 20) - 1);
+
     /// How many parts of a table this process works on at once: as many as it has workers.
     #[must_use]
     pub fn workers(&self) -> NonZeroUsize {
@@ -130,6 +143,9 @@ impl Default for Settings {
             cluster: None,
             partitions: None,
             call_deadline: Duration::from_secs(600),
+            // Some million rows; what a function makes of them takes a few times as much in its worker.
+            max_group_bytes: NonZeroUsize::MIN.saturating_add((512 << 20) - 1),
+            sort_bytes: Self::SORT_BYTES,
             // A few ten MB of a usual table: few enough files for a listing, enough of them for
             // the next reader to share out among its cores.
             file_rows: NonZeroUsize::MIN.saturating_add((1 << 20) - 1),

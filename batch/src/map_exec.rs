@@ -47,7 +47,7 @@ pub(crate) struct MapExec {
 
 impl MapExec {
     /// Metric: rows that the function has given output for.
-    const ROWS: &'static str = "python_rows";
+    pub(crate) const ROWS: &'static str = "python_rows";
     /// Metric: time that calls took, waiting for a worker included.
     const TIME: &'static str = "python_time";
 
@@ -134,21 +134,9 @@ impl ExecutionPlan for MapExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let callables = context.session_config().get_extension::<Callables>();
-        let callables = callables.ok_or_else(|| {
-            DataFusionError::Configuration("nothing in this session runs envelopes".into())
-        })?;
-        let callable = callables.find(&self.spec.digest)?;
-        let partitions = self.input.output_partitioning().partition_count();
-        let caller = Arc::new(Caller {
-            spec: Arc::clone(&self.spec),
-            permits: callable.permits(partitions),
-            callable,
-            taken: runtime::arrow_schema(&self.spec.signature.input),
-            given: self.schema(),
-            rows: MetricBuilder::new(&self.metrics).counter(Self::ROWS, partition),
-            time: MetricBuilder::new(&self.metrics).subset_time(Self::TIME, partition),
-        });
+        let spec = Arc::clone(&self.spec);
+        let caller = Caller::of(spec, self, (&self.metrics, partition), &context)?;
+        let caller = Arc::new(caller);
         let task = Task::of(&context);
         let input = self.input.execute(partition, context)?;
         // The engine's own receiver ends the tasks when it is dropped and passes panics on.
@@ -162,31 +150,36 @@ impl ExecutionPlan for MapExec {
 }
 
 /// Ends `work` when the task is not wanted any more. A call that is dropped ends its worker.
-async fn unless_cancelled(task: Arc<Task>, work: impl Future<Output = Result<()>>) -> Result<()> {
+pub(crate) async fn unless_cancelled(
+    task: Arc<Task>,
+    work: impl Future<Output = Result<()>>,
+) -> Result<()> {
     let done = task.cancelled.run_until_cancelled(work).await;
     done.unwrap_or_else(|| Err(Error::Cancelled.into_engine()))
 }
 
 /// Everything that a partition needs to call the function.
-struct Caller {
+pub(crate) struct Caller {
     spec: Arc<MapSpec>,
     callable: Arc<Callable>,
     /// For batches between scan and sink, and how many there are.
-    permits: (Arc<Semaphore>, usize),
+    pub(crate) permits: (Arc<Semaphore>, usize),
     /// What the function takes.
     taken: SchemaRef,
     /// Kept columns, then what the function gives.
-    given: SchemaRef,
-    rows: Count,
-    time: Time,
+    pub(crate) given: SchemaRef,
+    /// Whether the function gives one row for all the rows of a call.
+    pub(crate) reduces: bool,
+    pub(crate) rows: Count,
+    pub(crate) time: Time,
 }
 
 /// Rows of one call.
-struct Rows {
+pub(crate) struct Rows {
     /// Kept columns.
-    kept: Vec<ArrayRef>,
+    pub(crate) kept: Vec<ArrayRef>,
     /// Columns that the function takes.
-    taken: RecordBatch,
+    pub(crate) taken: RecordBatch,
 }
 
 /// Reads the input in batches of the size that the function is called with.
@@ -259,8 +252,33 @@ fn admitted(
 }
 
 impl Caller {
+    /// For a partition of `node`, which has `metrics`.
+    pub(crate) fn of(
+        spec: Arc<MapSpec>,
+        node: &dyn ExecutionPlan,
+        (metrics, partition): (&ExecutionPlanMetricsSet, usize),
+        context: &TaskContext,
+    ) -> Result<Self> {
+        let callables = context.session_config().get_extension::<Callables>();
+        let callables = callables.ok_or_else(|| {
+            DataFusionError::Configuration("nothing in this session runs envelopes".into())
+        })?;
+        let callable = callables.find(&spec.digest)?;
+        let partitions = node.properties().partitioning.partition_count();
+        Ok(Self {
+            permits: callable.permits(partitions),
+            callable,
+            taken: runtime::arrow_schema(&spec.signature.input),
+            given: node.schema(),
+            reduces: false,
+            rows: MetricBuilder::new(metrics).counter(MapExec::ROWS, partition),
+            time: MetricBuilder::new(metrics).subset_time(MapExec::TIME, partition),
+            spec,
+        })
+    }
+
     /// Picks the columns that are kept and those that the function takes.
-    fn rows_of(&self, batch: &RecordBatch) -> Result<Rows, Error> {
+    pub(crate) fn rows_of(&self, batch: &RecordBatch) -> Result<Rows, Error> {
         let column = |name: &str| {
             batch
                 .column_by_name(name)
@@ -340,7 +358,7 @@ impl Caller {
     /// Calls the function; once more when the worker died, which may have been the worker's bad luck:
     /// the kernel may have ended it for memory that another process took. Rows that kill their worker
     /// kill two.
-    async fn answer(&self, asked: RecordBatch) -> Result<RecordBatch, runtime::Error> {
+    pub(crate) async fn answer(&self, asked: RecordBatch) -> Result<RecordBatch, runtime::Error> {
         let mut answer = self.ask(asked.clone()).await;
         if let Err(runtime::Error::Crashed { .. }) = &answer {
             answer = self.ask(asked).await;
@@ -392,11 +410,18 @@ impl Caller {
 
     async fn ask(&self, rows: RecordBatch) -> Result<RecordBatch, runtime::Error> {
         let (function, deadline) = (&self.spec.function, self.spec.call_deadline);
-        self.callable.map(function, rows, deadline).await
+        match self.reduces {
+            true => self.callable.call(function, rows, deadline).await,
+            false => self.callable.map(function, rows, deadline).await,
+        }
     }
 
     /// Kept columns and output columns.
-    fn join(&self, kept: Vec<ArrayRef>, output: &RecordBatch) -> Result<RecordBatch, Error> {
+    pub(crate) fn join(
+        &self,
+        kept: Vec<ArrayRef>,
+        output: &RecordBatch,
+    ) -> Result<RecordBatch, Error> {
         let mut columns = kept;
         for field in &self.spec.signature.output.fields {
             let Some(column) = output.column_by_name(&field.name) else {
@@ -418,13 +443,20 @@ impl Caller {
     }
 
     fn wrong_output(&self, reason: String) -> Error {
-        self.failed(runtime::Error::Output {
-            function: self.spec.function.clone(),
-            reason,
-        })
+        self.failed(self.wrong(reason))
     }
 
-    fn unreadable(&self, source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    pub(crate) fn wrong(&self, reason: String) -> runtime::Error {
+        runtime::Error::Output {
+            function: self.spec.function.clone(),
+            reason,
+        }
+    }
+
+    pub(crate) fn unreadable(
+        &self,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Error {
         Error::Read {
             table: self.spec.table.clone(),
             file: None,
@@ -445,7 +477,10 @@ fn is_of_rows(error: &runtime::Error) -> bool {
 const TOLD: (usize, usize) = (12, 60);
 
 /// A row as text: `id=7, price=1.5`.
-fn told<'c>(columns: impl Iterator<Item = (&'c str, &'c ArrayRef)>, row: usize) -> String {
+pub(crate) fn told<'c>(
+    columns: impl Iterator<Item = (&'c str, &'c ArrayRef)>,
+    row: usize,
+) -> String {
     let (most, length) = TOLD;
     let mut parts = vec![];
     for (name, column) in columns {

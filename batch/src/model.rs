@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_schema::{Field, FieldRef, SchemaRef};
 use envelope_format::{Digest, Function};
 
-use crate::function::{MapRows, check_row_wise, rows_of_a_call};
+use crate::function::{MapRows, check_row_wise, reduces, rows_of_a_call};
 use crate::plan::MapSpec;
 use crate::schema::{Mapped, first_types};
 use crate::{Error, Job, Settings};
@@ -34,11 +34,13 @@ impl Model {
         }
     }
 
-    /// The function, if a table may be split for it.
-    fn splittable(&self) -> Result<Splittable<'_>, Error> {
+    /// The function, if a table may be split for it: anywhere, unless calls get whole groups of rows.
+    fn splittable(&self, grouped: bool) -> Result<Splittable<'_>, Error> {
         let found = self.rows.manifest().function(self.function.as_deref());
         let function = found.map_err(Error::NoSuchFunction)?;
-        check_row_wise(function)?;
+        if !grouped {
+            check_row_wise(function)?;
+        }
         Ok(Splittable {
             model: self,
             function,
@@ -95,6 +97,11 @@ impl Splittable<'_> {
         }
     }
 
+    /// Whether it gives one row for all the rows of a call.
+    pub(crate) fn reduces(&self) -> bool {
+        reduces(&self.function.signature)
+    }
+
     pub(crate) fn rows_of_a_call(&self, settings: &Settings) -> usize {
         rows_of_a_call(settings.batch_rows, self.function.certificate.tile)
     }
@@ -106,12 +113,17 @@ pub(crate) fn types(models: &[Splittable<'_>]) -> SchemaRef {
     first_types(taken.map(runtime::arrow_schema))
 }
 
-/// The functions of a job, each of which a table may be split for.
-pub(crate) fn splittable(models: &[Model]) -> Result<Vec<Splittable<'_>>, Error> {
-    if models.is_empty() {
-        return Err(Error::NoModel);
+/// The functions of a job, each of which a table may be split for. Only one may get groups of rows.
+pub(crate) fn splittable<'m>(job: &Job, models: &'m [Model]) -> Result<Vec<Splittable<'m>>, Error> {
+    let grouped = !job.group_by.is_empty();
+    match models.len() {
+        0 => Err(Error::NoModel),
+        count if grouped && count > 1 => Err(Error::GroupsOfSeveral { count }),
+        _ => {
+            let models = models.iter();
+            models.map(|model| model.splittable(grouped)).collect()
+        }
     }
-    models.iter().map(Model::splittable).collect()
 }
 
 /// The envelopes of a job.
@@ -125,7 +137,7 @@ pub(crate) fn asked(
     job: &Job,
     models: &[Splittable<'_>],
     input: String,
-) -> [(&'static str, &'static str, Option<String>); 6] {
+) -> [(&'static str, &'static str, Option<String>); 7] {
     let functions = models.iter().map(|model| model.function.name.as_str());
     let functions: Vec<_> = functions.collect();
     let names = models
@@ -144,5 +156,10 @@ pub(crate) fn asked(
         ("inputAsOf", "snapshot of the input", as_of),
         ("inputFilter", "filter", job.filter.clone()),
         ("keptColumns", "kept columns", Some(job.keep.join(", "))),
+        (
+            "groupColumns",
+            "columns of groups",
+            (!job.group_by.is_empty()).then(|| job.group_by.join(", ")),
+        ),
     ]
 }

@@ -1,4 +1,4 @@
-//! The two plan nodes as data, and how the engine turns them into work.
+//! The plan nodes as data, and how the engine turns them into work.
 //!
 //! A node holds the digest of the envelope and the name of the function, never code: whoever
 //! carries the plan out looks the digest up in its own session (see [`Callables`]).
@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::filter::Filter;
 use crate::function::Callable;
+use crate::groups::{GroupsNode, GroupsSpec};
 use crate::map_exec::MapExec;
 use crate::scan::SnapshotTable;
 use crate::sink_exec::SinkExec;
@@ -189,6 +190,11 @@ pub(crate) fn map(spec: MapSpec, mapped: &Schema, input: LogicalPlan) -> Result<
     Ok(extension(MapNode::new(spec, mapped, input)?))
 }
 
+/// Calls a function for each group of the rows of `input`; gives rows with the columns `mapped`.
+pub(crate) fn groups(spec: GroupsSpec, mapped: &Schema, input: LogicalPlan) -> Result<LogicalPlan> {
+    Ok(extension(GroupsNode::new(spec, mapped, input)?))
+}
+
 /// Writes the rows of `input` to files with the columns `written`.
 pub(crate) fn sink(spec: SinkSpec, written: &SchemaRef, input: LogicalPlan) -> Result<LogicalPlan> {
     Ok(extension(SinkNode::new(spec, Arc::clone(written), input)?))
@@ -200,7 +206,7 @@ fn extension(node: impl UserDefinedLogicalNode + 'static) -> LogicalPlan {
     })
 }
 
-fn unqualified(schema: &Schema) -> Result<DFSchemaRef> {
+pub(crate) fn unqualified(schema: &Schema) -> Result<DFSchemaRef> {
     Ok(Arc::new(DFSchema::try_from(schema.clone())?))
 }
 
@@ -479,6 +485,9 @@ impl ExtensionPlanner for EnvelopeExtensionPlanner {
                 schema,
                 input()?,
             ))));
+        }
+        if let Some(groups) = node.as_any().downcast_ref::<GroupsNode>() {
+            return groups.physical(input()?).map(Some);
         }
         if let Some(sink) = node.as_any().downcast_ref::<SinkNode>() {
             return Ok(Some(Arc::new(SinkExec::new(

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::groups::GroupsExec;
 use crate::sink_exec::SinkExec;
 
 /// How far a job is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Rows that are written to files which are not visible yet.
+    /// Rows that are written to files which are not visible yet; rows of the input whose group is
+    /// done, where there are groups.
     pub rows_done: u64,
     /// Rows of the input, where known without reading it.
     pub rows_total: Option<u64>,
@@ -27,8 +29,9 @@ impl Progress {
                 .sum_by_name(name)
                 .map_or(0, |sum| sum.as_usize() as u64)
         };
+        let of_groups = GroupsExec::rows_done(plan, None);
         Self {
-            rows_done: count(SinkExec::ROWS),
+            rows_done: of_groups.unwrap_or_else(|| count(SinkExec::ROWS)),
             rows_total,
             files_done: count(SinkExec::FILES),
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arrow_array::RecordBatch;
 use datafusion::error::Result as EngineResult;
 use datafusion::execution::{SessionState, TaskContext};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties as _};
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
@@ -22,6 +23,7 @@ use crate::commit::{Facts, Finished, Outcome, commit, finished};
 use crate::coverage::{self, Written};
 use crate::filter::Filter;
 use crate::function::Callable;
+use crate::groups::{self, GroupsSpec};
 use crate::hold::Hold;
 use crate::identity::Key;
 use crate::location::store_path;
@@ -64,7 +66,7 @@ impl fmt::Debug for Components {
 /// What a job has done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
-    /// Rows that were read, mapped and written.
+    /// Rows that were written.
     pub rows: u64,
     /// Files that were written.
     pub files: u64,
@@ -161,14 +163,14 @@ async fn done_meanwhile(job: &Job, components: &Components) -> Option<Summary> {
     output.bucket()?;
     let key = identity.key(&digests(&components.models));
     let found = finished(&output, job.format, &key).await.ok()??;
-    let models = splittable(&components.models).ok()?;
+    let models = splittable(job, &components.models).ok()?;
     let input = job.input_place(&components.stores).await.ok()?.to_string();
     check_same_job((job, input), identity, &models, &found).ok()?;
     Some(Summary::before(&found))
 }
 
 async fn attempt_at(job: &Job, components: &Components) -> Result<Summary, Error> {
-    let models = splittable(&components.models)?;
+    let models = splittable(job, &components.models)?;
     let hold = match claim(job, components, &models).await? {
         Claimed::Done(finished) => return Ok(Summary::before(&finished)),
         Claimed::Ours(hold) => hold,
@@ -195,12 +197,12 @@ async fn results(decided: &Decided<'_>, attempt: &Attempt) -> Result<(Vec<Part>,
         Ok(written) => written,
         Err(error) => return Err(decided.located(error).await),
     };
-    let reused = coverage::reused(&written);
+    let (reused, taken) = (coverage::reused(&written), coverage::rows_taken(&written));
     let parts = coverage::parts(written, planned.partitions())?;
     if decided.workplace.is_shared() {
         attempt.take_in(&parts)?;
     }
-    check_complete(&decided.source, &parts)?;
+    check_complete(&decided.source, taken)?;
     Ok((parts, reused))
 }
 
@@ -298,13 +300,15 @@ async fn decide<'j>(
     let as_of = version.map(AsOf::Version).or(job.as_of);
     let workplace = Workplace::find(job).await?;
     let (source, filter) = read(job, components, &models, as_of).await?;
-    let columns = Columns::decide(&source, &models, &job.keep)?;
+    let passed = groups::passed(job, &models, &source)?;
+    let columns = Columns::decide(&source, &models, &passed)?;
     let target = Target::check(job, &components.stores, &columns.mapped).await?;
+    let before = before.filter(|_| job.group_by.is_empty());
     let count = before.and_then(|before| NonZeroUsize::new(before.splits));
     Ok(Decided {
         cut: Cut {
             count: count.unwrap_or_else(|| partition_count(job, &workplace, &source)),
-            fixed: job.identity.is_some() || workplace.is_shared(),
+            fixed: job.identity.is_some() || !job.group_by.is_empty() || workplace.is_shared(),
         },
         job,
         components,
@@ -321,10 +325,11 @@ fn as_of_text(job: &Job) -> Option<String> {
     job.as_of.map(|as_of| as_of.to_string())
 }
 
-/// One for each worker; more for a large table if what is done of it may have to last.
+/// One for each worker; more for a large table if what is done of it may have to last. Never more where rows
+/// are grouped: each partition of theirs gets rows from all, so all must be worked on at once.
 fn partition_count(job: &Job, workplace: &Workplace, source: &Source) -> NonZeroUsize {
     let workers = workplace.workers(&job.settings);
-    if job.identity.is_none() {
+    if job.identity.is_none() || !job.group_by.is_empty() {
         return workers;
     }
     let bytes: u64 = source.files.iter().map(|file| file.bytes).sum();
@@ -389,7 +394,7 @@ async fn read(
 /// A plan in both forms and the session that it was made in.
 pub(crate) struct Planned {
     #[cfg(feature = "cluster")]
-    pub(crate) logical: datafusion::logical_expr::LogicalPlan,
+    pub(crate) logical: LogicalPlan,
     plan: Arc<dyn ExecutionPlan>,
     pub(crate) session: SessionState,
 }
@@ -433,17 +438,18 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         let callable = Callable::new(Arc::clone(&model.rows), workers);
         (model.rows.digest(), callable)
     });
-    let environment = components.stores.environment(Arc::new(attempt.files()));
+    let sort_bytes = settings.sort_bytes.saturating_mul(workers).get();
+    let (files, stores) = (Arc::new(attempt.files()), &components.stores);
+    let environment = match job.group_by.is_empty() {
+        true => stores.environment(files),
+        false => stores.sorting(files, sort_bytes),
+    };
     let environment = environment.map_err(Error::from_engine)?;
-    let rows = models.iter().map(|model| model.rows_of_a_call(settings));
-    let rows = rows.max().unwrap_or(settings.batch_rows.get());
+    let rows = rows_at_a_time(job, models);
     let session = plan::session(Callables::of(callables), environment, *cut, rows);
-    let mut mapped = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
+    let mapped = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
+        .and_then(|scanned| mapped(decided, scanned))
         .map_err(Error::from_engine)?;
-    for (model, columns) in models.iter().zip(&columns.maps) {
-        let spec = model.spec(settings, &source.name, columns);
-        mapped = plan::map(spec, &columns.columns, mapped).map_err(Error::from_engine)?;
-    }
     let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
     let plan = session
         .create_physical_plan(&sunk)
@@ -455,6 +461,37 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         plan,
         session,
     })
+}
+
+/// The functions applied to the rows of `scanned`, one after the other.
+fn mapped(decided: &Decided<'_>, scanned: LogicalPlan) -> EngineResult<LogicalPlan> {
+    let Decided {
+        job,
+        models,
+        source,
+        columns,
+        ..
+    } = decided;
+    let maps = models.iter().zip(&columns.maps);
+    maps.fold(Ok(scanned), |input, (model, map)| {
+        let spec = model.spec(&job.settings, &source.name, map);
+        if job.group_by.is_empty() {
+            return plan::map(spec, &map.columns, input?);
+        }
+        let spec = GroupsSpec::new(job, spec, source, columns);
+        plan::groups(spec, &map.columns, input?)
+    })
+}
+
+/// How many rows are read at a time: as many as a call has.
+fn rows_at_a_time(job: &Job, models: &[Splittable<'_>]) -> usize {
+    if !job.group_by.is_empty() {
+        return groups::BATCH_ROWS;
+    }
+    let rows = models
+        .iter()
+        .map(|model| model.rows_of_a_call(&job.settings));
+    rows.max().unwrap_or(job.settings.batch_rows.get())
 }
 
 fn splits(attempt: &Attempt) -> Result<Option<String>, Error> {
@@ -558,14 +595,13 @@ fn panicked(error: tokio::task::JoinError) -> Error {
     }
 }
 
-/// The last look before results become visible: as many rows out as the table says it has.
-fn check_complete(source: &Source, parts: &[Part]) -> Result<(), Error> {
-    let written: u64 = parts.iter().map(|part| part.rows).sum();
+/// The last look before results become visible: as many rows are in them as the table says it has.
+fn check_complete(source: &Source, taken: u64) -> Result<(), Error> {
     match source.rows() {
-        Some(expected) if expected != written => Err(Error::Read {
+        Some(expected) if expected != taken => Err(Error::Read {
             table: source.name.clone(),
             file: None,
-            source: format!("it says that it has {expected} rows, but {written} were read").into(),
+            source: format!("it says that it has {expected} rows, but {taken} were read").into(),
         }),
         _ => Ok(()),
     }

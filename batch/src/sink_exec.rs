@@ -26,6 +26,7 @@ use crate::Error;
 use crate::attempt::file_name;
 use crate::coverage::Written;
 use crate::delta_schema::convert;
+use crate::groups::GroupsExec;
 use crate::layout::{Layout, Values};
 use crate::map_exec::properties;
 use crate::part_file::{Part, PartFile};
@@ -207,21 +208,23 @@ impl Sink {
                     .add(usize::try_from(part.rows).unwrap_or(usize::MAX));
                 self.files.add(1);
             }
-            return Ok(self.done(parts, true));
+            return Ok(self.done(parts, None, true));
         }
         point::reached(point::BEFORE_FILE);
         let parts = self.write(input.execute(self.here, context)?).await?;
+        let taken = GroupsExec::rows_done(&input, Some(self.here));
         if let Some(split) = split {
             split.note(&self.store, &parts).await?;
             point::reached(point::AFTER_NOTE);
         }
-        Ok(self.done(parts, false))
+        Ok(self.done(parts, taken, false))
     }
 
-    fn done(&self, parts: Vec<Part>, reused: bool) -> Written {
+    fn done(&self, parts: Vec<Part>, taken: Option<u64>, reused: bool) -> Written {
         Written {
             partition: self.partition as u64,
             parts,
+            taken,
             reused,
         }
     }

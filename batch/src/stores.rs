@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
@@ -126,13 +127,26 @@ impl Stores {
 
     /// What a session of the query engine reads and writes in; `files` are those of this machine.
     pub(crate) fn environment(&self, files: Arc<dyn ObjectStore>) -> EngineResult<Arc<RuntimeEnv>> {
+        self.environments(files).build_arc()
+    }
+
+    /// The same for work that sorts rows: in so many bytes, and in temporary files.
+    pub(crate) fn sorting(
+        &self,
+        files: Arc<dyn ObjectStore>,
+        bytes: usize,
+    ) -> EngineResult<Arc<RuntimeEnv>> {
+        let environments = self.environments(files);
+        let shared_out = Arc::new(FairSpillPool::new(bytes));
+        environments.with_memory_pool(shared_out).build_arc()
+    }
+
+    fn environments(&self, files: Arc<dyn ObjectStore>) -> RuntimeEnvBuilder {
         let registry = Registry {
             stores: self.clone(),
             files,
         };
-        RuntimeEnvBuilder::new()
-            .with_object_store_registry(Arc::new(registry))
-            .build_arc()
+        RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(registry))
     }
 }
 

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 const ROWS: usize = 100_000;
 
-/// A folder with the table `in` of two files: `id`, `a`, `b`, `colour`.
+/// A folder with the table `in` of two files: `id`, `a`, `b`, `colour`, and, to group by, `five` and `tenth`.
 fn large() -> TempDir {
     let folder = TempDir::new().unwrap();
     std::fs::create_dir(folder.path().join("in")).unwrap();
@@ -28,7 +28,9 @@ fn large() -> TempDir {
         let colours = rows
             .clone()
             .map(|row| Some(["red", "green", "blue"][row % 3]));
-        let columns: [(&str, ArrayRef); 4] = [
+        let whole =
+            |value: fn(usize) -> Option<i64>| rows.clone().map(value).collect::<Int64Array>();
+        let columns: [(&str, ArrayRef); 6] = [
             (
                 "id",
                 Arc::new(rows.clone().map(|row| row as i64).collect::<Int64Array>()),
@@ -36,6 +38,11 @@ fn large() -> TempDir {
             ("a", Arc::new(floats(|row| row as f64 / 7.0))),
             ("b", Arc::new(floats(|row| (row % 5) as f64))),
             ("colour", Arc::new(colours.collect::<StringArray>())),
+            (
+                "five",
+                Arc::new(whole(|row| Some(row as i64 % 5).filter(|five| *five < 4))),
+            ),
+            ("tenth", Arc::new(whole(|row| Some(row as i64 / 10)))),
         ];
         write(&folder.path().join(format!("in/{file}.parquet")), columns);
     }
@@ -220,6 +227,80 @@ print(rows.sort_values('a').to_dict('list'))
         python(program, &folder, "reducer"),
         "{'a': [1.5, 2.5], 'prediction': [1.5, 2.5]}"
     );
+}
+
+/// Adds a function to what a Python program knows: a table, group by group, in the order of the table.
+const GROUPWISE: &str = "
+import sys, deltalake, pandas
+import model_envelope as me
+
+folder, envelope = sys.argv[1:]
+function = me.get(envelope).load()
+given = pandas.read_parquet(folder + '/in').fillna({'five': -1})
+groups = given.groupby(['colour', 'five'], sort=False)
+made = deltalake.DeltaTable(folder + '/out').to_pandas().fillna({'five': -1})
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reducer_gives_for_each_group_what_pandas_gives() {
+    let folder = large();
+    let runtime = start("reducer", 2..=2).await;
+    let mut job = job(&folder, &[]);
+    job.group_by = vec!["colour".into(), "five".into()];
+    let summary = run(&job, &runtime).await.unwrap();
+    assert_eq!(summary.rows, 15);
+    let program = format!(
+        "{GROUPWISE}
+expected = groups[['a']].apply(function)
+made = made.set_index(['colour', 'five'])['prediction']
+assert len(made) == len(expected) == 15
+assert made.to_dict() == expected.to_dict()
+print('equal')
+"
+    );
+    assert_eq!(python(&program, &folder, "reducer"), "equal");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_that_looks_at_other_rows_sees_those_of_its_group() {
+    let folder = large();
+    let runtime = start("ranking", 2..=2).await;
+    let mut job = job(&folder, &["id"]);
+    job.group_by = vec!["colour".into(), "five".into()];
+    let summary = run(&job, &runtime).await.unwrap();
+    assert_eq!(summary.rows, ROWS as u64);
+    let program = format!(
+        "{GROUPWISE}
+expected = groups['a'].rank()
+made = made.set_index('id').sort_index()['prediction']
+assert (made == expected).all()
+print(made.max())
+"
+    );
+    assert_eq!(python(&program, &folder, "ranking"), "6667.0");
+}
+
+/// A hundred thousand rows in as many groups as there are: how long a call takes that has little to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_groups_are_all_there() {
+    let folder = large();
+    let runtime = start("reducer", 2..=2).await;
+    let mut job = job(&folder, &[]);
+    job.group_by = vec!["tenth".into()];
+    let begun = std::time::Instant::now();
+    let summary = run(&job, &runtime).await.unwrap();
+    assert_eq!(summary.rows, ROWS as u64 / 10);
+    let rate = summary.rows as f64 / begun.elapsed().as_secs_f64();
+    println!("{rate:.0} groups of ten rows a second");
+    let program = "
+import sys, deltalake, pandas
+
+given = pandas.read_parquet(sys.argv[1] + '/in').groupby('tenth')['a'].apply(lambda a: float(a.sum()))
+made = deltalake.DeltaTable(sys.argv[1] + '/out').to_pandas().set_index('tenth')['prediction'].sort_index()
+assert (made == given).all()
+print(len(made))
+";
+    assert_eq!(python(program, &folder, "reducer"), "10000");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -302,6 +302,14 @@ pub(crate) struct Batch {
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub(crate) keep: Vec<String>,
 
+    /// Call the function once for each group of rows with the same values in these columns, which the output has, too
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub(crate) group_by: Vec<String>,
+
+    /// The largest group, in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = batch::Settings::default().max_group_bytes, requires = "group_by")]
+    pub(crate) max_group_bytes: NonZeroUsize,
+
     /// What to do when the output exists
     #[arg(long, value_enum, default_value_t = Mode::Error)]
     pub(crate) mode: Mode,
@@ -661,6 +669,8 @@ Examples:
   envelope batch client_ltv_model --input clients/ --output scores/ --keep client_id --merge-on client_id
   envelope batch --model ltv:7 --model ltv:8 --input clients/ --output compared/ --keep client_id
                                                     # columns `ltv_7_prediction` and `ltv_8_prediction`
+  envelope batch basket --input orders/ --output baskets/ --group-by country,day
+                                                    # one call for each country and day
   envelope batch client_ltv_model --input clients/ --output scores/ --cluster df://127.0.0.1:50050";
 
 const SQL_HELP: &str = "\

@@ -191,7 +191,8 @@ impl Error {
             return Some(source);
         }
         if let Self::Batch(error) = self
-            && let batch::Error::Function { source, .. } = error.root()
+            && let batch::Error::Function { source, .. } | batch::Error::Group { source, .. } =
+                error.root()
         {
             return Some(source);
         }
@@ -212,15 +213,25 @@ impl From<batch::Error> for Error {
     /// Workers that did not even start did not fail on rows of a table.
     fn from(error: batch::Error) -> Self {
         use runtime::Error::{Envelope, Environment, Start, WrongInterpreter};
-        if let batch::Error::Function {
-            source:
-                source @ (Envelope { .. } | Environment { .. } | Start { .. } | WrongInterpreter { .. }),
-            ..
-        } = error
-        {
-            return Self::Runtime(source);
+        match error {
+            batch::Error::Function {
+                source:
+                    source @ (Envelope { .. }
+                    | Environment { .. }
+                    | Start { .. }
+                    | WrongInterpreter { .. }),
+                ..
+            }
+            | batch::Error::Group {
+                source:
+                    source @ (Envelope { .. }
+                    | Environment { .. }
+                    | Start { .. }
+                    | WrongInterpreter { .. }),
+                ..
+            } => Self::Runtime(source),
+            error => Self::Batch(Box::new(error)),
         }
-        Self::Batch(Box::new(error))
     }
 }
 
@@ -303,7 +314,11 @@ fn of_batch(error: &batch::Error) -> Kind {
         return cause.kind();
     }
     match error.root() {
-        Error::Function { source, .. } => of_runtime(source),
+        Error::Function { source, .. } | Error::Group { source, .. } => of_runtime(source),
+        Error::GroupTooLarge { .. } => kind("group_too_large", FAILED),
+        Error::GroupBy { .. } | Error::KeptOfGroup { .. } | Error::GroupsOfSeveral { .. } => {
+            kind("bad_groups", FAILED)
+        }
         Error::Sql { .. } => kind("bad_sql", USAGE),
         Error::NoSuchFunction(_) => kind("no_such_function", NOT_FOUND),
         Error::NotRowWise { .. } => kind("not_row_wise", CONFLICT),

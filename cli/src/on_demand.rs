@@ -84,4 +84,14 @@ impl MapRows for OnDemand {
         let runtime = self.runtime.get_or_try_init(|| self.start()).await?;
         runtime.map(Some(function), rows, deadline).await
     }
+
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, Error> {
+        let runtime = self.runtime.get_or_try_init(|| self.start()).await?;
+        runtime.call(Some(function), rows, deadline).await
+    }
 }

@@ -38,6 +38,23 @@ def poison(features: pd.DataFrame) -> pd.Series:
     return features["x"] / 2
 
 
+def total(features: pd.DataFrame) -> float:
+    """One number for all rows of a call; it depends on their order."""
+    return float(np.add.accumulate(features["x"].to_numpy())[-1])
+
+
+def demean(features: pd.DataFrame) -> pd.Series:
+    """Takes the mean of all rows of a call from each."""
+    return features["x"] - features["x"].mean()
+
+
+def angry(features: pd.DataFrame) -> float:
+    """Does not like more than the rows that it is tried with."""
+    if len(features) > 1000:
+        raise ValueError("no")
+    return 0.0
+
+
 def edition(features: pd.DataFrame) -> pd.Series:
     """The version of a package that no environment can hold twice."""
     package = __import__("clash" + "pack")
@@ -84,6 +101,6 @@ def save_editions():
 
 
 if __name__ == "__main__":
-    for function in (score, slow, poison):
+    for function in (score, slow, poison, total, demean, angry):
         me.save_model(query_function=function, name=function.__name__, api_input=SAMPLE)
     save_editions()

@@ -93,22 +93,23 @@ def wait_until(condition, seconds):
         time.sleep(0.05)
 
 
-def job(reference, table, output, *more):
+def job(reference, table, output, *more, keep=("id",)):
     """The command line of a job."""
-    tables = ("--input", table, "--output", output, "--keep", "id")
+    kept = [option for column in keep for option in ("--keep", column)]
+    tables = ("--input", table, "--output", output, *kept)
     return [PROGRAM, "batch", reference, *tables, "--json", *more]
 
 
-def run(reference, table, output, *more):
+def run(reference, table, output, *more, **options):
     """What a job says that it has done."""
-    done = subprocess.run(job(reference, table, output, *more), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(job(reference, table, output, *more, **options), capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-def refused(reference, table, output, *more):
+def refused(reference, table, output, *more, **options):
     """How a job fails, and its exit code."""
-    done = subprocess.run(job(reference, table, output, *more), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(job(reference, table, output, *more, **options), capture_output=True, text=True, timeout=120)
     assert done.stdout == "", done.stdout
     return done.returncode, error_in(done.stderr)
 

@@ -24,6 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::formats::{Encoding, Kind};
+use crate::groups::{GroupsExec, GroupsNode, GroupsSpec, NumberExec};
 use crate::map_exec::MapExec;
 use crate::plan::{MapNode, MapSpec, SinkNode, SinkSpec, only};
 use crate::scan::SnapshotTable;
@@ -54,6 +55,8 @@ impl LogicalExtensionCodec for LogicalCodec {
         let input = only(inputs.to_vec())?;
         let node: Arc<dyn UserDefinedLogicalNode> = match NodeMessage::read(ours)? {
             Node::Map(spec, mapped) => Arc::new(MapNode::new(spec, &mapped, input)?),
+            Node::Groups(spec, mapped) => Arc::new(GroupsNode::new(spec, &mapped, input)?),
+            Node::Number(_) => return Err(damaged("a node that logical plans do not have")),
             Node::Sink(spec, written) => Arc::new(SinkNode::new(spec, Arc::new(written), input)?),
         };
         Ok(Extension { node })
@@ -63,6 +66,8 @@ impl LogicalExtensionCodec for LogicalCodec {
         let node = extension.node.as_any();
         let message = if let Some(map) = node.downcast_ref::<MapNode>() {
             NodeMessage::map(&map.spec, map.schema.as_arrow())?
+        } else if let Some(groups) = node.downcast_ref::<GroupsNode>() {
+            NodeMessage::groups(&groups.spec, groups.schema.as_arrow())?
         } else if let Some(sink) = node.downcast_ref::<SinkNode>() {
             NodeMessage::sink(&sink.spec, &sink.written)?
         } else {
@@ -130,6 +135,10 @@ impl PhysicalExtensionCodec for PhysicalCodec {
         let input = only(inputs.to_vec())?;
         Ok(match NodeMessage::read(ours)? {
             Node::Map(spec, mapped) => Arc::new(MapExec::new(spec, Arc::new(mapped), input)),
+            Node::Groups(spec, mapped) => {
+                Arc::new(GroupsExec::try_new(spec, Arc::new(mapped), input)?)
+            }
+            Node::Number(column) => Arc::new(NumberExec::new(column, input)),
             Node::Sink(spec, written) => Arc::new(SinkExec::new(spec, Arc::new(written), input)),
         })
     }
@@ -142,6 +151,10 @@ impl PhysicalExtensionCodec for PhysicalCodec {
     ) -> Result<()> {
         let message = if let Some(map) = node.downcast_ref::<MapExec>() {
             NodeMessage::map(&map.spec, &map.schema())?
+        } else if let Some(groups) = node.downcast_ref::<GroupsExec>() {
+            NodeMessage::groups(&groups.spec, &groups.schema())?
+        } else if let Some(number) = node.downcast_ref::<NumberExec>() {
+            NodeMessage::number(&number.column)
         } else if let Some(sink) = node.downcast_ref::<SinkExec>() {
             NodeMessage::sink(&sink.spec, &sink.written)?
         } else {
@@ -155,30 +168,49 @@ impl PhysicalExtensionCodec for PhysicalCodec {
 enum Node {
     /// With the columns that it gives.
     Map(MapSpec, Schema),
+    /// With the columns that it gives.
+    Groups(GroupsSpec, Schema),
+    /// With the column that it adds.
+    Number(String),
     /// With the columns of the files.
     Sink(SinkSpec, Schema),
 }
 
 #[derive(Clone, PartialEq, Message)]
 struct NodeMessage {
-    #[prost(oneof = "SpecMessage", tags = "1, 2")]
+    #[prost(oneof = "SpecMessage", tags = "1, 2, 4, 5")]
     spec: Option<SpecMessage>,
     #[prost(message, optional, tag = "3")]
     schema: Option<protobuf::Schema>,
 }
 
-/// In JSON.
+/// In JSON, but for a name.
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum SpecMessage {
     #[prost(bytes, tag = "1")]
     Map(Vec<u8>),
     #[prost(bytes, tag = "2")]
     Sink(Vec<u8>),
+    #[prost(bytes, tag = "4")]
+    Groups(Vec<u8>),
+    #[prost(string, tag = "5")]
+    Number(String),
 }
 
 impl NodeMessage {
     fn map(spec: &MapSpec, mapped: &Schema) -> Result<Self> {
         Self::new(SpecMessage::Map(json(spec)?), mapped)
+    }
+
+    fn groups(spec: &GroupsSpec, mapped: &Schema) -> Result<Self> {
+        Self::new(SpecMessage::Groups(json(spec)?), mapped)
+    }
+
+    fn number(column: &str) -> Self {
+        Self {
+            spec: Some(SpecMessage::Number(column.to_owned())),
+            schema: None,
+        }
     }
 
     fn sink(spec: &SinkSpec, written: &Schema) -> Result<Self> {
@@ -194,11 +226,15 @@ impl NodeMessage {
 
     fn read(bytes: &[u8]) -> Result<Node> {
         let Self { spec, schema } = Self::decode(bytes).map_err(damaged)?;
-        let schema = read_schema(schema)?;
-        match spec.ok_or_else(|| damaged("a node without a kind"))? {
-            SpecMessage::Map(spec) => Ok(Node::Map(read_json(&spec)?, schema)),
-            SpecMessage::Sink(spec) => Ok(Node::Sink(read_json(&spec)?, schema)),
-        }
+        let schema = || read_schema(schema);
+        Ok(
+            match spec.ok_or_else(|| damaged("a node without a kind"))? {
+                SpecMessage::Map(spec) => Node::Map(read_json(&spec)?, schema()?),
+                SpecMessage::Groups(spec) => Node::Groups(read_json(&spec)?, schema()?),
+                SpecMessage::Number(column) => Node::Number(column),
+                SpecMessage::Sink(spec) => Node::Sink(read_json(&spec)?, schema()?),
+            },
+        )
     }
 }
 

@@ -217,6 +217,9 @@ fn settings(session: &SessionState, name: &str) -> Vec<KeyValuePair> {
         .with_ballista_job_name(name)
         // The other planner forgets that results went with an executor.
         .set_bool("ballista.planner.adaptive.enabled", true)
+        // The sink has as many partitions as the driver's plan, whatever rows come to them.
+        .set_bool("ballista.planner.coalesce.enabled", false)
+        .set_bool("ballista.planner.propagate_empty.enabled", false)
         // One partition for each task: less is done again when one is lost.
         .set_u64("ballista.scheduler.max_partitions_per_task", 1);
     let entries = config.options().entries().into_iter();

@@ -26,7 +26,7 @@ use super::reach::{Reach, lead};
 use super::tunnel::Tunnels;
 use crate::durable::DurableStore;
 use crate::plan::Callables;
-use crate::{Error, Stores};
+use crate::{Error, Settings, Stores};
 
 /// An executor of a cluster.
 pub struct Executor {
@@ -169,5 +169,6 @@ fn begin(settings: ExecutorProcessConfig) -> BoxFuture<'static, ballista_core::e
 
 /// What tasks write is on the disk before they say so.
 fn durable_files(stores: Stores) -> RuntimeProducer {
-    Arc::new(move |_| stores.environment(Arc::new(DurableStore::local())))
+    let sort_bytes = Settings::SORT_BYTES.get();
+    Arc::new(move |_| stores.sorting(Arc::new(DurableStore::local()), sort_bytes))
 }

@@ -30,6 +30,17 @@ enum Failure {
         row: Option<String>,
         cause: Cause,
     },
+    Group {
+        function: String,
+        table: String,
+        group: String,
+        cause: Cause,
+    },
+    GroupTooLarge {
+        table: String,
+        group: String,
+        most_bytes: u64,
+    },
     MissingValue {
         table: String,
         column: String,
@@ -145,6 +156,29 @@ impl Failure {
                 },
                 None => Self::other(source),
             },
+            Error::Group {
+                function,
+                table,
+                group,
+                source,
+            } => match Cause::of(source) {
+                Some(cause) => Self::Group {
+                    function: function.clone(),
+                    table: table.clone(),
+                    group: group.clone(),
+                    cause,
+                },
+                None => Self::other(source),
+            },
+            Error::GroupTooLarge {
+                table,
+                group,
+                most_bytes,
+            } => Self::GroupTooLarge {
+                table: table.clone(),
+                group: group.clone(),
+                most_bytes: *most_bytes,
+            },
             Error::MissingValue {
                 table,
                 column,
@@ -204,6 +238,26 @@ impl Failure {
                 table,
                 row,
                 source: cause.into_error(),
+            },
+            Self::Group {
+                function,
+                table,
+                group,
+                cause,
+            } => Error::Group {
+                function,
+                table,
+                group,
+                source: cause.into_error(),
+            },
+            Self::GroupTooLarge {
+                table,
+                group,
+                most_bytes,
+            } => Error::GroupTooLarge {
+                table,
+                group,
+                most_bytes,
             },
             Self::MissingValue {
                 table,

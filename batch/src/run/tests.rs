@@ -26,6 +26,7 @@ mod deltas;
 mod failures;
 mod filters;
 mod formats;
+mod groups;
 mod identities;
 mod models;
 mod modes;
@@ -282,7 +283,7 @@ async fn planned(bench: &Bench) -> String {
     let Bench {
         job, components, ..
     } = bench;
-    let models = splittable(&components.models).unwrap();
+    let models = splittable(job, &components.models).unwrap();
     let decided = decide(job, components, models, None).await.unwrap();
     let attempt = Attempt::begin(&decided.target, components.id)
         .await

@@ -149,6 +149,15 @@ impl MapRows for Slow {
         let schema = runtime::arrow_schema(&self.0.functions[0].signature.output);
         Ok(RecordBatch::try_new(schema, vec![doubled]).unwrap())
     }
+
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        self.map(function, rows, deadline).await
+    }
 }
 
 /// Hears of the points that the job is at, and ends the process at one of them.

@@ -131,6 +131,7 @@ fn job(args: Batch) -> Result<Job, Error> {
     job.as_of = args.as_of;
     job.filter = args.filter;
     job.keep = args.keep;
+    job.group_by = args.group_by;
     job.mode = match args.merge_on {
         none if none.is_empty() => args.mode.into(),
         columns => batch::Mode::MergeOn(columns),
@@ -145,6 +146,7 @@ fn job(args: Batch) -> Result<Job, Error> {
     }
     job.settings.cluster = cluster;
     job.settings.partitions = args.workers;
+    job.settings.max_group_bytes = args.max_group_bytes;
     job.settings.call_deadline = Duration::from_secs(args.timeout.get());
     Ok(job)
 }

@@ -57,6 +57,18 @@ fn map_spec() -> MapSpec {
     }
 }
 
+fn groups_spec() -> GroupsSpec {
+    GroupsSpec {
+        map: MapSpec {
+            keep: vec!["part".into(), "id".into()],
+            ..map_spec()
+        },
+        by: 1,
+        number: "row_number".into(),
+        max_group_bytes: 1 << 20,
+    }
+}
+
 fn sink_spec() -> SinkSpec {
     SinkSpec {
         store: "file:///".into(),
@@ -81,6 +93,18 @@ fn planned() -> LogicalPlan {
     plan::sink(sink_spec(), &output, mapped).unwrap()
 }
 
+/// The same with rows that are grouped by `part`.
+fn grouped() -> LogicalPlan {
+    let output = schema_of(&[
+        ("part", DataType::Utf8, true),
+        ("id", DataType::Int64, false),
+        ("prediction", DataType::Float64, false),
+    ]);
+    let scanned = plan::scan(Arc::new(source()), vec![0, 1, 5], None).unwrap();
+    let mapped = plan::groups(groups_spec(), &output, scanned).unwrap();
+    plan::sink(sink_spec(), &output, mapped).unwrap()
+}
+
 fn session() -> SessionState {
     let cut = plan::Cut {
         count: NonZeroUsize::new(2).unwrap(),
@@ -99,7 +123,12 @@ fn encoded(plan: &LogicalPlan) -> LogicalPlanNode {
 
 #[test]
 fn a_logical_plan_comes_back_as_it_was() {
-    let plan = planned();
+    for plan in [planned(), grouped()] {
+        comes_back(plan);
+    }
+}
+
+fn comes_back(plan: LogicalPlan) {
     let back = encoded(&plan)
         .try_into_logical_plan(&TaskContext::default(), &LogicalCodec::default())
         .unwrap();
@@ -131,6 +160,25 @@ fn a_table_comes_back_with_all_its_files() {
         .source()
         .unwrap();
     assert_eq!(format!("{back:?}"), format!("{:?}", source()));
+}
+
+#[tokio::test]
+async fn a_physical_plan_with_groups_comes_back_as_it_was() {
+    let session = session();
+    let plan = session.create_physical_plan(&grouped()).await.unwrap();
+    let codec = PhysicalCodec::default();
+    let node = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec).unwrap();
+    let back = node
+        .try_into_physical_plan(&session.task_ctx(), &codec)
+        .unwrap();
+    let told = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(true).to_string();
+    assert_eq!(told(&back), told(&plan));
+    let groups = |plan: &Arc<dyn ExecutionPlan>| {
+        let groups = Arc::clone(plan.children()[0]);
+        let groups = groups.downcast_ref::<GroupsExec>().unwrap();
+        (groups.spec.as_ref().clone(), groups.schema())
+    };
+    assert_eq!(groups(&back), groups(&plan));
 }
 
 #[tokio::test]

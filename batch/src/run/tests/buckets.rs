@@ -60,7 +60,7 @@ async fn of_two_attempts_at_one_job_one_is_visible_and_the_other_learns_of_it() 
     let Bench {
         job, components, ..
     } = &bench;
-    let models = splittable(&components.models).unwrap();
+    let models = splittable(job, &components.models).unwrap();
     let slow = decide(job, components, models, None).await.unwrap();
     let first = bench.run().await.unwrap();
     assert_eq!(first.version, Some(1));

@@ -80,7 +80,7 @@ for part in range(4):
     bench.job.mode = Mode::Overwrite;
     for (filter, files, ids) in cases {
         bench.job.filter = Some(filter.to_owned());
-        let models = splittable(&bench.components.models).unwrap();
+        let models = splittable(&bench.job, &bench.components.models).unwrap();
         let (source, _) = super::super::read(&bench.job, &bench.components, &models, None)
             .await
             .unwrap();

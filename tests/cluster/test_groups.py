@@ -1,0 +1,74 @@
+"""Jobs that call a function for each group of rows, on clusters."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from support import ROWS, checksum, cluster, refused, run
+
+import deltalake
+
+
+@pytest.fixture(scope="session")
+def groups(tmp_path_factory):
+    """Rows of seven regions, one of which is missing, with numbers whose sum depends on their order."""
+    names = [None, "UK", "US", "", "a b", "é/=", "x" * 100]
+    rows = pa.table(
+        {
+            "id": range(ROWS),
+            "region": [names[row * 5 % 7] for row in range(ROWS)],
+            "day": pa.array([row % 1000 for row in range(ROWS)], pa.int32()),
+            "x": [1e3 / (row + 1) for row in range(ROWS)],
+            "y": [1.5] * ROWS,
+        }
+    )
+    folder = tmp_path_factory.mktemp("groups")
+    for name, start, end in (("a", 0, 10), ("b", 10, ROWS * 3 // 4), ("c", ROWS * 3 // 4, ROWS)):
+        pq.write_table(rows.slice(start, end - start), folder / f"{name}.parquet", row_group_size=5_000)
+    return folder
+
+
+def summed(reference, table, output, *more):
+    done = run_grouped(reference, table, output, *more)
+    rows = deltalake.DeltaTable(output).to_pandas()
+    keys = [column for column in ("region", "day", "id") if column in rows]
+    return done, rows.sort_values(keys, ignore_index=True)
+
+
+def run_grouped(reference, table, output, *more):
+    return run(reference, table, output, "--group-by", "region,day", *more, keep=())
+
+
+@pytest.mark.parametrize("reference, keep", [("total", ()), ("demean", ("id",))])
+def test_groups_give_the_same_bits_wherever_the_work_is_done(reference, keep, groups, tmp_path):
+    sums, counts = {}, set()
+    more = [option for column in keep for option in ("--keep", column)]
+
+    def placed(name, *where):
+        done, rows = summed(reference, groups, tmp_path / name, *more, *where)
+        sums[name] = checksum(rows)
+        counts.add((done["rows"], done["version"], len(rows)))
+
+    for workers in (1, 2):
+        placed(f"local-{workers}", "--workers", str(workers))
+    for slots in ((1,), (2,), (1, 1)):
+        with cluster(*slots) as here:
+            placed(f"cluster-{'-'.join(map(str, slots))}", "--cluster", here.url)
+    assert len(set(sums.values())) == 1, sums
+    assert counts == {(7000 if reference == "total" else ROWS, 0, 7000 if reference == "total" else ROWS)}
+
+
+def test_few_groups_leave_partitions_empty(groups, tmp_path):
+    with cluster(2) as here:
+        done = run("total", groups, tmp_path / "out", "--group-by", "region", "--cluster", here.url, keep=())
+    assert done["rows"] == 7
+
+
+def test_a_group_that_fails_is_named_as_without_a_cluster(groups, tmp_path):
+    more = ("--group-by", "region", "--where", "region = 'UK'")
+    with cluster(1) as here:
+        code, error = refused("angry", groups, tmp_path / "out", *more, "--cluster", here.url, keep=())
+    assert (code, error["code"]) == (1, "function_failed")
+    assert "the group region=UK of the table" in error["message"] and "ValueError: no" in json.dumps(error)
+    assert (code, error) == refused("angry", groups, tmp_path / "out", *more, keep=())
