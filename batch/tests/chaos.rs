@@ -10,27 +10,34 @@
     reason = "a test fails by panicking, and tells what it has done"
 )]
 
+#[cfg(feature = "cluster")]
+#[path = "chaos/cluster.rs"]
+mod cluster;
+#[path = "chaos/death.rs"]
+mod death;
+#[path = "chaos/dice.rs"]
+mod dice;
 #[path = "chaos/driver.rs"]
 mod driver;
+#[cfg(feature = "cluster")]
+#[path = "chaos/on_clusters.rs"]
+mod on_clusters;
+#[path = "chaos/processes.rs"]
+mod processes;
+#[path = "chaos/table.rs"]
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Range;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus};
-use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
 
-use acceptance::root;
-use arrow_array::{ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray};
-use parquet::arrow::ArrowWriter;
-use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
+use crate::dice::Dice;
 use crate::driver::Errand;
-
-/// Rows of one job's input.
-const ROWS: usize = 3_000;
+use crate::table::{ROWS, keys, read_back, vacuum, write_input};
 
 /// Every point that a driver can die at; the second half of the pair says in which table: those of
 /// `merge` have the rows of all jobs, and jobs replace one another's.
@@ -109,6 +116,7 @@ impl Stage {
             table: table.to_owned(),
             job: format!("job-{number}"),
             real,
+            cluster: None,
         }
     }
 
@@ -163,126 +171,12 @@ fn disturb(mut child: Child, errand: &Errand, harm: &Harm) -> (ExitStatus, usize
             while killed < 3 && Instant::now() < until && child.try_wait().unwrap().is_none() {
                 std::thread::sleep(Duration::from_millis(1));
                 if errand.has_work() {
-                    killed += driver::kill_descendants(child.id());
+                    killed += processes::kill_descendants(child.id());
                 }
             }
         }
     }
     (child.wait().unwrap(), killed)
-}
-
-/// Random numbers that are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % limit as u64).unwrap()
-    }
-
-    fn millis(&mut self, limit: usize) -> Duration {
-        Duration::from_millis(self.below(limit) as u64)
-    }
-}
-
-/// The keys of a job's rows: its own, or where rows are merged those of others too.
-fn keys(number: usize, table: &str) -> Range<usize> {
-    if table.ends_with("merge") {
-        // No border of a file is one of another job's.
-        let first = number % 5 * (ROWS / 3 + 77);
-        return first..first + ROWS;
-    }
-    number * ROWS..(number + 1) * ROWS
-}
-
-fn write_input(folder: &Path, keys: Range<usize>) {
-    std::fs::create_dir_all(folder).unwrap();
-    let half = ROWS / 2;
-    for file in 0..2 {
-        let ids = (keys.start + file * half)..(keys.start + (file + 1) * half);
-        let floats = || ids.clone().map(|id| id as f64).collect::<Float64Array>();
-        let columns: [(&str, ArrayRef); 5] = [
-            (
-                "id",
-                Arc::new(ids.clone().map(|id| id as i64).collect::<Int64Array>()),
-            ),
-            ("x", Arc::new(floats())),
-            ("a", Arc::new(floats())),
-            ("b", Arc::new(floats())),
-            (
-                "colour",
-                Arc::new(ids.clone().map(|_| Some("red")).collect::<StringArray>()),
-            ),
-        ];
-        let rows = RecordBatch::try_from_iter(columns).unwrap();
-        let file = std::fs::File::create(folder.join(format!("{file}.parquet"))).unwrap();
-        // Small groups, so that there are many splits.
-        let properties = WriterProperties::builder()
-            .set_max_row_group_row_count(Some(250))
-            .build();
-        let mut writer = ArrowWriter::try_new(file, rows.schema(), Some(properties)).unwrap();
-        writer.write(&rows).unwrap();
-        writer.close().unwrap();
-    }
-}
-
-/// What another program reads in the table `out`: how many rows and how many different ones, how many
-/// versions and transactions; and that the files are those that the log names.
-fn read_back(folder: &Path, name: &str, rows: usize, jobs: usize) {
-    let program = r#"
-import collections, json, os, pathlib, sys
-import deltalake, pandas
-
-table, rows, jobs = pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-def check(ids, reader):
-    assert (len(ids), len(set(ids))) == (rows, rows), (reader, len(ids), len(set(ids)), rows)
-
-files = {str(path.relative_to(table)) for path in table.rglob('*.parquet') if '_delta_log' not in path.parts}
-if (table / '_delta_log').exists():
-    delta = deltalake.DeltaTable(str(table))
-    check(delta.to_pandas()['id'].tolist(), 'deltalake')
-    assert delta.version() == jobs - 1, (delta.version(), jobs)
-    keys = collections.Counter()
-    for entry in sorted((table / '_delta_log').glob('*.json')):
-        lines = [json.loads(line) for line in entry.read_text().splitlines()]
-        keys.update(line['txn']['appId'] for line in lines if 'txn' in line)
-    assert len(keys) == jobs and set(keys.values()) == {1}, keys
-    named = {uri.removeprefix('file://').removeprefix(str(table) + '/') for uri in delta.file_uris()}
-    assert named == files, named ^ files
-    odd = [path.name for path in (table / '_delta_log').iterdir() if path.name.startswith('.')]
-    assert not odd, odd
-else:
-    check(pandas.read_parquet(table)['id'].tolist(), 'pandas')
-left = [path.name for path in table.iterdir() if path.name == '_envelope_jobs' or path.name.startswith('.')]
-left += [path.name for path in table.parent.iterdir() if path.name.startswith('.')]
-assert not left, left
-try:
-    import polars
-    lazy = polars.scan_delta(str(table)) if (table / '_delta_log').exists() else polars.scan_parquet(str(table) + '/')
-    check(lazy.collect()['id'].to_list(), 'polars')
-except ImportError:
-    pass
-try:
-    import duckdb
-    if not (table / '_delta_log').exists():
-        check([row[0] for row in duckdb.sql(f"select id from read_parquet('{table}/**/*.parquet')").fetchall()], 'duckdb')
-except ImportError:
-    pass
-sys.stdout.flush()
-os._exit(0)
-"#;
-    let usual = root().join(".venv/bin/python");
-    let python = std::env::var_os("CHAOS_PYTHON").map_or(usual, PathBuf::from);
-    let ran = Command::new(python)
-        .args(["-c", program])
-        .arg(folder.join(name))
-        .args([rows.to_string(), jobs.to_string()])
-        .output()
-        .expect("`.venv` is there: `make test` makes it");
-    let said = String::from_utf8_lossy(&ran.stderr);
-    assert!(ran.status.success(), "{name}: {said}");
 }
 
 fn jobs_wanted() -> usize {
@@ -380,12 +274,4 @@ fn all_at_once(errands: &[Errand]) {
     for mut driver in drivers {
         assert!(driver.wait().unwrap().success());
     }
-}
-
-fn vacuum(table: &Path) {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (stores, table) = (batch::Stores::default(), table.to_string_lossy());
-    let vacuumed = batch::vacuum(&stores, None, &table, SystemTime::now(), false);
-    let vacuumed = runtime.block_on(vacuumed).unwrap();
-    assert_eq!(vacuumed.jobs_running, 0);
 }

@@ -1,10 +1,9 @@
 //! The driver of one job: this program once more, told by variables what to do and where to die.
 
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray as _;
@@ -13,12 +12,11 @@ use arrow_array::{ArrayRef, Float64Array, RecordBatch};
 use async_trait::async_trait;
 use batch::{Components, Format, Identity, Job, MapRows, Mode, Model};
 use envelope_format::{Digest, Manifest};
-use rustix::process::{Pid, Signal, getpid, kill_process};
+use runtime::EnvelopeFile;
 use tokio_util::sync::CancellationToken;
-use tracing::field::{Field, Visit};
-use tracing::span::{Attributes, Id, Record};
-use tracing::{Event, Metadata, Subscriber};
 use uuid::Uuid;
+
+use crate::death::{Doom, await_death, doom};
 
 /// One job.
 #[derive(Debug, Clone)]
@@ -30,11 +28,16 @@ pub(crate) struct Errand {
     pub(crate) job: String,
     /// Whether real workers do it, and not a function of this program.
     pub(crate) real: bool,
+    /// The cluster that does the work, and not this process.
+    pub(crate) cluster: Option<String>,
 }
+
+/// The envelope whose workers do real work: doubles `x`, and takes 20 ms for a call.
+pub(crate) const REAL: &str = "steady";
 
 impl Errand {
     /// Starts a driver; it dies when it is at a point for so many times, and says so in a file.
-    pub(crate) fn start(&self, death: Option<(&str, usize, &Path)>) -> Child {
+    pub(crate) fn start(&self, death: Option<Doom<'_>>) -> Child {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "driver::drives", "--ignored", "--nocapture"])
@@ -45,11 +48,12 @@ impl Errand {
             .env("CHAOS_REAL", if self.real { "1" } else { "0" })
             .env("RUST_BACKTRACE", "0")
             .stdout(Stdio::null());
-        if let Some((point, times, fired)) = death {
-            command
-                .env("CHAOS_POINT", point)
-                .env("CHAOS_TIMES", times.to_string())
-                .env("CHAOS_FIRED", fired);
+        if let Some(cluster) = &self.cluster {
+            // That a cluster in which processes are killed was of no use is no news.
+            command.env("CHAOS_CLUSTER", cluster).stderr(Stdio::null());
+        }
+        if let Some(death) = death {
+            doom(&mut command, death);
         }
         command.spawn().unwrap()
     }
@@ -69,6 +73,7 @@ impl Errand {
             table: told("CHAOS_TABLE")?,
             job: told("CHAOS_JOB")?,
             real: told("CHAOS_REAL")? == "1",
+            cluster: told("CHAOS_CLUSTER"),
         })
     }
 
@@ -89,7 +94,24 @@ impl Errand {
         job.settings.batch_rows = NonZeroUsize::new(200).unwrap();
         job.settings.partitions = NonZeroUsize::new(2);
         job.settings.split_bytes = NonZeroU64::new(10_000).unwrap();
+        #[cfg(feature = "cluster")]
+        if let Some(scheduler) = self.cluster.clone() {
+            let credentials = None;
+            job.settings.cluster = Some(batch::ClusterAt {
+                scheduler,
+                credentials,
+            });
+        }
         job
+    }
+
+    /// What runs the function; on a cluster only its name, as executors have their own.
+    async fn rows(&self) -> Arc<dyn MapRows> {
+        match (self.real, &self.cluster) {
+            (false, _) => Arc::new(Slow::new()),
+            (true, None) => Arc::new(acceptance::start(REAL, 2..=2).await),
+            (true, Some(_)) => Arc::new(Named(acceptance::envelope(REAL))),
+        }
     }
 }
 
@@ -100,18 +122,11 @@ fn drives() {
     let Some(errand) = Errand::told() else {
         return;
     };
-    if let Some(death) = Death::told() {
-        tracing::subscriber::set_global_default(death).unwrap();
-    }
+    await_death();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let rows: Arc<dyn MapRows> = if errand.real {
-            Arc::new(acceptance::start("cheap", 2..=2).await)
-        } else {
-            Arc::new(Slow(Manifest::example()))
-        };
         let components = Components {
-            models: vec![Model::new(rows)],
+            models: vec![Model::new(errand.rows().await)],
             id: Uuid::new_v4(),
             progress: Arc::new(|_| ()),
             stores: batch::Stores::default(),
@@ -122,7 +137,13 @@ fn drives() {
 }
 
 /// Doubles `x`, and takes its time.
-struct Slow(Manifest);
+pub(crate) struct Slow(Manifest);
+
+impl Slow {
+    pub(crate) fn new() -> Self {
+        Self(Manifest::example())
+    }
+}
 
 #[async_trait]
 impl MapRows for Slow {
@@ -160,89 +181,34 @@ impl MapRows for Slow {
     }
 }
 
-/// Hears of the points that the job is at, and ends the process at one of them.
-struct Death {
-    point: String,
-    times: usize,
-    seen: AtomicUsize,
-    fired: PathBuf,
-}
+/// An envelope that is only named.
+struct Named(Arc<EnvelopeFile>);
 
-impl Death {
-    fn told() -> Option<Self> {
-        Some(Self {
-            point: std::env::var("CHAOS_POINT").ok()?,
-            times: std::env::var("CHAOS_TIMES").ok()?.parse().ok()?,
-            seen: AtomicUsize::new(0),
-            fired: std::env::var_os("CHAOS_FIRED")?.into(),
-        })
-    }
-}
-
-impl Subscriber for Death {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == "batch::point"
+#[async_trait]
+impl MapRows for Named {
+    fn digest(&self) -> Digest {
+        self.0.digest()
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn manifest(&self) -> &Manifest {
+        self.0.manifest()
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
-
-    fn record_follows_from(&self, _: &Id, _: &Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut point = Point(String::new());
-        event.record(&mut point);
-        if point.0 == self.point && self.seen.fetch_add(1, Ordering::SeqCst) + 1 == self.times {
-            std::fs::write(&self.fired, &self.point).unwrap();
-            kill_process(getpid(), Signal::KILL).unwrap();
-        }
+    async fn map(
+        &self,
+        _: &str,
+        _: RecordBatch,
+        _: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        unreachable!("the driver of a job on a cluster calls no function")
     }
 
-    fn enter(&self, _: &Id) {}
-
-    fn exit(&self, _: &Id) {}
-}
-
-struct Point(String);
-
-impl Visit for Point {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "point" {
-            value.clone_into(&mut self.0);
-        }
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        self.map(function, rows, deadline).await
     }
-
-    fn record_debug(&mut self, _: &Field, _: &dyn std::fmt::Debug) {}
-}
-
-/// Kills the processes that `driver` has started, and those that they have started. Gives how many.
-pub(crate) fn kill_descendants(driver: u32) -> usize {
-    let mut killed = 0;
-    let mut parents = vec![driver];
-    let all = processes();
-    while let Some(parent) = parents.pop() {
-        for (pid, _) in all.iter().filter(|(_, of)| *of == parent) {
-            parents.push(*pid);
-            let pid = i32::try_from(*pid).ok().and_then(Pid::from_raw);
-            let done = pid.map(|pid| kill_process(pid, Signal::KILL));
-            killed += usize::from(matches!(done, Some(Ok(()))));
-        }
-    }
-    killed
-}
-
-/// Every process with its parent.
-fn processes() -> Vec<(u32, u32)> {
-    let entries = std::fs::read_dir("/proc").unwrap();
-    entries
-        .filter_map(|entry| {
-            let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
-            Some((pid, parent.parse().ok()?))
-        })
-        .collect()
 }
