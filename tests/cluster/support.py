@@ -102,14 +102,18 @@ def job(reference, table, output, *more, keep=("id",)):
 
 def run(reference, table, output, *more, **options):
     """What a job says that it has done."""
-    done = subprocess.run(job(reference, table, output, *more, **options), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        job(reference, table, output, *more, **options), capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
 def refused(reference, table, output, *more, **options):
     """How a job fails, and its exit code."""
-    done = subprocess.run(job(reference, table, output, *more, **options), capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        job(reference, table, output, *more, **options), capture_output=True, text=True, timeout=120
+    )
     assert done.stdout == "", done.stdout
     return done.returncode, error_in(done.stderr)
 
