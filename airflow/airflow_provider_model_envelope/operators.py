@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import model_envelope as me
 from airflow.sdk import NEVER_EXPIRE, BaseOperator, conf  # type: ignore[attr-defined]
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 RESOLVED = "model_envelope.digest"
-"""Under this name a task remembers which envelope its query meant."""
+"""Under this name a task remembers which envelope its query meant; of several, with spaces between them."""
+
+Ref = str | list[str] | dict[str, str]
+"""Digests: of one envelope, of several, or of several with names."""
 
 LONGEST_JOB = 200
 """Bytes of the longest name that a job may have."""
@@ -36,17 +39,26 @@ class EnvelopeBatchOperator(BaseOperator):
     `digest` of the envelope, `seconds`, `already_done` and others.
 
     Args:
-        query: A tag query, a name, `name:version` or a digest, in the store that `ENVELOPE_URL` names.
+        query: A tag query, a name, `name:version` or a digest, in the store that `ENVELOPE_URL` names. For
+            several envelopes in one pass over the table: a list of them, or a dict whose keys their
+            results are called after.
         input_table: The table to read, as a path or, with a `warehouse`, as `database.table`.
         output_table: The table to write. (`output` is what Airflow calls the XCom of a task.)
         function: The first one of the envelope by default.
         columns: Columns of the input that the output has too.
+        group_by: Columns; the function is called once for all rows with the same values in these.
         mode: What to do when the output exists: `error`, `append`, `overwrite`, …
+        merge_on: Columns; each row takes the place of the one with the same values in these. In place
+            of a mode.
+        partition_by: Columns that are in the names of the output's folders.
+        format: How the output is kept: `delta` or `parquet`.
         where: An SQL condition on the rows that are read.
         as_of: The version or the time at which a Delta table is read.
         cluster: The scheduler of a cluster that does the work.
         local: So many worker processes, where there is no cluster.
         warehouse: The folder of the tables that are named `database.table`.
+        timeout: So many seconds one call of the function may take.
+        max_group_bytes: The largest group of `group_by`.
         env: Variables of the job, such as `ENVELOPE_URL`, besides those of Airflow's process.
         job: The name that makes tries the same job; by default the DAG's, the task's and its map index.
         logical_date: What the job is for: a date or a time (RFC 3339); by default the run's logical
@@ -60,7 +72,10 @@ class EnvelopeBatchOperator(BaseOperator):
         "output_table",
         "function",
         "columns",
+        "group_by",
         "mode",
+        "merge_on",
+        "partition_by",
         "where",
         "as_of",
         "cluster",
@@ -74,17 +89,23 @@ class EnvelopeBatchOperator(BaseOperator):
     def __init__(
         self,
         *,
-        query: str,
+        query: str | Sequence[str] | Mapping[str, str],
         input_table: str,
         output_table: str,
         function: str | None = None,
         columns: str | Sequence[str] | None = None,
-        mode: str = "error",
+        group_by: str | Sequence[str] | None = None,
+        mode: str | None = None,
+        merge_on: str | Sequence[str] | None = None,
+        partition_by: str | Sequence[str] | None = None,
+        format: Literal["delta", "parquet"] = "delta",
         where: str | None = None,
         as_of: str | int | None = None,
         cluster: str | None = None,
         local: int | None = None,
         warehouse: str | None = None,
+        timeout: int | None = None,
+        max_group_bytes: int | None = None,
         env: Mapping[str, str] | None = None,
         job: str | None = None,
         logical_date: str | None = None,
@@ -97,12 +118,18 @@ class EnvelopeBatchOperator(BaseOperator):
         self.output_table = output_table
         self.function = function
         self.columns = columns
+        self.group_by = group_by
         self.mode = mode
+        self.merge_on = merge_on
+        self.partition_by = partition_by
+        self.format = format
         self.where = where
         self.as_of = as_of
         self.cluster = cluster
         self.local = local
         self.warehouse = warehouse
+        self.timeout = timeout
+        self.max_group_bytes = max_group_bytes
         self.env = env
         self.job = job
         self.logical_date = logical_date
@@ -111,15 +138,15 @@ class EnvelopeBatchOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Runs the job, or leaves that to the triggerer."""
-        digest, options = self.resolved(context), self.options(context)
-        self.log.info("%s, %s: job %s", self.query, digest, options["job"])
+        ref, options = self.resolved(context), self.options(context)
+        self.log.info("%s, %s: job %s", self.query, ref, options["job"])
         if self.deferrable:
             self.defer(
-                trigger=EnvelopeBatchTrigger(digest, options),
+                trigger=EnvelopeBatchTrigger(ref, options),
                 method_name="execute_complete",
                 timeout=self.execution_timeout,
             )
-        return self._finished(outcome(self._run(digest, options)))
+        return self._finished(outcome(self._run(ref, options)))
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Goes on when the triggerer says that the job is over."""
@@ -130,23 +157,31 @@ class EnvelopeBatchOperator(BaseOperator):
         if self._running is not None:
             self._running.cancel()
 
-    def resolved(self, context: Context) -> str:
-        """The digest of the envelope: that of the first try in this run of the DAG."""
+    def resolved(self, context: Context) -> Ref:
+        """The digest of the envelope, or of each: that of the first try in this run of the DAG."""
+        queries = [self.query] if isinstance(self.query, str) else [*_values(self.query)]
         remembered = context["task_state_store"]
-        digest = remembered.get(RESOLVED)
-        if isinstance(digest, str):
-            return digest
+        known = remembered.get(RESOLVED)
+        digests = known.split() if isinstance(known, str) else []
+        if len(digests) != len(queries):
+            digests = [self._digest(query) for query in queries]
+            remembered.set(RESOLVED, " ".join(digests), retention=NEVER_EXPIRE)
+        if isinstance(self.query, str):
+            return digests[0]
+        return dict(zip(self.query, digests, strict=True)) if isinstance(self.query, Mapping) else digests
+
+    def _digest(self, query: str) -> str:
+        """That of the envelope which a query means now."""
         try:
             with _variables(self.env):
-                envelope = me.get(self.query)
+                envelope = me.get(query)
         except me.EnvelopeError as error:
             raise failure(outcome(error)) from None
         if envelope.version is None:
             raise AirflowFailException(
-                f"`{self.query}` is a file, which may change between two tries\n"
+                f"`{query}` is a file, which may change between two tries\n"
                 "  hint: `envelope import FILE` puts it into a store; name it as it is called there"
             )
-        remembered.set(RESOLVED, envelope.digest, retention=NEVER_EXPIRE)
         return envelope.digest
 
     def options(self, context: Context) -> dict[str, Any]:
@@ -157,12 +192,18 @@ class EnvelopeBatchOperator(BaseOperator):
             "output": self.output_table,
             "function": self.function,
             "columns": self.columns,
+            "group_by": self.group_by,
             "mode": self.mode,
+            "merge_on": self.merge_on,
+            "partition_by": self.partition_by,
+            "format": self.format,
             "where": self.where,
             "as_of": self.as_of,
             "cluster": self.cluster,
             "local": self.local,
             "warehouse": self.warehouse,
+            "timeout": self.timeout,
+            "max_group_bytes": self.max_group_bytes,
             "env": self.env,
             "job": job,
             "logical_date": logical_date,
@@ -176,9 +217,9 @@ class EnvelopeBatchOperator(BaseOperator):
         name = self.job or f"{task.dag_id}.{task.task_id}{mapped}"
         return _shortened(name if date else f"{name}@{run.run_id}"), date
 
-    def _run(self, digest: str, options: dict[str, Any]) -> me.BatchResult | me.EnvelopeError:
+    def _run(self, ref: Ref, options: dict[str, Any]) -> me.BatchResult | me.EnvelopeError:
         try:
-            with me.batch(digest, **options, wait=False, progress=self._tell) as self._running:
+            with me.batch(ref, **options, wait=False, progress=self._tell) as self._running:
                 return self._running.result()
         except me.EnvelopeError as error:
             return error
@@ -193,6 +234,10 @@ class EnvelopeBatchOperator(BaseOperator):
             "%s%s rows in %s, version %s", already, result["rows"], self.output_table, result["version"]
         )
         return result
+
+
+def _values(queries: Sequence[str] | Mapping[str, str]) -> Iterable[str]:
+    return queries.values() if isinstance(queries, Mapping) else queries
 
 
 def _shortened(name: str) -> str:

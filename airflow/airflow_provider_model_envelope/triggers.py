@@ -28,20 +28,20 @@ class EnvelopeBatchTrigger(BaseTrigger):
     triggerer, of which `local` is the share.
     """
 
-    def __init__(self, digest: str, options: dict[str, Any]) -> None:
+    def __init__(self, ref: str | list[str] | dict[str, str], options: dict[str, Any]) -> None:
         super().__init__()
-        self.digest = digest
+        self.ref = ref
         self.options = options
         self._starting: asyncio.Future[me.BatchJob] | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How another triggerer makes the same one."""
         name = f"{type(self).__module__}.{type(self).__qualname__}"
-        return name, {"digest": self.digest, "options": self.options}
+        return name, {"ref": self.ref, "options": self.options}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fires once, when the job is over."""
-        start = functools.partial(me.batch, self.digest, **self.options, wait=False)
+        start = functools.partial(me.batch, self.ref, **self.options, wait=False)
         # Looks into the store, which the others need not wait for.
         self._starting = asyncio.get_running_loop().run_in_executor(None, start)
         try:

@@ -26,6 +26,11 @@ def slow(clients: pd.DataFrame) -> pd.Series:
     return clients["x"] * 2
 
 
+def total(clients: pd.DataFrame) -> float:
+    """One number for all clients of a call."""
+    return float(clients["x"].sum())
+
+
 def wrong(clients: pd.DataFrame) -> pd.Series:
     if (clients["x"] == 7.25).any():
         raise ValueError("seven")
@@ -34,11 +39,18 @@ def wrong(clients: pd.DataFrame) -> pd.Series:
 
 def main(folder: Path) -> None:
     sample = pd.DataFrame({"x": [0.5, 1.0, 2.5]})
-    for function, name in ((score, "score"), (newer, "score"), (slow, "slow"), (wrong, "wrong")):
+    for function, name in (
+        (score, "score"),
+        (newer, "score"),
+        (slow, "slow"),
+        (wrong, "wrong"),
+        (total, "total"),
+    ):
         me.save_model(function, name=name, api_input=sample)
     table = folder / "clients"
     table.mkdir(parents=True, exist_ok=True)
     rows = pd.DataFrame({"id": range(ROWS), "x": [index + 0.25 for index in range(ROWS)]})
+    rows["part"] = rows["id"] % 4
     for number in range(FILES):
         rows[number::FILES].to_parquet(table / f"{number}.parquet")
 

@@ -9,6 +9,7 @@ from datetime import date
 from pathlib import Path
 
 import model_envelope as me
+import pandas as pd
 import pytest
 from conftest import ROWS, Run, eventually, jobs, table
 from deltalake import DeltaTable
@@ -39,6 +40,19 @@ def test_mapped_tasks_are_jobs_of_their_own(airflow, tmp_path):
     run = airflow.run("mapped", "halves", query="score:1", output=str(tmp_path / "out"))
     assert run.over() == "success"
     assert table(tmp_path / "out") == 1
+
+
+def test_groups_and_several_envelopes_reach_the_job(bare, tmp_path):
+    conf = json.dumps({"query": "", "output": str(tmp_path)})
+    bare.command("dags", "test", "options", "--conf", conf)
+    assert table(tmp_path / "both") == 0
+    both = DeltaTable(tmp_path / "both")
+    assert both.metadata().partition_columns == ["part"]
+    rows = both.to_pandas()
+    assert (rows["new_prediction"] == rows["old_prediction"] * 1.5).all()
+    groups = pd.concat(map(pd.read_parquet, (tmp_path / "groups").glob("*.parquet")))
+    assert groups["prediction"].sum() == rows["old_prediction"].sum() / 2
+    assert sorted(groups["part"]) == [0, 1, 2, 3]
 
 
 def in_the_middle(output):

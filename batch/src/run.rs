@@ -363,6 +363,12 @@ async fn begin(decided: &Decided<'_>, hold: Option<(Key, Hold)>) -> Result<Attem
 }
 
 impl Decided<'_> {
+    /// How many rounds of tasks a cluster needs: rows that are grouped go to the task that has their group.
+    #[cfg(feature = "cluster")]
+    pub(crate) fn rounds(&self) -> usize {
+        1 + usize::from(!self.job.group_by.is_empty())
+    }
+
     /// The error with the place in the input that it comes from, if it can be found.
     async fn located(&self, error: Error) -> Error {
         let Ok(place) = self.job.input_place(&self.components.stores).await else {

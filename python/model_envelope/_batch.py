@@ -49,12 +49,14 @@ class BatchResult:
     version: int | None
     """The version of a Delta table that has the results."""
     digest: str
-    """That of the envelope."""
+    """That of the envelope; of the first one, where there are several."""
     seconds: float
     already_done: bool = False
     """Whether an earlier run of the same job had written them, and this one has changed nothing."""
     files_reused: int = 0
     """Files that an earlier run of the same job had finished before it died."""
+    digests: tuple[str, ...] = ()
+    """Those of all envelopes."""
 
 
 class BatchJob:
@@ -67,17 +69,22 @@ class BatchJob:
         self,
         command: Sequence[str],
         variables: Mapping[str, str],
-        digest: str,
+        digests: tuple[str, ...],
         tell: Callable[[BatchProgress], None],
     ) -> None:
-        self.digest = digest
-        """That of the envelope that runs."""
+        self.digests = digests
+        """Those of the envelopes that run."""
         self._tell = tell
         self._progress: BatchProgress | None = None
         self._cancelled = False
         from ._child import Child  # slow to import
 
         self._child = Child(command, variables, self._heard)
+
+    @property
+    def digest(self) -> str:
+        """That of the envelope that runs; of the first one, where there are several."""
+        return self.digests[0]
 
     @property
     def pid(self) -> int:
@@ -158,19 +165,27 @@ class BatchJob:
             return problem
         ended = self._child.ended.result()
         if ended.status == 0:
-            return _result(ended, self.digest)
+            return _result(ended, self.digests)
         return _failure(ended, self._cancelled)
 
 
+_Ref = str | os.PathLike[str] | Envelope
+_Columns = str | Sequence[str] | None
+
+
 def batch(
-    ref: str | os.PathLike[str] | Envelope,
+    ref: _Ref | Sequence[_Ref] | Mapping[str, _Ref],
     /,
     *,
     input: str | os.PathLike[str],
     output: str | os.PathLike[str],
     function: str | None = None,
-    columns: str | Sequence[str] | None = None,
-    mode: str = "error",
+    columns: _Columns = None,
+    group_by: _Columns = None,
+    mode: str | None = None,
+    merge_on: _Columns = None,
+    partition_by: _Columns = None,
+    format: Literal["delta", "parquet"] = "delta",
     where: str | None = None,
     as_of: int | str | datetime | None = None,
     job: str | None = None,
@@ -178,6 +193,8 @@ def batch(
     cluster: str | None = None,
     local: int | None = None,
     warehouse: str | os.PathLike[str] | None = None,
+    timeout: int | None = None,
+    max_group_bytes: int | None = None,
     env: Mapping[str, str] | None = None,
     wait: bool = True,
     progress: bool | Callable[[BatchProgress], None] | None = None,
@@ -185,13 +202,21 @@ def batch(
     """Maps a function over a table, in processes of its own; what it gives is committed all at once.
 
     Args:
-        ref: The envelope, or what `get` takes. A tag query is resolved once, before the job starts.
+        ref: The envelope, or what `get` takes. A tag query is resolved once, before the job starts. Of
+            several envelopes, in a list, the results stand side by side, called after the envelopes; in
+            a dict, after its keys: `NAME_prediction`.
         input: The table to read, as a path or, with a `warehouse`, as `database.table`.
         output: The table to write.
         function: The first one by default.
         columns: Columns of the input that the output has too.
-        mode: What to do when the output exists: `"error"`, `"append"`, `"overwrite"`, or what else
-            `envelope batch --help` lists.
+        group_by: Columns of the input. The function is called once for all rows that have the same
+            values in these, and the output has them, too.
+        mode: What to do when the output exists: `"error"`, the default, `"append"`, `"overwrite"`, or
+            what else `envelope batch --help` lists.
+        merge_on: Columns. Each row takes the place of the one that has the same values in these, or is
+            added. In place of a `mode`.
+        partition_by: Columns that are in the names of the output's folders.
+        format: How the output is kept.
         where: An SQL condition; only rows for which it is true are read.
         as_of: The version or the time at which a Delta table is read. A time has a zone.
         job: A name. With the same name, logical date and envelope, a job is done once however often it
@@ -200,6 +225,8 @@ def batch(
         cluster: The scheduler of a cluster that does the work.
         local: So many worker processes on this machine, by default one for each core.
         warehouse: The folder of the tables that are named `database.table`.
+        timeout: So many seconds one call of the function may take.
+        max_group_bytes: The largest group of `group_by`.
         env: Variables that the job has besides those of this process, such as `ENVELOPE_URL`.
         wait: Whether to wait for the end. Ctrl-C then ends the job.
         progress: Whether to show how far it is on standard error, which is usual on terminals; or what
@@ -212,27 +239,37 @@ def batch(
     """
     variables = {**os.environ, **(env or {})}
     chosen = settings(variables)
-    envelope = ref if isinstance(ref, Envelope) else found(ref, chosen)
+    models, names = _models(ref)
+    envelopes = [model if isinstance(model, Envelope) else found(model, chosen) for model in models]
     if cluster is not None and local is not None:
         raise InvalidInput("a job runs on a cluster or here", hint="leave out `cluster` or `local`")
+    if mode is not None and merge_on is not None:
+        raise InvalidInput("`merge_on` is a mode of its own", hint="leave out `mode` or `merge_on`")
     options = {
         "--input": os.fspath(input),
         "--output": os.fspath(output),
         "--function": function,
-        "--keep": columns if columns is None or isinstance(columns, str) else ",".join(columns) or None,
+        "--keep": _listed(columns),
+        "--group-by": _listed(group_by),
+        "--max-group-bytes": max_group_bytes,
         "--mode": mode,
+        "--merge-on": _listed(merge_on),
+        "--partition-by": _listed(partition_by),
+        "--format": format,
         "--where": where,
         "--as-of": None if as_of is None else _moment("as_of", as_of),
         "--job": job,
         "--logical-date": None if logical_date is None else _moment("logical_date", logical_date),
         "--cluster": cluster,
         "--workers": local,
+        "--timeout": timeout,
         "--warehouse": None if warehouse is None else os.fspath(warehouse),
     }
     given = [f"{option}={value}" for option, value in options.items() if value is not None]
     # `--verbose` makes the program tell how far it is where standard error is no terminal.
-    command = [_program(chosen), "batch", "--json", "--verbose", *given, "--", _reference(envelope)]
-    started = BatchJob(command, variables, envelope.digest, _teller(progress, wait, chosen))
+    command = [_program(chosen), "batch", "--json", "--verbose", *given, *_references(envelopes, names)]
+    digests = tuple(envelope.digest for envelope in envelopes)
+    started = BatchJob(command, variables, digests, _teller(progress, wait, chosen))
     if wait:
         _wait(started)
     return started
@@ -253,6 +290,32 @@ def _program(chosen: Settings) -> str:
             hint="`make build` makes it; put it on the PATH, or let ENVELOPE_PROGRAM name it",
         )
     return str(chosen.program)
+
+
+def _models(ref: _Ref | Sequence[_Ref] | Mapping[str, _Ref]) -> tuple[list[_Ref], list[str] | None]:
+    """The envelopes that are meant, and the names that their results are to have, if they are named."""
+    if isinstance(ref, Mapping):
+        models, names = [*ref.values()], [*ref]
+    elif isinstance(ref, Sequence) and not isinstance(ref, str):
+        models, names = [*ref], []
+    else:
+        return [ref], None
+    if not models:
+        raise InvalidInput("there is no envelope in the list", hint="name one, or several")
+    return models, names
+
+
+def _references(envelopes: Sequence[Envelope], names: Sequence[str] | None) -> list[str]:
+    """How the program is told which envelopes are meant: one, or several with names or without."""
+    references = [_reference(envelope) for envelope in envelopes]
+    if names is None:
+        return ["--", *references]
+    models = [f"--model={reference}" for reference in references]
+    return [*models, *(f"--as={name}" for name in names)]
+
+
+def _listed(columns: _Columns) -> str | None:
+    return columns if columns is None or isinstance(columns, str) else ",".join(columns) or None
 
 
 def _reference(envelope: Envelope) -> str:
@@ -286,10 +349,11 @@ def _progress(line: str) -> BatchProgress | None:
     return BatchProgress(**told) if told.keys() <= known else None
 
 
-def _result(ended: Ended, digest: str) -> BatchResult:
+def _result(ended: Ended, digests: tuple[str, ...]) -> BatchResult:
     told = json.loads(ended.output)
     known = {field.name for field in fields(BatchResult)}
-    return BatchResult(**{name: told[name] for name in told.keys() & known} | {"digest": digest})
+    envelopes = {"digest": digests[0], "digests": digests}
+    return BatchResult(**{name: told[name] for name in told.keys() & known} | envelopes)
 
 
 def _failure(ended: Ended, cancelled: bool) -> EnvelopeError:

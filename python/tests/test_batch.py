@@ -41,13 +41,17 @@ def saved(tmp_path_factory):
             time.sleep(60)
         return features["x"] * 2
 
+    def total(features: pd.DataFrame) -> float:
+        return float(features["x"].sum())
+
     paths = {
         function.__name__: me.save_model(function, name=function.__name__, api_input=sample).path
-        for function in (double, picky, slow)
+        for function in (double, picky, slow, total)
     }
     patch.undo()
     table = folder / "table.parquet"
     rows = pd.DataFrame({"id": range(ROWS), "x": [float(index) for index in range(ROWS)]})
+    rows["third"] = rows["id"] % 3
     rows.to_parquet(table)
     return {**paths, "table": table}
 
@@ -150,6 +154,43 @@ def test_options_reach_the_job(run, tmp_path):
     scores = {"output": "sales.scores", "warehouse": tmp_path / "warehouse"}
     assert run("double", input=tmp_path / "out", as_of=0, **scores).result().rows == 10
     assert DeltaTable(tmp_path / "warehouse" / "sales" / "scores").version() == 0
+
+
+def test_a_function_is_called_once_for_each_group(run, saved, tmp_path):
+    result = run(
+        "total", group_by="third", partition_by=["third"], max_group_bytes=1 << 30, timeout=60
+    ).result()
+    assert (result.rows, result.digests) == (3, (result.digest,))
+    assert DeltaTable(tmp_path / "out").metadata().partition_columns == ["third"]
+    rows = DeltaTable(tmp_path / "out").to_pandas().set_index("third")["prediction"]
+    assert rows.to_dict() == pd.read_parquet(saved["table"]).groupby("third")["x"].sum().to_dict()
+    with pytest.raises(me.InvalidInput, match="third=0") as failure:
+        run("total", group_by=["third"], max_group_bytes=1000, mode="overwrite")
+    assert failure.value.code == "group_too_large"
+    with pytest.raises(me.InvalidInput, match="grouped by `x`"):
+        run("total", group_by="x", mode="overwrite")
+
+
+def test_rows_take_the_place_of_those_with_the_same_key(run, tmp_path):
+    for rows in ("id < 10", "id >= 5 AND id < 12"):
+        run("double", columns=["id"], where=rows, merge_on=["id"], format="delta")
+    table = DeltaTable(tmp_path / "out")
+    assert (sorted(table.to_pandas()["id"]), table.version()) == ([*range(12)], 1)
+    with pytest.raises(me.InvalidInput, match="a mode of its own"):
+        run("double", merge_on="id", mode="append")
+
+
+def test_results_of_several_envelopes_stand_side_by_side(saved, tmp_path):
+    more = {"input": saved["table"], "columns": "id", "where": "id < 10"}
+    named = {"old": saved["double"], "new": me.get(saved["picky"])}
+    result = me.batch(named, output=tmp_path / "named", **more).result()
+    assert result.digests == tuple(me.get(saved[name]).digest for name in ("double", "picky"))
+    rows = DeltaTable(tmp_path / "named").to_pandas()
+    assert [*rows] == ["id", "old_prediction", "new_prediction"]
+    me.batch([*named.values()], output=tmp_path / "plain", format="parquet", **more)
+    assert [*pd.read_parquet(tmp_path / "plain")] == ["id", "double_prediction", "picky_prediction"]
+    with pytest.raises(me.InvalidInput, match="no envelope in the list"):
+        me.batch([], output=tmp_path / "none", **more)
 
 
 def test_a_named_job_is_done_once(run, tmp_path):

@@ -2,12 +2,11 @@
 
 import json
 
+import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from support import ROWS, checksum, cluster, refused, run
-
-import deltalake
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A task in a worker, one in the triggerer, and one for each half of a table.
+"""A task in a worker, one in the triggerer, one for each half of a table, and two with more options.
 
 Which job they run is told when they are triggered.
 """
@@ -31,3 +31,29 @@ with DAG("triggerer", **DAGS):
 
 with DAG("mapped", **DAGS):
     EnvelopeBatchOperator.partial(**JOB).expand(where=["id < 200000", "id >= 200000"])
+
+with DAG("options", **DAGS):
+    EnvelopeBatchOperator(
+        **JOB
+        | {
+            "task_id": "both",
+            "query": {"old": "score:1", "new": "score:2"},
+            "output_table": "{{ dag_run.conf['output'] }}/both",
+            "columns": ["id", "part"],
+            "mode": None,
+            "merge_on": ["id"],
+            "partition_by": "part",
+        },
+        deferrable=True,
+    )
+    EnvelopeBatchOperator(
+        **JOB
+        | {
+            "task_id": "groups",
+            "query": "total",
+            "output_table": "{{ dag_run.conf['output'] }}/groups",
+            "columns": None,
+            "group_by": ["part"],
+            "format": "parquet",
+        }
+    )

@@ -28,7 +28,7 @@ use super::client::Cluster;
 use super::codec::LogicalCodec;
 use super::failure;
 use super::tunnel::Tunnels;
-use crate::coverage::Written;
+use crate::coverage::{self, Written};
 use crate::plan::{self, Cut};
 use crate::run::{Decided, Planned};
 use crate::sink_exec::SinkExec;
@@ -58,10 +58,11 @@ impl Cluster {
         let job = Running::of(self, self.submit(query).await?);
         let total = source.rows();
         let listener = components.progress.as_ref();
+        let shape = (decided.rounds(), total);
         let done = tokio::select! {
             done = self.follow(&job.id) => done,
             () = components.cancelled.cancelled() => Err(Error::Cancelled),
-            never = self.report(&job.id, total, listener) => match never {},
+            never = self.report(&job.id, shape, listener) => match never {},
         };
         let written = match done {
             Ok(places) => self.collect(places).await?,
@@ -95,11 +96,12 @@ impl Cluster {
         }
     }
 
-    /// Tells `listener` how far the job is, again and again. Rows count when their partition is done.
+    /// Tells `listener` how far the job is, again and again. Rows count when their partition is done, in each
+    /// round of tasks.
     async fn report(
         &self,
         job: &str,
-        rows_total: Option<u64>,
+        (rounds, rows_total): (usize, Option<u64>),
         listener: &(dyn Fn(Progress) + Send + Sync),
     ) -> Infallible {
         let mut ticks = tokio::time::interval(LOOK_EVERY);
@@ -108,7 +110,7 @@ impl Cluster {
             ticks.tick().await;
             // A page that does not come is no reason to end the job.
             let stages: Stages = self.page(&page).await.unwrap_or_default();
-            let (rows_done, files_done) = stages.done();
+            let (rows_done, files_done) = stages.done(rounds);
             listener(Progress {
                 rows_done,
                 rows_total,
@@ -238,6 +240,7 @@ struct Stages {
 
 #[derive(Debug, Deserialize)]
 struct Stage {
+    stage_id: String,
     tasks: Vec<Option<TaskSeen>>,
 }
 
@@ -250,20 +253,34 @@ struct TaskSeen {
 }
 
 impl Stages {
-    /// Rows of the table and files of the output that are done.
-    fn done(&self) -> (u64, u64) {
-        let tasks = self.stages.iter().flat_map(|stage| &stage.tasks).flatten();
+    /// Rows of the table and files of the output that are done. All rows pass through each of the rounds, and
+    /// the last one gives files.
+    fn done(&self, rounds: usize) -> (u64, u64) {
+        let mut stages: Vec<&Stage> = self.stages.iter().collect();
+        stages.sort_by_key(|stage| stage.stage_id.parse().unwrap_or(usize::MAX));
+        let rows: u64 = stages
+            .iter()
+            .map(|stage| stage.sum(|task| task.input_rows))
+            .sum();
+        let last = stages.iter().skip(rounds - 1);
+        let files = last.map(|stage| stage.sum(|task| task.output_rows)).sum();
+        (rows / rounds as u64, files)
+    }
+}
+
+impl Stage {
+    /// Over tasks that are done.
+    fn sum(&self, count: impl Fn(&TaskSeen) -> u64) -> u64 {
+        let tasks = self.tasks.iter().flatten();
         let done = tasks.filter(|task| task.status == "Successful");
-        done.fold((0, 0), |(rows, files), task| {
-            (rows + task.input_rows, files + task.output_rows)
-        })
+        done.map(count).sum()
     }
 }
 
 fn progress(written: &[Written], rows_total: Option<u64>) -> Progress {
     let parts = written.iter().flat_map(|one| &one.parts);
     Progress {
-        rows_done: parts.clone().map(|part| part.rows).sum(),
+        rows_done: coverage::rows_taken(written),
         rows_total,
         files_done: parts.count() as u64,
     }
@@ -282,6 +299,15 @@ mod tests {
             {"status": {"Failed": {"reason": "ResultLost", "error": ""}}, "input_rows": 70, "output_rows": 2},
             {"status": "Successful", "input_rows": 30, "output_rows": 1}]}]}"#;
         let stages: Stages = serde_json::from_str(page).unwrap();
-        assert_eq!(stages.done(), (100, 3));
+        assert_eq!(stages.done(1), (100, 3));
+    }
+
+    #[test]
+    fn rows_that_pass_through_two_rounds_count_half_in_each() {
+        let page = r#"{"stages": [
+            {"stage_id": "10", "tasks": [{"status": "Successful", "input_rows": 20, "output_rows": 1}]},
+            {"stage_id": "9", "tasks": [{"status": "Successful", "input_rows": 80, "output_rows": 80}]}]}"#;
+        let stages: Stages = serde_json::from_str(page).unwrap();
+        assert_eq!(stages.done(2), (50, 1));
     }
 }

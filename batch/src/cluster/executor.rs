@@ -133,6 +133,8 @@ impl Executor {
             scheduler_port,
             scheduler_connect_timeout_seconds: CONNECT_SECONDS,
             vcores: self.slots.get(),
+            // For sorting; each task gets its share.
+            memory_pool_size: Some((Settings::SORT_BYTES.get() * self.slots.get()) as u64),
             // Only executors that tasks are pushed to can be told to end them.
             task_scheduling_policy: TaskSchedulingPolicy::PushStaged,
             work_dir: Some(self.work_folder.to_string_lossy().into_owned()),
@@ -169,6 +171,5 @@ fn begin(settings: ExecutorProcessConfig) -> BoxFuture<'static, ballista_core::e
 
 /// What tasks write is on the disk before they say so.
 fn durable_files(stores: Stores) -> RuntimeProducer {
-    let sort_bytes = Settings::SORT_BYTES.get();
-    Arc::new(move |_| stores.sorting(Arc::new(DurableStore::local()), sort_bytes))
+    Arc::new(move |_| stores.environment(Arc::new(DurableStore::local())))
 }

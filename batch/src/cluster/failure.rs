@@ -99,6 +99,9 @@ enum Cause {
 /// What Ballista is told about an error of a task. One of storage is retried, on this executor or
 /// on another; all others end the job.
 pub(super) fn sent(error: &DataFusionError) -> DataFusionError {
+    if let Some(lost) = lost_rows(error) {
+        return lost.into_datafusion();
+    }
     let failure = Failure::of(error);
     let text = failure.to_text();
     // What an executor that stops has not done is done elsewhere.
@@ -115,6 +118,16 @@ pub(super) fn sent(error: &DataFusionError) -> DataFusionError {
     } else {
         DataFusionError::Execution(text)
     }
+}
+
+/// What tells the scheduler to have rows made again that went with an executor, if this is what went wrong.
+fn lost_rows(error: &DataFusionError) -> Option<BallistaError> {
+    causes(error).find_map(|cause| match cause.downcast_ref()? {
+        BallistaError::FetchFailed(executor, stage, partition, why) => Some(
+            BallistaError::FetchFailed(executor.clone(), *stage, *partition, why.clone()),
+        ),
+        _ => None,
+    })
 }
 
 /// The error that was sent in `text`; the text itself where none was.
@@ -449,6 +462,47 @@ mod tests {
             panic!("{received:?}");
         };
         assert_eq!((row.as_deref(), arrived), (Some("id=7"), exception));
+    }
+
+    #[test]
+    fn a_group_that_fails_arrives_with_its_name() {
+        let (sent, received) = on_its_way(Error::Group {
+            function: "f".into(),
+            table: "t".into(),
+            group: "region=UK".into(),
+            source: runtime::Error::Deadline {
+                after: Duration::from_secs(3),
+            },
+        });
+        assert!(matches!(sent, DataFusionError::Execution(_)), "not retried");
+        assert!(
+            received
+                .to_string()
+                .contains("the group region=UK of the table `t`")
+        );
+        let (_, received) = on_its_way(Error::GroupTooLarge {
+            table: "t".into(),
+            group: "region=UK".into(),
+            most_bytes: 7,
+        });
+        assert!(matches!(
+            received,
+            Error::GroupTooLarge { most_bytes: 7, .. }
+        ));
+    }
+
+    #[test]
+    fn rows_that_went_with_an_executor_are_made_again() {
+        let lost = BallistaError::FetchFailed("executor".into(), 1, 2, "refused".into());
+        let (sent, _) = on_its_way(Error::Read {
+            table: "t".into(),
+            file: None,
+            source: Box::new(lost.into_datafusion()),
+        });
+        let sent = BallistaError::from(sent);
+        assert!(
+            matches!(sent, BallistaError::FetchFailed(executor, 1, 2, _) if executor == "executor")
+        );
     }
 
     #[test]
