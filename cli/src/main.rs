@@ -36,8 +36,9 @@ fn main() -> ExitCode {
         Ok(command) => command,
         Err(error) => return usage(&error),
     };
-    // What moves tables needs the same memory again and again: there it costs more than the rest of a row.
-    if matches!(command.verb, Verb::Serve(_)) {
+    if moves_tables(&command.verb) {
+        server::keep_what_is_needed_again();
+    } else {
         server::give_back_what_is_not_needed();
     }
     let around = Surroundings::of_this_process();
@@ -70,6 +71,15 @@ fn run(verb: Verb, wiring: &Wiring) -> Result<(), Error> {
     // What still runs has nobody left to tell.
     executor.shutdown_timeout(Duration::from_secs(1));
     done
+}
+
+/// Whether the program needs the same memory again and again, for one batch after the other.
+fn moves_tables(verb: &Verb) -> bool {
+    #[cfg(feature = "cluster")]
+    if matches!(verb, Verb::Executor(_)) {
+        return true;
+    }
+    matches!(verb, Verb::Batch(_) | Verb::Sql(_))
 }
 
 fn usual_log(verb: &Verb) -> &'static str {

@@ -84,7 +84,7 @@ pub use components::Components;
 pub use error::Error;
 pub use executable::{Built, Hints, Needs, Payload, Surroundings, build, payload};
 pub use follow::{Cause, Origin, Wanted};
-pub use memory::give_back_what_is_not_needed;
+pub use memory::{give_back_what_is_not_needed, keep_what_is_needed_again};
 pub use options::{Options, SandboxOptions};
 #[cfg(feature = "otlp")]
 pub use otlp::{Collector, OtlpOptions, Sampling};
