@@ -8,8 +8,10 @@ CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 # What tests compile beside what a demo needs: jobs on clusters.
 TESTED := --features cli/cluster
+# Other packages together would be other features of what they share, and DataFusion compiled once more.
+CRATES := $(addprefix -p ,envelope-format registry runtime server batch cli acceptance)
 
-.PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test cluster-chaos placements soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -108,8 +110,15 @@ bundle-test: build package $(VENV)/.test-tools ## A real model in one executable
 	cargo test $(CARGO_FLAGS) -p server --test bundle -- --include-ignored --nocapture
 
 cluster-test: FEATURES := $(TESTED)
-cluster-test: build package $(VENV)/.test-tools ## Jobs on clusters of processes alone; CLUSTER_LONG=1 kills at random, CLUSTER_ROWS=10000000
+cluster-test: build package $(VENV)/.test-tools ## Jobs on clusters of processes alone; CLUSTER_LONG=1 kills the parts of one at random, CLUSTER_ROWS=10000000
 	$(VENV)/pytest -q tests/cluster
+
+cluster-chaos: package $(VENV)/.test-tools ## JOBS (200) jobs on a cluster whose drivers, executors, workers and schedulers are killed
+	CLUSTER_CHAOS_JOBS=$(or $(JOBS),200) cargo test $(CARGO_FLAGS) $(CRATES) $(TESTED) --test chaos -- --nocapture jobs_on_a_cluster
+
+placements: FEATURES := $(TESTED)
+placements: build package $(VENV)/.test-tools ## Six kinds of functions over 10,000,000 rows: in one process, on cores, on clusters; the same bits
+	cd tests/cluster && PLACEMENTS_ROWS=$(ROWS) ../../$(VENV)/python placements.py
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling

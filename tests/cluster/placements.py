@@ -117,7 +117,9 @@ def compare(names, placements, rows, say=lambda line: None):
 def plain(name, folder, table):
     """In a process of its own, as another one would call the function."""
     code = f"import kinds, placements; from pathlib import Path; print(*placements.checksum(*kinds.call({name!r}, Path({str(folder)!r}), {str(table)!r})))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, check=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=HERE, stdout=subprocess.PIPE, check=True, text=True
+    )
     return tuple(map(int, done.stdout.split()))
 
 

@@ -41,10 +41,10 @@ class Cluster:
         self.url = json.loads(document)["cluster"]
         self.executors = []
 
-    def join(self, slots=1):
+    def join(self, slots=1, **options):
         address = self.url.removeprefix("df://")
         arguments = ("--scheduler", address, "--listen", self.listen, "--slots", str(slots))
-        self.executors.append(self.start("executor", *arguments, *self.credentials))
+        self.executors.append(self.start("executor", *arguments, *self.credentials, **options))
         return self.executors[-1]
 
     def size(self):
@@ -104,7 +104,9 @@ def job(reference, table, output, *more):
 
 def run(reference, table, output, *more):
     """What a job says that it has done."""
-    done = subprocess.run(job(reference, table, output, *more), capture_output=True, text=True, timeout=RUNS_WITHIN)
+    done = subprocess.run(
+        job(reference, table, output, *more), capture_output=True, text=True, timeout=RUNS_WITHIN
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
