@@ -8,8 +8,10 @@ CARGO_FLAGS := --release
 PROGRAMS := --bin envelope --bin envelope-service
 # What tests compile beside what a demo needs: jobs on clusters.
 TESTED := --features cli/cluster
+# Other packages together would be other features of what they share, and DataFusion compiled once more.
+CRATES := $(addprefix -p ,envelope-format registry runtime server batch cli acceptance)
 
-.PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test s3-test soak fuzz clean
+.PHONY: help demo build package test rust-tests python-tests models clients airflow-test page-test otlp-test lint format docs bench chaos batch-chaos overload swaps bundle-test cluster-test s3-test cluster-chaos placements soak fuzz clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -34,7 +36,7 @@ $(VENV)/.test-tools: requirements/test.txt $(VENV)/.demo-tools
 	touch $@
 
 test rust-tests python-tests: FEATURES := $(TESTED)
-test: build package $(VENV)/.test-tools ## All tests, Rust and Python; prints how many there were
+test: build package $(VENV)/.test-tools target/tools/moto ## All tests, Rust and Python; prints how many there were
 	$(VENV)/python tests/run_all.py
 
 rust-tests: build package $(VENV)/.test-tools ## The Rust tests alone
@@ -95,7 +97,7 @@ chaos: package $(VENV)/.test-tools ## A million calls while workers end in all w
 	CHAOS_REQUESTS=1000000 ATTACK_SECONDS=60 POISON_REQUESTS=100000 POISON_HANGS=10 cargo test $(CARGO_FLAGS) -p server --test load -- --nocapture --test-threads 1 chaos poison stall memory
 
 batch-chaos: package $(VENV)/.test-tools ## JOBS (130) jobs whose drivers and workers are killed, then run until they are done
-	CHAOS_JOBS=$(or $(JOBS),130) cargo test $(CARGO_FLAGS) -p batch --test chaos -- --nocapture
+	CHAOS_JOBS=$(or $(JOBS),130) cargo test $(CARGO_FLAGS) $(CRATES) $(TESTED) --test chaos -- --nocapture
 
 overload: package $(VENV)/.test-tools ## From 10 % to 300 % of what a service can answer, over an open loop
 	cargo bench --profile release -p server --bench overload
@@ -108,18 +110,26 @@ bundle-test: build package $(VENV)/.test-tools ## A real model in one executable
 	cargo test $(CARGO_FLAGS) -p server --test bundle -- --include-ignored --nocapture
 
 cluster-test: FEATURES := $(TESTED)
-cluster-test: build package $(VENV)/.test-tools ## Jobs on clusters of processes alone; CLUSTER_LONG=1 kills at random, CLUSTER_ROWS=10000000
+cluster-test: build package $(VENV)/.test-tools ## Jobs on clusters of processes alone; CLUSTER_LONG=1 kills the parts of one at random, CLUSTER_ROWS=10000000
 	$(VENV)/pytest -q tests/cluster
 
+cluster-chaos: package $(VENV)/.test-tools ## JOBS (200) jobs on a cluster whose drivers, executors, workers and schedulers are killed
+	CLUSTER_CHAOS_JOBS=$(or $(JOBS),200) cargo test $(CARGO_FLAGS) $(CRATES) $(TESTED) --test chaos -- --nocapture jobs_on_a_cluster
+
+placements: FEATURES := $(TESTED)
+placements: build package $(VENV)/.test-tools ## Six kinds of functions over 10,000,000 rows: in one process, on cores, on clusters; the same bits
+	cd tests/cluster && PLACEMENTS_ROWS=$(ROWS) ../../$(VENV)/python placements.py
+
 s3-test: FEATURES := $(TESTED)
-s3-test: build package target/tools/s3 ## Tables in buckets of two servers that speak S3: functions, races, faults
+s3-test: build package target/tools/moto target/tools/bin/s3s-fs ## Tables in buckets of two servers that speak S3: functions, races, faults
 	$(VENV)/pytest -q -rs tests/s3
 
-target/tools/s3: $(VENV)/.test-tools
+target/tools/moto: $(VENV)/.test-tools
+	$(VENV)/uv venv --quiet --clear $@
+	$(VENV)/uv pip install --quiet --python $@/bin/python 'moto[server]==5.2.5'
+
+target/tools/bin/s3s-fs:
 	cargo install --quiet --root target/tools --locked s3s-fs --version 0.14.1 --features binary
-	$(VENV)/uv venv --quiet --clear target/tools/moto
-	$(VENV)/uv pip install --quiet --python target/tools/moto/bin/python 'moto[server]==5.2.5'
-	touch $@
 
 soak: package $(VENV)/.test-tools ## Leaking workers for SECONDS (3600): memory keeps its ceiling
 	SOAK_SECONDS=$(or $(SECONDS),3600) cargo test $(CARGO_FLAGS) -p acceptance --test faults -- --nocapture ceiling

@@ -1,6 +1,6 @@
 """Runs every suite, prints how many tests each ran, and fails if one failed or ran nothing.
 
-python tests/run_all.py [rust] [python] [clusters]
+python tests/run_all.py [rust] [python] [clusters] [buckets]
 """
 
 import os
@@ -55,6 +55,11 @@ def clusters():
     yield "Clusters", [VENV / "pytest", "-q", "--reruns=1", "-rR", "tests/cluster"], r"(\d+) passed"
 
 
+def buckets():
+    """Of the servers that speak S3, those that are installed: `make s3-test` installs all."""
+    yield "Buckets", [VENV / "pytest", "-q", "--reruns=1", "-rsR", "tests/s3"], r"(\d+) passed"
+
+
 def run(name, command, pattern):
     """How many tests passed; 0 when the suite failed."""
     print(f"=== {name}", flush=True)
@@ -72,7 +77,9 @@ def run(name, command, pattern):
 
 def main(chosen):
     os.environ.setdefault("PYO3_NO_PYTHON", "1")
-    suites = [suite for make in (rust, python, clusters) if make.__name__ in chosen for suite in make()]
+    suites = [
+        suite for make in (rust, python, clusters, buckets) if make.__name__ in chosen for suite in make()
+    ]
     counts = {name: run(name, command, pattern) for name, command, pattern in suites}
     print("\n=== Summary")
     for name, count in counts.items():
@@ -83,4 +90,4 @@ def main(chosen):
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:] or ["rust", "python", "clusters"]))
+    sys.exit(main(sys.argv[1:] or ["rust", "python", "clusters", "buckets"]))

@@ -210,7 +210,8 @@ pub(crate) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether a file that is open is the one that has this name now.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     let identity = |of: std::fs::Metadata| (of.dev(), of.ino());
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(open), Ok(named)) => identity(open) == identity(named),

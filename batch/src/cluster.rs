@@ -9,7 +9,8 @@
 //! ```
 //!
 //! The plan that travels is data (`codec`). The scheduler makes tasks of it and moves those of an
-//! executor that is lost; the executor gets an envelope when its first rows come (`envelopes`), ends
+//! executor that is lost; the executor gets an envelope when its first rows come (`envelopes`): from what
+//! its machine keeps (`cache`), from a store, or from the scheduler (`lending`). It ends
 //! tasks that nobody wants (`engine`) and says what went wrong in a form that survives the way back
 //! (`failure`). The driver submits, follows, cancels and collects (`driver`), over one connection
 //! (`client`); it commits as it does without a cluster.
@@ -17,6 +18,7 @@
 //! What Ballista starts listens to this machine only. With `credentials`, other machines get in by a
 //! `door` in front of it, to which their own parts come through a `tunnel`.
 
+mod cache;
 mod client;
 mod codec;
 mod credentials;
@@ -26,16 +28,19 @@ mod engine;
 mod envelopes;
 mod executor;
 mod failure;
+mod lending;
 mod listen;
 mod reach;
 mod scheduler;
 mod tunnel;
 
+pub use cache::{Check, EnvelopeCache, InUse};
 pub(crate) use client::Cluster;
 pub use credentials::Credentials;
 pub use envelopes::Envelopes;
 pub(crate) use envelopes::Fetched;
 pub use executor::Executor;
+pub use lending::{Lender, Lent};
 pub use scheduler::Scheduler;
 
 /// The longest message between the parts of a cluster. The plan of a table with some 100,000 files

@@ -79,7 +79,9 @@ mod workplace;
 
 pub use as_of::{AsOf, NotAsOf};
 #[cfg(feature = "cluster")]
-pub use cluster::{Credentials, Envelopes, Executor, Scheduler};
+pub use cluster::{
+    Check, Credentials, EnvelopeCache, Envelopes, Executor, InUse, Lender, Lent, Scheduler,
+};
 pub use error::Error;
 pub use function::MapRows;
 pub use identity::Identity;

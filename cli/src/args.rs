@@ -522,6 +522,10 @@ pub(crate) struct Executor {
     #[command(flatten)]
     pub(crate) credentials: credentials::Credentials,
 
+    /// Copies of envelopes that this machine keeps take so many bytes at most, unless all are in use
+    #[arg(long, value_name = "BYTES", default_value = "10737418240")]
+    pub(crate) cache_bytes: NonZeroU64,
+
     /// Parts at the same time, and worker processes of each envelope [default: one for each core]
     #[arg(long, value_name = "N")]
     pub(crate) slots: Option<NonZeroUsize>,
@@ -713,8 +717,9 @@ Examples:
   envelope executor --scheduler 10.0.0.5:50050 --listen 10.0.0.6 --cluster-certificate node.pem \
     --cluster-key node.key --cluster-ca ca.pem --cluster-token token
 
-It gets envelopes by their digest from the store (`--url`, `ENVELOPE_URL`) and runs them in worker
-processes, so that several may share it. When it is asked to end (Ctrl-C, SIGTERM), others do its work.";
+It gets envelopes by their digest, from the store (`--url`, `ENVELOPE_URL`) or from that of a scheduler on
+another machine, keeps copies in the cache (`--cache-dir`), and runs them in worker processes, so that
+several may share it. When it is asked to end (Ctrl-C, SIGTERM), others do its work.";
 
 const EXPORT_HELP: &str = "\
 Examples:

@@ -7,6 +7,8 @@
 mod args;
 mod commands;
 mod error;
+#[cfg(feature = "cluster")]
+mod lender;
 mod on_demand;
 mod progress;
 mod report;

@@ -41,10 +41,10 @@ class Cluster:
         self.url = json.loads(document)["cluster"]
         self.executors = []
 
-    def join(self, slots=1):
+    def join(self, slots=1, **options):
         address = self.url.removeprefix("df://")
         arguments = ("--scheduler", address, "--listen", self.listen, "--slots", str(slots))
-        self.executors.append(self.start("executor", *arguments, *self.credentials))
+        self.executors.append(self.start("executor", *arguments, *self.credentials, **options))
         return self.executors[-1]
 
     def size(self):

@@ -3,11 +3,12 @@
 127.0.0.2 stands for an address of another machine: what listens to this machine only is at 127.0.0.1.
 """
 
+import os
 import socket
 import subprocess
 
 import pytest
-from support import PROGRAM, ROWS, Cluster, checksum, processes, refused, rows_of, run, wait_until
+from support import KEPT, PROGRAM, ROWS, Cluster, checksum, processes, refused, rows_of, run, wait_until
 
 PUBLIC = "127.0.0.2"
 
@@ -61,6 +62,27 @@ def test_certificates_and_a_token_let_parts_on_other_machines_in(authority, tabl
         assert not answers_without_encryption(address[0], int(address[1]))
     assert checksum(rows_of(tmp_path / "out")) == checksum(rows_of(tmp_path / "local"))
     assert len(rows_of(tmp_path / "out")) == ROWS
+
+
+def test_executors_without_a_store_get_an_envelope_from_their_scheduler_once(authority, table, tmp_path):
+    let_in, cache = credentials(authority), tmp_path / "cache"
+    cache.mkdir()
+    # Environments need not be made again for this.
+    (cache / "environments").symlink_to(KEPT / "cache" / "environments")
+    elsewhere = {"ENVELOPE_URL": str(tmp_path / "no-store"), "ENVELOPE_CACHE_DIR": str(cache)}
+    with processes() as start:
+        here = Cluster(start, PUBLIC, let_in)
+        for _ in range(2):
+            here.join(env={**os.environ, **elsewhere})
+        wait_until(lambda: is_accepted(here, table, tmp_path / "out", let_in), 30)
+        copies = list((cache / "envelopes").glob("*.envelope"))
+        made = [copy.stat().st_mtime_ns for copy in copies]
+        run("score", table, tmp_path / "again", "--cluster", here.url, *let_in)
+        assert [copy.stat().st_mtime_ns for copy in copies] == made
+    assert len(rows_of(tmp_path / "out")) == ROWS
+    stored = KEPT / "store" / "envelopes" / copies[0].name
+    assert len(copies) == 1 and copies[0].read_bytes() == stored.read_bytes()
+    assert not list((cache / "envelopes").glob("*.part")) and not (tmp_path / "no-store").exists()
 
 
 def is_accepted(here, table, output, let_in):

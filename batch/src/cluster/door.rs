@@ -1,5 +1,5 @@
 //! How other machines get in: a listener that lets in who has a certificate of the cluster and knows
-//! its token, and passes on to what listens to this machine only.
+//! its token, and passes on to what listens to this machine only, or to who lends envelopes.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::credentials::{Keys, TOLD_BYTES};
+use super::lending::{self, Lender};
 
 /// A listener for other machines. Its connections end with it.
 #[derive(Debug)]
@@ -33,6 +34,19 @@ const HANDSHAKE: u8 = 22;
 /// What those are told who are let in. Others find the connection closed.
 pub(super) const WELCOME: u8 = b'+';
 
+/// What those who come say that they want, behind the token.
+pub(super) const SPEAK: u8 = b's';
+pub(super) const BORROW: u8 = b'b';
+
+/// What a door leads to.
+#[derive(Clone)]
+pub(super) struct Inside {
+    /// Who speaks Ballista.
+    pub(super) speaker: SocketAddr,
+    /// Who lends envelopes, if somebody does.
+    pub(super) lender: Option<Arc<dyn Lender>>,
+}
+
 impl Door {
     pub(super) async fn bind(address: SocketAddr, keys: Arc<Keys>) -> io::Result<Self> {
         let listener = TcpListener::bind(address).await?;
@@ -44,8 +58,8 @@ impl Door {
         self.listener.local_addr()
     }
 
-    /// Leads to `inside` who may get in.
-    pub(super) async fn lead_to(self, inside: SocketAddr) -> Infallible {
+    /// Leads `inside` who may get in.
+    pub(super) async fn lead_to(self, inside: Inside) -> Infallible {
         let mut connections = JoinSet::new();
         loop {
             while connections.try_join_next().is_some() {}
@@ -55,7 +69,7 @@ impl Door {
             match self.listener.accept().await {
                 Ok((stream, from)) => {
                     let keys = Arc::clone(&self.keys);
-                    connections.spawn(connection(stream, from, keys, inside));
+                    connections.spawn(connection(stream, from, keys, inside.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
@@ -66,11 +80,11 @@ impl Door {
     }
 }
 
-async fn connection(stream: TcpStream, from: SocketAddr, keys: Arc<Keys>, inside: SocketAddr) {
+async fn connection(stream: TcpStream, from: SocketAddr, keys: Arc<Keys>, inside: Inside) {
     let shown = tokio::time::timeout(SHOWN_WITHIN, shown(stream, &keys)).await;
     let shown = shown.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
     let done = match shown {
-        Ok(Some(mut outside)) => pass_on(&mut outside, inside).await,
+        Ok(Some((mut outside, wanted))) => pass_on(&mut outside, wanted, &inside).await,
         Ok(None) => return tracing::debug!(%from, "not let in: without encryption"),
         Err(error) => return tracing::warn!(%from, %error, "not let in"),
     };
@@ -79,12 +93,9 @@ async fn connection(stream: TcpStream, from: SocketAddr, keys: Arc<Keys>, inside
     }
 }
 
-/// Looks at certificate and token. None for those who do not even begin with TLS: the scheduler looks in
-/// this way whether a port is open.
-async fn shown(
-    stream: TcpStream,
-    keys: &Keys,
-) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+/// Looks at certificate and token, and hears what is wanted. None for those who do not even begin with
+/// TLS: the scheduler looks in this way whether a port is open.
+async fn shown(stream: TcpStream, keys: &Keys) -> io::Result<Option<(Outside, u8)>> {
     stream.set_nodelay(true)?;
     let mut first = [0];
     stream.peek(&mut first).await?;
@@ -100,18 +111,24 @@ async fn shown(
             "another token",
         ));
     }
+    let wanted = stream.read_u8().await?;
     stream.write_u8(WELCOME).await?;
     stream.flush().await?;
-    Ok(Some(stream))
+    Ok(Some((stream, wanted)))
 }
 
-async fn pass_on(
-    outside: &mut tokio_rustls::server::TlsStream<TcpStream>,
-    inside: SocketAddr,
-) -> io::Result<()> {
-    let mut inside = TcpStream::connect(inside).await?;
-    inside.set_nodelay(true)?;
-    copy_bidirectional(outside, &mut inside).await.map(drop)
+type Outside = tokio_rustls::server::TlsStream<TcpStream>;
+
+async fn pass_on(outside: &mut Outside, wanted: u8, inside: &Inside) -> io::Result<()> {
+    match (wanted, &inside.lender) {
+        (SPEAK, _) => {
+            let mut speaker = TcpStream::connect(inside.speaker).await?;
+            speaker.set_nodelay(true)?;
+            copy_bidirectional(outside, &mut speaker).await.map(drop)
+        }
+        (BORROW, Some(lender)) => lending::serve(outside, lender.as_ref()).await,
+        _ => Err(io::ErrorKind::Unsupported.into()),
+    }
 }
 
 #[cfg(test)]

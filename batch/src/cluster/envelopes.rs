@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use envelope_format::Digest;
 use tokio::sync::OnceCell;
 
+use super::lending::Lender;
 use crate::MapRows;
 use crate::function::Callable;
 
@@ -14,17 +15,23 @@ use crate::function::Callable;
 #[async_trait]
 pub trait Envelopes: Send + Sync {
     /// Gets an envelope, checks that its bytes are those of the digest, and makes it ready. Its
-    /// workers end when what is given is dropped.
+    /// workers end when what is given is dropped. `scheduler` lends what is not to be had on this
+    /// machine; one that is on this machine itself has nothing else.
     ///
     /// # Errors
     /// [`runtime::Error::Start`] when it is not to be had; those of starting a runtime.
-    async fn get(&self, digest: Digest) -> Result<Arc<dyn MapRows>, runtime::Error>;
+    async fn get(
+        &self,
+        digest: Digest,
+        scheduler: Option<&dyn Lender>,
+    ) -> Result<Arc<dyn MapRows>, runtime::Error>;
 }
 
 /// One envelope on one executor: got once, however many tasks ask for it at the same time.
 pub(crate) struct Fetched {
     digest: Digest,
     envelopes: Arc<dyn Envelopes>,
+    scheduler: Option<Arc<dyn Lender>>,
     ready: OnceCell<Arc<dyn MapRows>>,
 }
 
@@ -32,7 +39,7 @@ impl Fetched {
     /// A failure is not kept: the next task tries again.
     pub(crate) async fn get(&self) -> Result<&Arc<dyn MapRows>, runtime::Error> {
         self.ready
-            .get_or_try_init(|| self.envelopes.get(self.digest))
+            .get_or_try_init(|| self.envelopes.get(self.digest, self.scheduler.as_deref()))
             .await
     }
 }
@@ -44,14 +51,20 @@ const MOST_READY: usize = 4;
 /// The envelopes that are ready on an executor, the one that was asked for last at the end.
 pub(super) struct Ready {
     envelopes: Arc<dyn Envelopes>,
+    scheduler: Option<Arc<dyn Lender>>,
     slots: NonZeroUsize,
     callables: Mutex<Vec<(Digest, Arc<Callable>)>>,
 }
 
 impl Ready {
-    pub(super) fn new(envelopes: Arc<dyn Envelopes>, slots: NonZeroUsize) -> Self {
+    pub(super) fn new(
+        envelopes: Arc<dyn Envelopes>,
+        scheduler: Option<Arc<dyn Lender>>,
+        slots: NonZeroUsize,
+    ) -> Self {
         Self {
             envelopes,
+            scheduler,
             slots,
             callables: Mutex::default(),
         }
@@ -76,6 +89,7 @@ impl Ready {
         let envelope = Fetched {
             digest,
             envelopes: Arc::clone(&self.envelopes),
+            scheduler: self.scheduler.clone(),
             ready: OnceCell::new(),
         };
         Callable::fetched(envelope, self.slots)
@@ -105,7 +119,11 @@ mod tests {
 
     #[async_trait]
     impl Envelopes for Counting {
-        async fn get(&self, _: Digest) -> Result<Arc<dyn MapRows>, runtime::Error> {
+        async fn get(
+            &self,
+            _: Digest,
+            _: Option<&dyn Lender>,
+        ) -> Result<Arc<dyn MapRows>, runtime::Error> {
             self.0.fetch_add(1, Ordering::SeqCst);
             tokio::task::yield_now().await;
             Ok(Arc::new(Fake::new()))
@@ -115,7 +133,7 @@ mod tests {
     fn ready() -> (Arc<Counting>, Ready) {
         let counting = Arc::<Counting>::default();
         let envelopes: Arc<dyn Envelopes> = Arc::<Counting>::clone(&counting);
-        (counting, Ready::new(envelopes, NonZeroUsize::MIN))
+        (counting, Ready::new(envelopes, None, NonZeroUsize::MIN))
     }
 
     async fn call(callable: &Callable) {

@@ -21,6 +21,7 @@ use super::codec::{LogicalCodec, PhysicalCodec};
 use super::credentials::{Credentials, Keys};
 use super::engine::Engine;
 use super::envelopes::{Envelopes, Ready};
+use super::lending::{Lender, OfScheduler};
 use super::listen::{HERE, host_and_port, in_url, only_here, only_on_this_machine};
 use super::reach::{Reach, lead};
 use super::tunnel::Tunnels;
@@ -142,7 +143,7 @@ impl Executor {
             grpc_max_encoding_message_size: MOST_MESSAGE_BYTES,
             executor_heartbeat_interval_seconds: HEARTBEAT_SECONDS,
             override_execution_engine: Some(Arc::new(Engine::new(stopped))),
-            override_config_producer: Some(self.configuration()),
+            override_config_producer: Some(self.configuration(reach)),
             override_runtime_producer: Some(durable_files(self.stores.clone())),
             override_logical_codec: Some(Arc::new(LogicalCodec::default())),
             override_physical_codec: Some(Arc::new(PhysicalCodec::default())),
@@ -152,8 +153,14 @@ impl Executor {
     }
 
     /// Sessions in which nodes find the functions.
-    fn configuration(&self) -> ballista_core::ConfigProducer {
-        let ready = Ready::new(Arc::clone(&self.envelopes), self.slots);
+    fn configuration(&self, reach: &Reach) -> ballista_core::ConfigProducer {
+        let lender = reach.tunnels.as_ref().map(|tunnels| -> Arc<dyn Lender> {
+            Arc::new(OfScheduler {
+                tunnels: Arc::clone(tunnels),
+                address: self.scheduler.clone(),
+            })
+        });
+        let ready = Ready::new(Arc::clone(&self.envelopes), lender, self.slots);
         let callables = Arc::new(Callables::new(move |digest| Some(ready.find(digest))));
         Arc::new(move || SessionConfig::new_with_ballista().with_extension(Arc::clone(&callables)))
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 
 use super::credentials::Keys;
-use super::door::Door;
+use super::door::{Door, Inside};
 use super::listen::{HERE, free_port, is_free};
 use super::tunnel::Tunnels;
 
@@ -81,8 +81,11 @@ async fn door(host: IpAddr, keys: &Arc<Keys>) -> io::Result<Door> {
 pub(super) async fn lead(doors: Vec<Door>) -> io::Result<Infallible> {
     let mut leading = vec![];
     for door in doors {
-        let inside = SocketAddr::new(HERE, door.address()?.port());
-        leading.push(door.lead_to(inside));
+        let speaker = SocketAddr::new(HERE, door.address()?.port());
+        leading.push(door.lead_to(Inside {
+            speaker,
+            lender: None,
+        }));
     }
     join_all(leading).await;
     pending().await

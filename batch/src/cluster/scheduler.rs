@@ -18,7 +18,8 @@ use tokio::net::TcpListener;
 use super::MOST_MESSAGE_BYTES;
 use super::codec::{LogicalCodec, PhysicalCodec};
 use super::credentials::{Credentials, Keys};
-use super::door::Door;
+use super::door::{Door, Inside};
+use super::lending::Lender;
 use super::listen::{HERE, in_url, only_here};
 use super::tunnel::Tunnels;
 use crate::Error;
@@ -92,11 +93,12 @@ impl Scheduler {
         self.address
     }
 
-    /// Answers drivers and executors, until it is dropped.
+    /// Answers drivers and executors, until it is dropped. `lender` is who lends envelopes to executors on
+    /// other machines; those on this one see what it sees.
     ///
     /// # Errors
     /// [`Error::Cluster`].
-    pub async fn run(self) -> Result<(), Error> {
+    pub async fn run(self, lender: Option<Arc<dyn Lender>>) -> Result<(), Error> {
         let Self {
             listener,
             address,
@@ -106,8 +108,11 @@ impl Scheduler {
             address: address.to_string(),
             reason: format!("cannot schedule: {reason}"),
         };
-        let inside = listener.local_addr();
-        let inside = inside.map_err(|error| failed(error.to_string()))?;
+        let speaker = listener.local_addr();
+        let inside = Inside {
+            speaker: speaker.map_err(|error| failed(error.to_string()))?,
+            lender,
+        };
         let tunnels = outside.as_ref().map(|outside| &outside.tunnels);
         let scheduling = begin(listener, settings(address, tunnels));
         let scheduled = match outside {

@@ -20,7 +20,7 @@ use tokio_util::sync::DropGuard;
 use tonic::transport::Endpoint;
 
 use super::credentials::Keys;
-use super::door::WELCOME;
+use super::door::{BORROW, SPEAK, WELCOME};
 use crate::Error;
 
 /// The ways to other parts of the cluster. They close when it is dropped.
@@ -59,7 +59,12 @@ impl Tunnels {
 
     /// Knocks at the door at `address`, to hear now what is wrong.
     pub(super) async fn knock(&self, address: &str) -> io::Result<()> {
-        connected(address, &self.keys).await.map(drop)
+        connected(address, &self.keys, SPEAK).await.map(drop)
+    }
+
+    /// To who lends envelopes behind the door at `address`.
+    pub(super) async fn to_lender(&self, address: &str) -> io::Result<TlsStream<TcpStream>> {
+        connected(address, &self.keys, BORROW).await
     }
 
     /// What leads to `address`, as `HOST:PORT`.
@@ -121,7 +126,7 @@ impl Tunnels {
 }
 
 async fn passed_on(mut here: UnixStream, address: String, keys: Arc<Keys>) {
-    let done = match connected(&address, &keys).await {
+    let done = match connected(&address, &keys, SPEAK).await {
         Ok(mut there) => copy_bidirectional(&mut here, &mut there).await.map(drop),
         Err(error) => return tracing::warn!(%address, %error, "not let in"),
     };
@@ -130,19 +135,20 @@ async fn passed_on(mut here: UnixStream, address: String, keys: Arc<Keys>) {
     }
 }
 
-/// Through the door at `address`.
-async fn connected(address: &str, keys: &Keys) -> io::Result<TlsStream<TcpStream>> {
-    let within = tokio::time::timeout(IN_WITHIN, let_in(address, keys)).await;
+/// Through the door at `address`, for what is wanted there.
+async fn connected(address: &str, keys: &Keys, wanted: u8) -> io::Result<TlsStream<TcpStream>> {
+    let within = tokio::time::timeout(IN_WITHIN, let_in(address, keys, wanted)).await;
     within.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
-async fn let_in(address: &str, keys: &Keys) -> io::Result<TlsStream<TcpStream>> {
+async fn let_in(address: &str, keys: &Keys, wanted: u8) -> io::Result<TlsStream<TcpStream>> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let name = keys.expected(host).map_err(io::Error::other)?;
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     let mut stream = keys.connector.connect(name, stream).await?;
     stream.write_all(&keys.token).await?;
+    stream.write_u8(wanted).await?;
     stream.flush().await?;
     match stream.read_u8().await {
         Ok(WELCOME) => Ok(stream),

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use batch::{Envelopes, Executor, MapRows, Scheduler};
+use batch::{Envelopes, Executor, Lender, MapRows, Scheduler};
 use envelope_format::Digest;
 use tempfile::TempDir;
 
@@ -219,7 +219,7 @@ fn schedules() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let scheduler = Scheduler::bind(address, None).await.unwrap();
-        scheduler.run().await.unwrap();
+        scheduler.run(None).await.unwrap();
     });
 }
 
@@ -248,7 +248,11 @@ struct OfTheTests;
 
 #[async_trait]
 impl Envelopes for OfTheTests {
-    async fn get(&self, digest: Digest) -> Result<Arc<dyn MapRows>, runtime::Error> {
+    async fn get(
+        &self,
+        digest: Digest,
+        _: Option<&dyn Lender>,
+    ) -> Result<Arc<dyn MapRows>, runtime::Error> {
         let slow = Slow::new();
         if digest == slow.digest() {
             return Ok(Arc::new(slow));

@@ -59,9 +59,9 @@ fn is_long() -> bool {
 fn pace() -> Pace {
     Pace {
         executors: 4,
-        executor_every: Duration::from_secs(if is_long() { 8 } else { 4 }),
-        worker_every: Duration::from_secs(if is_long() { 5 } else { 2 }),
-        scheduler_every: is_long().then_some(Duration::from_secs(60)),
+        executor_every: Duration::from_secs(if is_long() { 6 } else { 4 }),
+        worker_every: Duration::from_secs(2),
+        scheduler_every: is_long().then_some(Duration::from_secs(25)),
     }
 }
 
@@ -106,6 +106,7 @@ impl Jobs {
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15 + number as u64);
         if is_long() {
             self.killed_at_some_time(&errand, dice.millis(1_000));
+            self.killed_at_some_time(&errand, dice.millis(500));
         }
         self.dies_at(point, &errand, number);
         self.killed_at_some_time(&errand, dice.millis(500));
@@ -187,9 +188,11 @@ impl Jobs {
             rows.extend(keys(number, table));
             *jobs += 1;
         }
+        for table in tables.keys() {
+            vacuum(&self.path(&format!("out-{table}")));
+        }
         let counted = |(table, (rows, jobs)): (_, (BTreeSet<usize>, usize))| {
             let name = format!("out-{table}");
-            vacuum(&self.path(&name));
             read_back(self.folder.path(), &name, rows.len(), jobs);
             (table, (rows.len(), jobs))
         };

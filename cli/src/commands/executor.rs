@@ -1,17 +1,23 @@
 //! `envelope executor`: does parts of the jobs of a cluster.
 
+use std::fmt;
+use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
+use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use batch::{Envelopes, MapRows};
-use envelope_format::Digest;
-use runtime::{EnvelopeFile, Sandbox};
+use batch::{Check, EnvelopeCache, Envelopes, InUse, Lender, Lent, MapRows};
+use envelope_format::{Digest, Manifest};
+use runtime::Sandbox;
 
 use crate::args::Executor;
 use crate::error::Error;
+use crate::lender::Store;
 use crate::on_demand::OnDemand;
+use crate::trust;
 use crate::wiring::Wiring;
 
 /// Works until it is asked to end, or the scheduler is gone.
@@ -33,8 +39,12 @@ pub(crate) async fn executor(
         slots,
         stores: wiring.stores(),
         work_folder: folder.path().to_owned(),
-        envelopes: Arc::new(FromStore {
+        envelopes: Arc::new(Copies {
             wiring: wiring.clone(),
+            cache: EnvelopeCache::new(
+                wiring.settings.cache.join("envelopes"),
+                args.cache_bytes.get(),
+            ),
             slots,
             sandbox: args.sandbox.sandbox(),
         }),
@@ -49,49 +59,112 @@ pub(crate) async fn executor(
     Ok(executor.run(stopping).await?)
 }
 
-/// The envelopes of the store that this executor reads.
-struct FromStore {
+/// The envelopes that this machine keeps; those that it has not come from the store, or from the scheduler's.
+struct Copies {
     wiring: Wiring,
+    cache: EnvelopeCache,
     slots: NonZeroUsize,
     sandbox: Sandbox,
 }
 
 #[async_trait]
-impl Envelopes for FromStore {
-    async fn get(&self, digest: Digest) -> Result<Arc<dyn MapRows>, runtime::Error> {
-        let envelope = self.checked(digest).await;
-        let envelope = envelope.map_err(|error| not_to_be_had(digest, error))?;
+impl Envelopes for Copies {
+    async fn get(
+        &self,
+        digest: Digest,
+        scheduler: Option<&dyn Lender>,
+    ) -> Result<Arc<dyn MapRows>, runtime::Error> {
+        let fetch = async || self.fetch(digest, scheduler).await;
+        let copy = self.cache.get(digest, &self.vouched(), fetch).await?;
+        let envelope = Arc::clone(copy.envelope());
         let environments = self.wiring.environments(envelope.manifest());
         let step = move |step: &str| tracing::info!(%digest, step);
-        Ok(Arc::new(OnDemand::new(
+        let rows = OnDemand::new(
             envelope,
             environments,
             self.slots.get(),
             self.sandbox.clone(),
             Arc::new(step),
-        )))
+        );
+        Ok(Arc::new(OfCopy { rows, _copy: copy }))
     }
 }
 
-impl FromStore {
-    /// The envelope, of which every byte is what its digest says.
-    async fn checked(&self, digest: Digest) -> Result<Arc<EnvelopeFile>, Error> {
-        let found = self.wiring.find_trusted(&digest.to_string()).await?;
-        let envelope = Arc::clone(&found.envelope);
-        let checking = tokio::task::spawn_blocking(move || envelope.verify()).await;
-        checking.map_err(|panic| Error::io("read", found.envelope.path())(panic.into()))??;
-        Ok(found.envelope)
+impl Copies {
+    /// Where trust is asked for, somebody vouches for what runs.
+    fn vouched(&self) -> Check {
+        let keys = self.wiring.settings.trust.clone();
+        Arc::new(move |envelope, attestation| {
+            let Some(keys) = &keys else { return Ok(()) };
+            let checked = trust::check(envelope, keys, Some(attestation));
+            checked
+                .map(drop)
+                .map_err(|error| not_to_be_had(envelope.digest(), &error))
+        })
+    }
+
+    async fn fetch(
+        &self,
+        digest: Digest,
+        scheduler: Option<&dyn Lender>,
+    ) -> Result<Lent, runtime::Error> {
+        // Unlike an envelope that is nowhere, this may be otherwise in a moment.
+        let failed = |source: io::Error| runtime::Error::Io {
+            doing: format!("an executor cannot get the envelope `{digest}`"),
+            source,
+        };
+        let here = Store(self.wiring.clone()).lend(&digest).await;
+        if let Some(lent) = here.map_err(failed)? {
+            return Ok(lent);
+        }
+        let there = match scheduler {
+            Some(scheduler) => scheduler.lend(&digest).await.map_err(failed)?,
+            None => None,
+        };
+        there.ok_or_else(|| not_to_be_had(digest, &"it is in no store that is asked"))
     }
 }
 
-fn not_to_be_had(digest: Digest, error: Error) -> runtime::Error {
-    if let Error::Runtime(error) = error {
-        return error;
+/// Workers of a copy. It is in use as long as they are.
+struct OfCopy {
+    rows: OnDemand,
+    _copy: InUse,
+}
+
+#[async_trait]
+impl MapRows for OfCopy {
+    fn digest(&self) -> Digest {
+        self.rows.digest()
     }
+
+    fn manifest(&self) -> &Manifest {
+        self.rows.manifest()
+    }
+
+    async fn map(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        self.rows.map(function, rows, deadline).await
+    }
+
+    async fn call(
+        &self,
+        function: &str,
+        rows: RecordBatch,
+        deadline: Duration,
+    ) -> Result<RecordBatch, runtime::Error> {
+        self.rows.call(function, rows, deadline).await
+    }
+}
+
+fn not_to_be_had(digest: Digest, why: &dyn fmt::Display) -> runtime::Error {
     runtime::Error::Start {
         reason: format!(
-            "an executor cannot get the envelope `{digest}`: {error}; `envelope import` it into the \
-             store that executors read (`--url`, `ENVELOPE_URL`)"
+            "an executor cannot get the envelope `{digest}`: {why}; `envelope import` it into the \
+             store that executors read, or the scheduler (`--url`, `ENVELOPE_URL`)"
         ),
         stderr: String::new(),
     }

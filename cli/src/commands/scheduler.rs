@@ -1,11 +1,13 @@
 //! `envelope scheduler`: takes jobs for a cluster.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::args::Scheduler;
 use crate::error::Error;
+use crate::lender::Store;
 use crate::terminal::Terminal;
 use crate::wiring::Wiring;
 
@@ -19,8 +21,9 @@ pub(crate) async fn scheduler(
     let address = address(&args.listen).await?;
     let scheduler = batch::Scheduler::bind(address, credentials.as_ref()).await?;
     ready(&wiring.terminal, scheduler.address());
+    let lender = Arc::new(Store(wiring.clone()));
     tokio::select! {
-        ended = scheduler.run() => Ok(ended?),
+        ended = scheduler.run(Some(lender)) => Ok(ended?),
         _ = interrupted => Ok(()),
     }
 }

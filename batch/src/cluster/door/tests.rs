@@ -93,7 +93,10 @@ async fn house(keys: Arc<Keys>) -> (String, Arc<AtomicUsize>) {
     let (inside, came) = inside().await;
     let door = Door::bind(SocketAddr::new(HERE, 0), keys).await.unwrap();
     let address = door.address().unwrap().to_string();
-    tokio::spawn(door.lead_to(inside));
+    tokio::spawn(door.lead_to(Inside {
+        speaker: inside,
+        lender: None,
+    }));
     (address, came)
 }
 
