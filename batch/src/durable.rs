@@ -433,8 +433,9 @@ mod tests {
         assert_eq!(read, [&b"789"[..], b"01", b"4"]);
         let beyond = store.get_ranges(&file, std::slice::from_ref(&(8..99)));
         assert!(beyond.await.is_err());
-        let gone = store.get_ranges(&path.join("gone"), std::slice::from_ref(&(0..1)));
-        let error = gone.await.unwrap_err();
+        let gone = path.join("gone");
+        let missing = store.get_ranges(&gone, std::slice::from_ref(&(0..1)));
+        let error = missing.await.unwrap_err();
         assert!(matches!(error, Error::NotFound { .. }), "{error}");
     }
 
