@@ -48,6 +48,7 @@ mod layout;
 mod location;
 mod map_exec;
 mod merge;
+mod pace;
 mod part_file;
 mod partitions;
 mod plan;

@@ -52,8 +52,10 @@ pub(crate) struct MapSpec {
     pub(crate) tile: Option<u32>,
     /// Columns of the table that are passed on.
     pub(crate) keep: Vec<String>,
-    /// Rows of one call.
+    /// Most rows of one call.
     pub(crate) batch_rows: usize,
+    /// Whether calls may have fewer rows, which ones depending on how long they take.
+    pub(crate) paced: bool,
     /// Time that one call may take.
     pub(crate) call_deadline: Duration,
     /// How messages call the table that is read.

@@ -21,7 +21,7 @@ use crate::claim::{Claim, Record};
 use crate::commit::{Facts, Finished, Outcome, commit, finished};
 use crate::coverage::{self, Written};
 use crate::filter::Filter;
-use crate::function::{Callable, check_row_wise, rows_of_a_call};
+use crate::function::{Callable, check_row_wise, is_paced, rows_of_a_call};
 use crate::identity::Key;
 use crate::location::store_path;
 use crate::part_file::Part;
@@ -394,6 +394,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         tile,
         keep: job.keep.clone(),
         batch_rows,
+        paced: is_paced(function),
         call_deadline: settings.call_deadline,
         table: source.name.clone(),
     };

@@ -51,6 +51,7 @@ fn map_spec() -> MapSpec {
         tile: Some(8),
         keep: vec!["id".into(), "part".into()],
         batch_rows: 512,
+        paced: true,
         call_deadline: Duration::from_millis(1_500),
         table: "/t".into(),
     }
