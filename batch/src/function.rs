@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
-use envelope_format::{Digest, Function, Manifest, Signature};
+use envelope_format::{Digest, Equality, Function, Manifest, Signature};
 use runtime::tile_rows;
 use tokio::sync::Semaphore;
 
@@ -102,6 +102,13 @@ pub(crate) fn reduces(signature: &Signature) -> bool {
 pub(crate) fn rows_of_a_call(wanted: NonZeroUsize, tile: Option<u32>) -> usize {
     let tile = tile_rows(tile);
     (wanted.get() / tile).max(1) * tile
+}
+
+/// Whether the same bits come of a row however many others are in its call, as far as was tested.
+pub(crate) fn is_paced(function: &Function) -> bool {
+    let signature = &function.signature;
+    let each_row = signature.input.shape.is_one_row() || signature.output.shape.is_one_row();
+    each_row || function.certificate.equality == Equality::Bitwise
 }
 
 /// What the plan's nodes find in their session: the digest in a node is looked up here.

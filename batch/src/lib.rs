@@ -54,6 +54,7 @@ mod merge;
 mod model;
 mod notes;
 mod opened;
+mod pace;
 mod part_file;
 mod partitions;
 mod plan;

@@ -9,6 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow_array::{Array as _, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow_cast::cast::{CastOptions, cast_with_options};
@@ -33,6 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::Error;
 use crate::function::Callable;
+use crate::pace::Pace;
 use crate::plan::{Callables, MapSpec, only};
 use crate::task::Task;
 
@@ -161,6 +163,7 @@ pub(crate) async fn unless_cancelled(
 /// Everything that a partition needs to call the function.
 pub(crate) struct Caller {
     spec: Arc<MapSpec>,
+    pace: Pace,
     callable: Arc<Callable>,
     /// For batches between scan and sink, and how many there are.
     pub(crate) permits: (Arc<Semaphore>, usize),
@@ -180,9 +183,32 @@ pub(crate) struct Rows {
     pub(crate) kept: Vec<ArrayRef>,
     /// Columns that the function takes.
     pub(crate) taken: RecordBatch,
+    /// Of those, how many each row has.
+    row_bytes: usize,
 }
 
-/// Reads the input in batches of the size that the function is called with.
+impl Rows {
+    /// The first `count` rows, and the others if there are more.
+    fn cut(self, count: usize) -> (Self, Option<Self>) {
+        let all = self.taken.num_rows();
+        if all <= count {
+            return (self, None);
+        }
+        let rest = self.slice(count, all - count);
+        (self.slice(0, count), Some(rest))
+    }
+
+    fn slice(&self, offset: usize, length: usize) -> Self {
+        let columns = self.kept.iter();
+        Self {
+            kept: columns.map(|column| column.slice(offset, length)).collect(),
+            taken: self.taken.slice(offset, length),
+            row_bytes: self.row_bytes,
+        }
+    }
+}
+
+/// Reads the input in batches of the most rows that the function is called with.
 async fn gather(
     caller: Arc<Caller>,
     mut input: SendableRecordBatchStream,
@@ -235,18 +261,23 @@ async fn call(
     Ok(())
 }
 
-/// Batches that may be between scan and sink. The permit comes first: a batch that waits for one
+/// Rows of calls that may be between scan and sink. The permit comes first: rows that wait for one
 /// would take the memory that the permit is there to bound.
 fn admitted(
     caller: Arc<Caller>,
     batches: mpsc::Receiver<Rows>,
 ) -> impl Stream<Item = (Rows, OwnedSemaphorePermit)> {
-    stream::unfold(batches, move |mut batches| {
-        let permits = Arc::clone(&caller.permits.0);
+    stream::unfold((batches, None), move |(mut batches, begun)| {
+        let caller = Arc::clone(&caller);
         async move {
-            let permit = permits.acquire_owned().await.ok()?;
-            let rows = batches.recv().await?;
-            Some(((rows, permit), batches))
+            let permit = Arc::clone(&caller.permits.0).acquire_owned().await.ok()?;
+            let rows: Rows = match begun {
+                Some(rows) => rows,
+                None => batches.recv().await?,
+            };
+            let call_rows = caller.pace.rows(rows.row_bytes);
+            let (rows, rest) = rows.cut(call_rows);
+            Some(((rows, permit), (batches, rest)))
         }
     })
 }
@@ -266,6 +297,7 @@ impl Caller {
         let callable = callables.find(&spec.digest)?;
         let partitions = node.properties().partitioning.partition_count();
         Ok(Self {
+            pace: Pace::new(spec.batch_rows, spec.tile, spec.paced),
             permits: callable.permits(partitions),
             callable,
             taken: runtime::arrow_schema(&spec.signature.input),
@@ -306,7 +338,12 @@ impl Caller {
         let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
         let taken = RecordBatch::try_new_with_options(Arc::clone(&self.taken), taken, &rows)
             .map_err(|source| self.unreadable(source))?;
-        Ok(Rows { kept, taken })
+        let row_bytes = taken.get_array_memory_size() / taken.num_rows().max(1);
+        Ok(Rows {
+            kept,
+            taken,
+            row_bytes,
+        })
     }
 
     /// Values of a column as another type, which must hold them.
@@ -335,10 +372,9 @@ impl Caller {
         let asked = runtime::padded(rows.taken, self.spec.tile);
         let asked = asked.map_err(|source| self.unreadable(source))?;
         let wanted = asked.num_rows();
-        let answer = {
-            let _timer = self.time.timer();
-            self.answer(asked.clone()).await
-        };
+        let began = Instant::now();
+        let answer = self.answer(asked.clone()).await;
+        self.time.add_elapsed(began);
         let output = match answer {
             Ok(output) => output,
             Err(source) if is_of_rows(&source) => {
@@ -350,6 +386,7 @@ impl Caller {
         if output.num_rows() != wanted {
             return Err(self.wrong_output(format!("{} rows for {wanted}", output.num_rows())));
         }
+        self.pace.learn(wanted, began.elapsed());
         let output = output.slice(0, count);
         self.rows.add(count);
         self.join(rows.kept, &output)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_schema::{Field, FieldRef, SchemaRef};
 use envelope_format::{Digest, Function};
 
-use crate::function::{MapRows, check_row_wise, reduces, rows_of_a_call};
+use crate::function::{MapRows, check_row_wise, is_paced, reduces, rows_of_a_call};
 use crate::plan::MapSpec;
 use crate::schema::{Mapped, first_types};
 use crate::{Error, Job, Settings};
@@ -92,6 +92,7 @@ impl Splittable<'_> {
             keep: columns.keep.clone(),
             given: given.iter().map(|field| field.name().clone()).collect(),
             batch_rows: self.rows_of_a_call(settings),
+            paced: is_paced(function),
             call_deadline: settings.call_deadline,
             table: table.to_owned(),
         }

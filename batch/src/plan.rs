@@ -54,8 +54,10 @@ pub(crate) struct MapSpec {
     pub(crate) keep: Vec<String>,
     /// How the columns that the function gives are called, in the order of its signature.
     pub(crate) given: Vec<String>,
-    /// Rows of one call.
+    /// Most rows of one call.
     pub(crate) batch_rows: usize,
+    /// Whether calls may have fewer rows, which ones depending on how long they take.
+    pub(crate) paced: bool,
     /// Time that one call may take.
     pub(crate) call_deadline: Duration,
     /// How messages call the table that is read.

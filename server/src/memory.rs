@@ -15,11 +15,12 @@ const ARENAS: libc::c_int = 4;
 
 /// Free memory that stays with each arena of a job, in bytes: some batches of a usual table.
 #[cfg(target_env = "gnu")]
-const KEPT_FOR_BATCHES: libc::c_int = 64 << 20;
+const KEPT_FOR_BATCHES: libc::c_int = 32 << 20;
 
-/// The least of an allocation of a job that has pages of its own, in bytes. It cannot be more.
+/// The least of an allocation of a job that has pages of its own, in bytes. Columns of a batch are smaller;
+/// what is read of a file at once is larger, and there less often than it would take room.
 #[cfg(target_env = "gnu")]
-const LARGE: libc::c_int = 32 << 20;
+const LARGE: libc::c_int = 4 << 20;
 
 /// Each has what it once needed; which thread gets a batch is chance.
 #[cfg(target_env = "gnu")]

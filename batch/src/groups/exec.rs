@@ -262,7 +262,7 @@ impl Groups {
     }
 
     async fn call(&self, rows: Rows) -> Result<RecordBatch, Error> {
-        let Rows { kept, taken } = rows;
+        let Rows { kept, taken, .. } = rows;
         let count = taken.num_rows();
         let group = kept
             .iter()

@@ -25,7 +25,7 @@ use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPla
 use runtime::lossless;
 
 use super::placeholder::{Prediction, Predictions};
-use crate::function::rows_of_a_call;
+use crate::function::{is_paced, rows_of_a_call};
 use crate::plan::{MapSpec, map};
 use crate::schema::{plain_field, type_name};
 use crate::{Error, Settings};
@@ -207,6 +207,7 @@ impl Placing<'_> {
             keep,
             given: output.map(|field| field.name.clone()).collect(),
             batch_rows: rows_of_a_call(self.settings.batch_rows, tile),
+            paced: is_paced(&one.function),
             call_deadline: self.settings.call_deadline,
             table: self.tables.to_owned(),
         }

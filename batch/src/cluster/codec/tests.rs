@@ -52,6 +52,7 @@ fn map_spec() -> MapSpec {
         keep: vec!["id".into(), "part".into()],
         given: vec!["prediction".into()],
         batch_rows: 512,
+        paced: true,
         call_deadline: Duration::from_millis(1_500),
         table: "/t".into(),
     }
