@@ -47,9 +47,6 @@ pub(crate) struct Attempt {
     hold: Option<Hold>,
 }
 
-/// In the folder of an attempt.
-const WORKSHOP: &str = ".workshop";
-
 impl Attempt {
     /// Makes room for the files of a job whose results go to `target` and that nobody can know of.
     pub(crate) async fn begin(target: &Target, id: Uuid) -> Result<Self, Error> {
@@ -106,11 +103,11 @@ impl Attempt {
     }
 
     /// Folder in which executors of a cluster write. One that was given up may go on for a while, so it
-    /// must not be what becomes the table; what comes too late is in a folder that readers skip.
+    /// must not be what becomes the table, or within; what comes too late is among notes that nobody reads.
     pub(crate) fn workshop(&self) -> PathBuf {
-        match self.staged {
-            true => self.folder.join(WORKSHOP),
-            false => self.folder.clone(),
+        match &self.claim {
+            Some(claim) if self.staged => claim.workshop(),
+            _ => self.folder.clone(),
         }
     }
 

@@ -153,6 +153,11 @@ impl Claim {
         self.folder.join("splits")
     }
 
+    /// Where others write for whoever has the claim.
+    pub(crate) fn workshop(&self) -> PathBuf {
+        self.folder.join("workshop")
+    }
+
     /// The job is done: the notes go.
     pub(crate) fn end(mut self) {
         self.lasting = false;

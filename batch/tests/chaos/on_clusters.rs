@@ -20,7 +20,7 @@ use crate::driver::Errand;
 use crate::table::{keys, read_back, vacuum, write_input};
 
 /// Every point that the driver of a job on a cluster can die at, and in which table.
-const POINTS: [(&str, &str); 10] = [
+const POINTS: [(&str, &str); 11] = [
     ("claimed", "delta"),
     ("before_commit", "delta"),
     ("log_written", "delta"),
@@ -31,6 +31,7 @@ const POINTS: [(&str, &str); 10] = [
     ("rewritten", "delta-merge"),
     ("log_written", "delta-merge"),
     ("rewritten", "parquet-merge"),
+    ("before_commit", "parquet-merge"),
 ];
 
 /// Rows are merged into these, so they have rows at first, of one more job each.
@@ -261,12 +262,13 @@ fn jobs_on_a_cluster_in_which_everything_is_killed_are_in_the_table_once() {
 }
 
 /// Says how far it is, after each ten jobs.
+#[expect(clippy::print_stdout, reason = "it takes minutes, and somebody waits")]
 fn tell(jobs: &Jobs, cluster: &Cluster, (told, begun): (usize, Instant)) -> usize {
     let tally = jobs.tally.lock().unwrap();
     if tally.done / 10 > told / 10 {
         let killed: usize = tally.kills.values().chain(cluster.kills.values()).sum();
         let seconds = begun.elapsed().as_secs();
-        eprintln!(
+        println!(
             "{} of {} jobs, {killed} killed, {seconds} s",
             tally.done,
             jobs_wanted()
