@@ -105,8 +105,8 @@ impl Attempt {
     /// Folder in which executors of a cluster write. One that was given up may go on for a while, so it
     /// must not be what becomes the table, or within; what comes too late is among notes that nobody reads.
     pub(crate) fn workshop(&self) -> PathBuf {
-        match &self.claim {
-            Some(claim) if self.staged => claim.workshop(),
+        match &self.hold {
+            Some(Hold::Claim(claim)) if self.staged => claim.workshop(),
             _ => self.folder.clone(),
         }
     }
