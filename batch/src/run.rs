@@ -478,14 +478,14 @@ fn mapped(decided: &Decided<'_>, scanned: LogicalPlan) -> EngineResult<LogicalPl
         columns,
         ..
     } = decided;
-    let maps = models.iter().zip(&columns.maps);
-    maps.fold(Ok(scanned), |input, (model, map)| {
+    let mut maps = models.iter().zip(&columns.maps);
+    maps.try_fold(scanned, |input, (model, map)| {
         let spec = model.spec(&job.settings, &source.name, map);
         if job.group_by.is_empty() {
-            return plan::map(spec, &map.columns, input?);
+            return plan::map(spec, &map.columns, input);
         }
         let spec = GroupsSpec::new(job, spec, source, columns);
-        plan::groups(spec, &map.columns, input?)
+        plan::groups(spec, &map.columns, input)
     })
 }
 

@@ -213,25 +213,20 @@ impl From<batch::Error> for Error {
     /// Workers that did not even start did not fail on rows of a table.
     fn from(error: batch::Error) -> Self {
         use runtime::Error::{Envelope, Environment, Start, WrongInterpreter};
-        match error {
-            batch::Error::Function {
-                source:
-                    source @ (Envelope { .. }
-                    | Environment { .. }
-                    | Start { .. }
-                    | WrongInterpreter { .. }),
-                ..
-            }
-            | batch::Error::Group {
-                source:
-                    source @ (Envelope { .. }
-                    | Environment { .. }
-                    | Start { .. }
-                    | WrongInterpreter { .. }),
-                ..
-            } => Self::Runtime(source),
-            error => Self::Batch(Box::new(error)),
+        if let batch::Error::Function {
+            source:
+                source @ (Envelope { .. } | Environment { .. } | Start { .. } | WrongInterpreter { .. }),
+            ..
         }
+        | batch::Error::Group {
+            source:
+                source @ (Envelope { .. } | Environment { .. } | Start { .. } | WrongInterpreter { .. }),
+            ..
+        } = error
+        {
+            return Self::Runtime(source);
+        }
+        Self::Batch(Box::new(error))
     }
 }
 
@@ -355,7 +350,7 @@ fn of_batch(error: &batch::Error) -> Kind {
         Error::Credentials { .. } => kind("bad_credentials", USAGE),
         // An envelope that only a caller of ours looked for.
         Error::NoEnvelope { .. } => kind("not_found", NOT_FOUND),
-        Error::Panicked { .. } | Error::Engine { .. } | Error::Shared(_) => {
+        Error::NoModel | Error::Panicked { .. } | Error::Engine { .. } | Error::Shared(_) => {
             kind("internal", FAILED)
         }
         _ => kind("internal", FAILED),

@@ -122,11 +122,15 @@ pub(super) fn sent(error: &DataFusionError) -> DataFusionError {
 
 /// What tells the scheduler to have rows made again that went with an executor, if this is what went wrong.
 fn lost_rows(error: &DataFusionError) -> Option<BallistaError> {
-    causes(error).find_map(|cause| match cause.downcast_ref()? {
-        BallistaError::FetchFailed(executor, stage, partition, why) => Some(
-            BallistaError::FetchFailed(executor.clone(), *stage, *partition, why.clone()),
-        ),
-        _ => None,
+    causes(error).find_map(|cause| {
+        let BallistaError::FetchFailed(executor, stage, partition, why) = cause.downcast_ref()?
+        else {
+            return None;
+        };
+        let (executor, why) = (executor.clone(), why.clone());
+        Some(BallistaError::FetchFailed(
+            executor, *stage, *partition, why,
+        ))
     })
 }
 
