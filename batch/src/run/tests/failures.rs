@@ -180,7 +180,7 @@ async fn a_column_cannot_be_kept_under_the_name_of_an_output() {
     let text = error.to_string();
     assert_eq!(
         text,
-        "two columns of the output would be called `id`: one is kept, the function gives the other"
+        "two columns of the output would be called `id`: one is kept, a function gives the other"
     );
 }
 
