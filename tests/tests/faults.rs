@@ -94,6 +94,12 @@ async fn a_function_that_kills_what_its_worker_was_forked_from_costs_what_was_un
     let runtime = acceptance::start("naughty", 1..=1).await;
     let error = runtime.call(None, act("orphan", 0.0), LONG).await;
     assert!(matches!(error, Err(Error::Crashed { .. })), "{error:?}");
+    // The spare worker ends with it, and may be lent before that is known.
+    let next = runtime.call(None, act("none", 0.0), LONG).await;
+    assert!(
+        matches!(next, Ok(_) | Err(Error::Crashed { .. })),
+        "{next:?}"
+    );
     for x in [1.0, 2.0] {
         assert!((honest(&runtime, x).await - x).abs() < f64::EPSILON);
     }
