@@ -3,10 +3,10 @@
 //! ```text
 //!  scan ──► EnvelopeNumber ──► by hash of the key ──► sort ──► EnvelopeGroups ──► EnvelopeSink
 //!           where a row is      a group is in one      key,     one call for
-//!           in the table        partition only         number   each group
+//!           in the table        partition only         place    each group
 //! ```
 //!
-//! The number of a row says where it is in the table, however the table is cut. So the rows of a group
+//! Each row gets two numbers that say where it is in the table, however the table is cut. So the rows of a group
 //! come to the function as they are in the table, wherever the work is done, and a sum of floats has the same bits.
 //!
 //! A [`GroupsSpec`] is what the node does, as data; [`node`] is the node of the logical plan, [`exec`] the one that works. In
@@ -17,7 +17,6 @@ mod exec;
 mod node;
 mod number;
 
-use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -28,7 +27,7 @@ pub(crate) use self::number::NumberExec;
 
 use crate::model::Splittable;
 use crate::plan::MapSpec;
-use crate::schema::{Columns, find, type_name};
+use crate::schema::{find, other_than, type_name};
 use crate::source::Source;
 use crate::{Error, Job};
 
@@ -43,20 +42,19 @@ pub(crate) struct GroupsSpec {
     pub(crate) map: MapSpec,
     /// How many columns rows are grouped by.
     pub(crate) by: usize,
-    /// The column that says where a row is in the table.
-    pub(crate) number: String,
+    /// The columns that say where a row is in the table.
+    pub(crate) place: [String; 2],
     /// Bytes of the largest group.
     pub(crate) max_group_bytes: usize,
 }
 
 impl GroupsSpec {
-    pub(crate) fn new(job: &Job, map: MapSpec, source: &Source, columns: &Columns) -> Self {
-        let fields = source.schema.fields();
-        let read = columns.scanned.iter().map(|&column| fields[column].name());
+    pub(crate) fn new(job: &Job, map: MapSpec, source: &Source) -> Self {
+        let columns = source.schema.fields();
         Self {
             map,
             by: job.group_by.len(),
-            number: other_than(&read.collect()),
+            place: ["part", "row"].map(|name| other_than(name, columns)),
             max_group_bytes: job.settings.max_group_bytes.get(),
         }
     }
@@ -82,15 +80,6 @@ impl fmt::Display for GroupsSpec {
             keep[self.by..].join(", ")
         )
     }
-}
-
-/// A name that no column has.
-fn other_than(columns: &HashSet<&String>) -> String {
-    let mut name = "row_number".to_owned();
-    while columns.contains(&name) {
-        name.push('_');
-    }
-    name
 }
 
 /// The columns of the input that the results of `job` have too: those that rows are grouped by, then
@@ -130,15 +119,4 @@ pub(crate) fn passed(
         });
     }
     Ok(by.iter().chain(kept).cloned().collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_number_of_a_row_has_a_name_of_its_own() {
-        let taken = ["row_number".to_owned(), "row_number_".to_owned()];
-        assert_eq!(other_than(&taken.iter().collect()), "row_number__");
-    }
 }

@@ -37,7 +37,6 @@ use crate::groups::{GroupsNode, GroupsSpec};
 use crate::map_exec::MapExec;
 use crate::scan::SnapshotTable;
 use crate::sink_exec::SinkExec;
-use crate::source::Source;
 
 /// What `EnvelopeMap` does: gives the kept columns and the function's output for each row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,14 +155,14 @@ pub(crate) fn cut_up(config: SessionConfig, cut: Cut, batch_rows: usize) -> Sess
     config
 }
 
-/// Reads the columns `scanned` of `source`, and only the rows that `filter` selects.
+/// Reads the columns `scanned` of `table`, and only the rows that `filter` selects.
 pub(crate) fn scan(
-    source: Arc<Source>,
+    table: SnapshotTable,
     scanned: Vec<usize>,
     filter: Option<&Filter>,
 ) -> Result<LogicalPlan> {
-    let columns = Arc::clone(&source.scanned);
-    let table = provider_as_source(Arc::new(SnapshotTable::new(source)));
+    let columns = Arc::clone(&table.source.scanned);
+    let table = provider_as_source(Arc::new(table));
     let Some(Filter {
         expr,
         columns: looked_at,

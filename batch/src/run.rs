@@ -31,6 +31,7 @@ use crate::part_file::Part;
 use crate::plan::{self, Callables, Cut, SinkSpec};
 use crate::point;
 use crate::progress::{Progress, report};
+use crate::scan::SnapshotTable;
 use crate::schema::Columns;
 use crate::sink_exec::SinkExec;
 use crate::source::{Reading, Source};
@@ -440,7 +441,12 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     let environment = environment.map_err(Error::from_engine)?;
     let rows = rows_at_a_time(job, models);
     let session = plan::session(Callables::of(callables), environment, *cut, rows);
-    let mapped = plan::scan(Arc::clone(source), columns.scanned.clone(), filter.as_ref())
+    let table = SnapshotTable::new(Arc::clone(source));
+    let table = match job.group_by.is_empty() {
+        true => table,
+        false => table.placed(),
+    };
+    let mapped = plan::scan(table, columns.scanned.clone(), filter.as_ref())
         .and_then(|scanned| mapped(decided, scanned))
         .map_err(Error::from_engine)?;
     let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
@@ -471,7 +477,7 @@ fn mapped(decided: &Decided<'_>, scanned: LogicalPlan) -> EngineResult<LogicalPl
         if job.group_by.is_empty() {
             return plan::map(spec, &map.columns, input?);
         }
-        let spec = GroupsSpec::new(job, spec, source, columns);
+        let spec = GroupsSpec::new(job, spec, source);
         plan::groups(spec, &map.columns, input?)
     })
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_schema::{Schema, SchemaRef};
+use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::config::{CsvOptions, TableParquetOptions};
@@ -18,10 +18,12 @@ use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
+use datafusion::scalar::ScalarValue;
 
 use crate::Error;
 use crate::formats::Encoding;
 use crate::location::store_path;
+use crate::schema::other_than;
 use crate::source::{DataFile, Source};
 use crate::stores::store_url;
 
@@ -29,11 +31,34 @@ use crate::stores::store_url;
 #[derive(Debug)]
 pub(crate) struct SnapshotTable {
     pub(crate) source: Arc<Source>,
+    /// Whether each file knows where in the table it begins.
+    pub(crate) placed: bool,
 }
 
 impl SnapshotTable {
     pub(crate) fn new(source: Arc<Source>) -> Self {
-        Self { source }
+        Self {
+            source,
+            placed: false,
+        }
+    }
+
+    /// The same, of which each part can tell [where it begins](beginning).
+    pub(crate) fn placed(self) -> Self {
+        Self {
+            placed: true,
+            ..self
+        }
+    }
+
+    /// The columns that are the same for all rows of a file.
+    fn partition_columns(&self) -> Vec<FieldRef> {
+        let columns = self.source.partition_fields();
+        let offset = self.placed.then(|| {
+            let name = other_than("offset", self.source.scanned.fields());
+            Arc::new(Field::new(name, DataType::UInt64, false))
+        });
+        columns.iter().cloned().chain(offset).collect()
     }
 
     fn projected(&self, projection: Option<&Vec<usize>>) -> Result<SchemaRef> {
@@ -73,13 +98,7 @@ impl TableProvider for SnapshotTable {
             return Ok(Arc::new(EmptyExec::new(self.projected(projection)?)));
         }
         let schema = TableSchema::builder(self.source.file_schema())
-            .with_table_partition_cols(
-                self.source
-                    .partition_fields()
-                    .iter()
-                    .cloned()
-                    .collect::<Vec<_>>(),
-            )
+            .with_table_partition_cols(self.partition_columns())
             .build();
         let reader = reader(self.source.kind.encoding, schema, session);
         let files = self
@@ -88,7 +107,14 @@ impl TableProvider for SnapshotTable {
             .iter()
             .map(partitioned_file)
             .collect::<Result<Vec<_>, _>>();
-        let files = FileGroup::new(files.map_err(Error::into_engine)?);
+        let mut files = files.map_err(Error::into_engine)?;
+        if self.placed {
+            place(&mut files);
+        }
+        let files = FileGroup::new(files);
+        // Without the place of its file, which no row has.
+        let all = || (0..self.source.scanned.fields().len()).collect();
+        let projection = projection.cloned().unwrap_or_else(all);
         let groups = match self.source.kind.is_splittable() {
             // One group: the optimizer cuts it into as many ranges of equal length as there are
             // partitions, across the borders of files.
@@ -98,7 +124,7 @@ impl TableProvider for SnapshotTable {
         let scan = FileScanConfigBuilder::new(store_url(&self.source.store)?, reader)
             .with_file_groups(groups)
             .with_file_compression_type(self.source.kind.compression)
-            .with_projection_indices(projection.cloned())?
+            .with_projection_indices(Some(projection))?
             .build();
         Ok(DataSourceExec::from_data_source(scan))
     }
@@ -132,4 +158,27 @@ fn partitioned_file(file: &DataFile) -> Result<PartitionedFile, Error> {
     let mut planned = PartitionedFile::new(String::new(), file.bytes);
     planned.object_meta.location = location;
     Ok(planned.with_partition_values(file.partition_values.clone()))
+}
+
+/// Says of each file where it begins if all files follow each other in the order of their names.
+fn place(files: &mut [PartitionedFile]) {
+    // As the engine sorts them where it cannot cut them.
+    files.sort_by(|one, other| one.path().cmp(other.path()));
+    let mut offset = 0;
+    for file in files {
+        let place = ScalarValue::UInt64(Some(offset));
+        file.partition_values.push(place);
+        offset += file.object_meta.size;
+    }
+}
+
+/// Where in its [placed](SnapshotTable::placed) table a part begins, in bytes. Tells it also of one that was cut
+/// out of a plan and has no number there any more.
+pub(crate) fn beginning(part: &FileGroup) -> Option<u64> {
+    let first = part.files().first()?;
+    let Some(ScalarValue::UInt64(Some(offset))) = first.partition_values.last() else {
+        return None;
+    };
+    let start = first.range.as_ref().map_or(0, |range| range.start);
+    Some(offset + u64::try_from(start).ok()?)
 }

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use arrow_schema::{DataType, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow_schema::{DataType, Field, FieldRef, Fields, Schema, SchemaRef, TimeUnit};
 use datafusion::common::utils::datafusion_strsim::levenshtein;
 use envelope_format::Signature;
 use runtime::lossless;
@@ -144,6 +144,15 @@ pub(crate) fn nearest(wanted: &str, names: &[String]) -> Option<String> {
     let distance = |name: &String| levenshtein(&wanted.to_lowercase(), &name.to_lowercase());
     let nearest = names.iter().min_by_key(|name| distance(name))?;
     (distance(nearest) <= most).then(|| nearest.clone())
+}
+
+/// A name like `wanted` that no column has.
+pub(crate) fn other_than(wanted: &str, columns: &Fields) -> String {
+    let mut name = wanted.to_owned();
+    while columns.find(&name).is_some() {
+        name.push('_');
+    }
+    name
 }
 
 /// Refuses a table that is known to lack values which the function needs, before any work.

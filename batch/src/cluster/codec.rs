@@ -88,8 +88,12 @@ impl LogicalExtensionCodec for LogicalCodec {
                 .0
                 .try_decode_table_provider(bytes, name, schema, context);
         };
-        let source = TableMessage::decode(ours).map_err(damaged)?.source()?;
-        Ok(Arc::new(SnapshotTable::new(Arc::new(source))))
+        let table = TableMessage::decode(ours).map_err(damaged)?;
+        let placed = table.placed;
+        Ok(Arc::new(SnapshotTable {
+            source: Arc::new(table.source()?),
+            placed,
+        }))
     }
 
     fn try_encode_table_provider(
@@ -99,7 +103,11 @@ impl LogicalExtensionCodec for LogicalCodec {
         bytes: &mut Vec<u8>,
     ) -> Result<()> {
         match table.downcast_ref::<SnapshotTable>() {
-            Some(snapshot) => write(&TableMessage::of(&snapshot.source)?, bytes),
+            Some(SnapshotTable { source, placed }) => {
+                let placed = *placed;
+                let table = TableMessage::of(source)?;
+                write(&TableMessage { placed, ..table }, bytes)
+            }
             None => self.0.try_encode_table_provider(name, table, bytes),
         }
     }
@@ -138,7 +146,7 @@ impl PhysicalExtensionCodec for PhysicalCodec {
             Node::Groups(spec, mapped) => {
                 Arc::new(GroupsExec::try_new(spec, Arc::new(mapped), input)?)
             }
-            Node::Number(column) => Arc::new(NumberExec::new(column, input)),
+            Node::Number(columns) => Arc::new(NumberExec::new(columns, input)),
             Node::Sink(spec, written) => Arc::new(SinkExec::new(spec, Arc::new(written), input)),
         })
     }
@@ -154,7 +162,7 @@ impl PhysicalExtensionCodec for PhysicalCodec {
         } else if let Some(groups) = node.downcast_ref::<GroupsExec>() {
             NodeMessage::groups(&groups.spec, &groups.schema())?
         } else if let Some(number) = node.downcast_ref::<NumberExec>() {
-            NodeMessage::number(&number.column)
+            NodeMessage::number(&number.columns)?
         } else if let Some(sink) = node.downcast_ref::<SinkExec>() {
             NodeMessage::sink(&sink.spec, &sink.written)?
         } else {
@@ -170,8 +178,8 @@ enum Node {
     Map(MapSpec, Schema),
     /// With the columns that it gives.
     Groups(GroupsSpec, Schema),
-    /// With the column that it adds.
-    Number(String),
+    /// With the columns that it adds.
+    Number([String; 2]),
     /// With the columns of the files.
     Sink(SinkSpec, Schema),
 }
@@ -184,7 +192,7 @@ struct NodeMessage {
     schema: Option<protobuf::Schema>,
 }
 
-/// In JSON, but for a name.
+/// In JSON.
 #[derive(Clone, PartialEq, prost::Oneof)]
 enum SpecMessage {
     #[prost(bytes, tag = "1")]
@@ -193,8 +201,8 @@ enum SpecMessage {
     Sink(Vec<u8>),
     #[prost(bytes, tag = "4")]
     Groups(Vec<u8>),
-    #[prost(string, tag = "5")]
-    Number(String),
+    #[prost(bytes, tag = "5")]
+    Number(Vec<u8>),
 }
 
 impl NodeMessage {
@@ -206,11 +214,11 @@ impl NodeMessage {
         Self::new(SpecMessage::Groups(json(spec)?), mapped)
     }
 
-    fn number(column: &str) -> Self {
-        Self {
-            spec: Some(SpecMessage::Number(column.to_owned())),
+    fn number(columns: &[String; 2]) -> Result<Self> {
+        Ok(Self {
+            spec: Some(SpecMessage::Number(json(columns)?)),
             schema: None,
-        }
+        })
     }
 
     fn sink(spec: &SinkSpec, written: &Schema) -> Result<Self> {
@@ -231,7 +239,7 @@ impl NodeMessage {
             match spec.ok_or_else(|| damaged("a node without a kind"))? {
                 SpecMessage::Map(spec) => Node::Map(read_json(&spec)?, schema()?),
                 SpecMessage::Groups(spec) => Node::Groups(read_json(&spec)?, schema()?),
-                SpecMessage::Number(column) => Node::Number(column),
+                SpecMessage::Number(columns) => Node::Number(read_json(&columns)?),
                 SpecMessage::Sink(spec) => Node::Sink(read_json(&spec)?, schema()?),
             },
         )
@@ -257,6 +265,8 @@ struct TableMessage {
     compression: String,
     #[prost(string, tag = "7")]
     store: String,
+    #[prost(bool, tag = "8")]
+    placed: bool,
 }
 
 /// Of a [`DataFile`], which it is and what all its rows have in common.
@@ -320,6 +330,7 @@ impl TableMessage {
                 .collect::<Result<_>>()?,
             encoding: EncodingMessage::from(encoding).into(),
             compression: compression.get_variant().to_string(),
+            placed: false,
         })
     }
 

@@ -42,8 +42,8 @@ pub(crate) struct GroupsExec {
     pub(crate) spec: Arc<GroupsSpec>,
     /// Columns that rows are grouped by, in the input.
     key: Vec<Column>,
-    /// The column that says where a row is in the table.
-    number: Column,
+    /// The columns that say where a row is in the table.
+    place: Vec<Column>,
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -59,7 +59,7 @@ impl GroupsExec {
         let column = |name: &String| Column::new_with_schema(name, &columns);
         Ok(Self {
             key: spec.key().iter().map(column).collect::<Result<_>>()?,
-            number: column(&spec.number)?,
+            place: spec.place.iter().map(column).collect::<Result<_>>()?,
             properties: properties(schema, &input),
             spec: Arc::new(spec),
             input,
@@ -135,7 +135,7 @@ impl ExecutionPlan for GroupsExec {
 
     /// They follow each other, as they do in the table.
     fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        let columns = self.key.iter().chain([&self.number]).cloned();
+        let columns = self.key.iter().chain(&self.place).cloned();
         let sorted = columns.map(|column| {
             PhysicalSortRequirement::new(expression(column), Some(SortOptions::default()))
         });

@@ -33,7 +33,7 @@ impl GroupsNode {
 
     /// The two nodes that work: what the engine puts between them brings the rows of a group together.
     pub(crate) fn physical(&self, input: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
-        let numbered = Arc::new(NumberExec::new(self.spec.number.clone(), input));
+        let numbered = Arc::new(NumberExec::new(self.spec.place.clone(), input));
         let schema = Arc::new(self.schema.as_arrow().clone());
         let groups = GroupsExec::try_new(self.spec.clone(), schema, numbered)?;
         Ok(Arc::new(groups))

@@ -43,3 +43,9 @@ fn types_are_named_as_signatures_name_them() {
         assert_eq!(type_name(&data_type), name);
     }
 }
+
+#[test]
+fn a_column_that_is_added_has_a_name_of_its_own() {
+    let taken = ["row", "row_"].map(|name| Field::new(name, DataType::Int8, false));
+    assert_eq!(other_than("row", &taken.to_vec().into()), "row__");
+}

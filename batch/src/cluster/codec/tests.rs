@@ -4,6 +4,8 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use arrow_schema::{DataType, Field};
+use datafusion::datasource::physical_plan::FileScanConfig;
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::execution::SessionState;
 use datafusion::physical_plan::displayable;
 use datafusion_proto::logical_plan::AsLogicalPlan as _;
@@ -16,6 +18,7 @@ use crate::durable::DurableStore;
 use crate::fake::{Fake, schema_of};
 use crate::function::Callable;
 use crate::plan;
+use crate::scan::beginning;
 
 /// Two files of a table that is partitioned by `day` and `part`.
 fn source() -> Source {
@@ -64,7 +67,7 @@ fn groups_spec() -> GroupsSpec {
             ..map_spec()
         },
         by: 1,
-        number: "row_number".into(),
+        place: ["part_".into(), "row".into()],
         max_group_bytes: 1 << 20,
     }
 }
@@ -88,7 +91,7 @@ fn planned() -> LogicalPlan {
         ("part", DataType::Utf8, true),
         ("prediction", DataType::Float64, false),
     ]);
-    let scanned = plan::scan(Arc::new(source()), vec![0, 1, 5], None).unwrap();
+    let scanned = plan::scan(SnapshotTable::new(Arc::new(source())), vec![0, 1, 5], None).unwrap();
     let mapped = plan::map(map_spec(), &output, scanned).unwrap();
     plan::sink(sink_spec(), &output, mapped).unwrap()
 }
@@ -100,7 +103,12 @@ fn grouped() -> LogicalPlan {
         ("id", DataType::Int64, false),
         ("prediction", DataType::Float64, false),
     ]);
-    let scanned = plan::scan(Arc::new(source()), vec![0, 1, 5], None).unwrap();
+    let scanned = plan::scan(
+        SnapshotTable::new(Arc::new(source())).placed(),
+        vec![0, 1, 5],
+        None,
+    )
+    .unwrap();
     let mapped = plan::groups(groups_spec(), &output, scanned).unwrap();
     plan::sink(sink_spec(), &output, mapped).unwrap()
 }
@@ -121,6 +129,12 @@ fn encoded(plan: &LogicalPlan) -> LogicalPlanNode {
     LogicalPlanNode::try_from_logical_plan(plan, &LogicalCodec::default()).unwrap()
 }
 
+fn sent(plan: &LogicalPlan) -> LogicalPlan {
+    encoded(plan)
+        .try_into_logical_plan(&TaskContext::default(), &LogicalCodec::default())
+        .unwrap()
+}
+
 #[test]
 fn a_logical_plan_comes_back_as_it_was() {
     for plan in [planned(), grouped()] {
@@ -129,9 +143,7 @@ fn a_logical_plan_comes_back_as_it_was() {
 }
 
 fn comes_back(plan: LogicalPlan) {
-    let back = encoded(&plan)
-        .try_into_logical_plan(&TaskContext::default(), &LogicalCodec::default())
-        .unwrap();
+    let back = sent(&plan);
     assert_eq!(
         back.display_indent_schema().to_string(),
         plan.display_indent_schema().to_string()
@@ -179,6 +191,24 @@ async fn a_physical_plan_with_groups_comes_back_as_it_was() {
         (groups.spec.as_ref().clone(), groups.schema())
     };
     assert_eq!(groups(&back), groups(&plan));
+}
+
+/// As a task gets the plan: one partition, numbered from 0 again.
+#[tokio::test]
+async fn a_part_that_is_cut_out_of_a_plan_still_knows_where_in_the_table_it_begins() {
+    let session = session();
+    let mut places = vec![];
+    for plan in [grouped(), sent(&grouped())] {
+        let mut node = session.create_physical_plan(&plan).await.unwrap();
+        while let [child] = node.children()[..] {
+            node = Arc::clone(child);
+        }
+        let scan = node.downcast_ref::<DataSourceExec>().unwrap();
+        let scan = scan.data_source().downcast_ref::<FileScanConfig>();
+        let parts = scan.unwrap().file_groups.iter();
+        places.push(parts.map(beginning).collect::<Vec<_>>());
+    }
+    assert_eq!(places, [[Some(0), Some(1000)], [Some(0), Some(1000)]]);
 }
 
 #[tokio::test]

@@ -346,9 +346,9 @@ async fn a_plan_moves_and_sorts_rows_and_leaves_the_rest_to_two_nodes() {
     for (line, start) in lines.iter().zip([
         "EnvelopeSink: ",
         "EnvelopeGroups: function=double, envelope=sha256:",
-        "SortExec: expr=[region@1 ASC, day@2 ASC, row_number@3 ASC], preserve_partitioning=[true]",
+        "SortExec: expr=[region@1 ASC, day@2 ASC, part@3 ASC, row@4 ASC], preserve_partitioning=[true]",
         "RepartitionExec: partitioning=Hash([region@1, day@2], 3)",
-        "EnvelopeNumber: column=row_number",
+        "EnvelopeNumber: columns=[part, row]",
         "DataSourceExec: ",
     ]) {
         assert!(line.starts_with(start), "{plan}");
