@@ -145,45 +145,13 @@ async fn a_row_wise_function_gives_what_it_gives_without_groups() {
     assert_eq!(bench.fake.calls(), 1_000);
 }
 
-/// How many files a plan has written because rows did not fit in memory.
-fn spilled(plan: &Arc<dyn ExecutionPlan>) -> usize {
-    let here = plan.metrics().and_then(|metrics| metrics.spill_count());
-    let below: usize = plan.children().into_iter().map(spilled).sum();
-    here.unwrap_or_default() + below
-}
-
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_that_do_not_fit_in_memory_are_sorted_on_the_disk() {
-    let mut bench = Bench::on(TempDir::new().unwrap(), Fake::running_sums());
-    let rows = 200_000;
-    let texts = (0..rows).map(|row| Some(format!("{row:0>250}")));
-    let given = batch(&[
-        (
-            "group",
-            Arc::new((0..rows).map(|row| row % 100).collect::<Int64Array>()),
-        ),
-        (
-            "x",
-            Arc::new((0..rows).map(|row| row as f64).collect::<Float64Array>()),
-        ),
-        ("text", Arc::new(texts.collect::<StringArray>())),
-    ]);
-    write_parquet(&bench.path("in/0.parquet"), &given, 10_000);
-    bench.job.keep = vec!["text".into()];
-    bench.job.group_by = vec!["group".into()];
+async fn rows_that_are_sorted_in_little_memory_are_the_same() {
+    let mut bench = bench_of(Fake::sum(), 4, 50_000);
     bench.job.settings.partitions = NonZeroUsize::new(2);
     bench.job.settings.sort_bytes = NonZeroUsize::new(24 << 20).unwrap();
-    let (job, components) = (&bench.job, &bench.components);
-    let models = splittable(job, &components.models).unwrap();
-    let decided = decide(job, components, models, None).await.unwrap();
-    let attempt = Attempt::begin(&decided.target, components.id)
-        .await
-        .unwrap();
-    let planned = plan(&decided, &attempt).await.unwrap();
-    let written = execute(&planned, &decided).await.unwrap();
-    assert_eq!(coverage::rows_taken(&written), rows as u64);
-    assert!(spilled(&planned.plan) > 0, "all rows fitted");
-    assert_eq!(*bench.fake.sizes.lock().unwrap(), [2_000; 100]);
+    bench.run().await.unwrap();
+    assert_eq!(summed(&bench).await, sums(200_000));
 }
 
 #[tokio::test(flavor = "multi_thread")]
