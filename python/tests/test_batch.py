@@ -164,7 +164,7 @@ def test_a_function_is_called_once_for_each_group(run, saved, tmp_path):
     assert DeltaTable(tmp_path / "out").metadata().partition_columns == ["third"]
     rows = DeltaTable(tmp_path / "out").to_pandas().set_index("third")["prediction"]
     assert rows.to_dict() == pd.read_parquet(saved["table"]).groupby("third")["x"].sum().to_dict()
-    with pytest.raises(me.InvalidInput, match="third=[012]") as failure:
+    with pytest.raises(me.InvalidInput, match=r"third=[012]") as failure:
         run("total", group_by=["third"], max_group_bytes=1000, mode="overwrite")
     assert failure.value.code == "group_too_large"
     with pytest.raises(me.InvalidInput, match="grouped by `x`"):
