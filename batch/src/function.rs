@@ -74,14 +74,21 @@ impl MapRows for runtime::Runtime {
     }
 }
 
+/// The function of that name; the default one without.
+pub(crate) fn function_of<'r>(
+    rows: &'r dyn MapRows,
+    name: Option<&str>,
+) -> Result<&'r Function, Error> {
+    let found = rows.manifest().function(name);
+    found.map_err(Error::NoSuchFunction)
+}
+
 /// Refuses a function for which there is no evidence that a table may be split.
 ///
 /// A function that takes or gives one row for each call is called for each row, so nothing needs
 /// evidence.
 pub(crate) fn check_row_wise(function: &Function) -> Result<(), Error> {
-    let signature = &function.signature;
-    let each_row = signature.input.shape.is_one_row() || signature.output.shape.is_one_row();
-    if function.certificate.row_wise || each_row {
+    if function.certificate.row_wise || is_for_each_row(&function.signature) {
         return Ok(());
     }
     let reason = function.certificate.reason.clone();
@@ -91,6 +98,11 @@ pub(crate) fn check_row_wise(function: &Function) -> Result<(), Error> {
             "its output for a row was not seen to depend on that row alone".into()
         }),
     })
+}
+
+/// Whether a function is called for each row, where rows are not grouped.
+fn is_for_each_row(signature: &Signature) -> bool {
+    signature.input.shape.is_one_row() || signature.output.shape.is_one_row()
 }
 
 /// Whether a function gives one row for all the rows of a call.
@@ -106,9 +118,7 @@ pub(crate) fn rows_of_a_call(wanted: NonZeroUsize, tile: Option<u32>) -> usize {
 
 /// Whether the same bits come of a row however many others are in its call, as far as was tested.
 pub(crate) fn is_paced(function: &Function) -> bool {
-    let signature = &function.signature;
-    let each_row = signature.input.shape.is_one_row() || signature.output.shape.is_one_row();
-    each_row || function.certificate.equality == Equality::Bitwise
+    is_for_each_row(&function.signature) || function.certificate.equality == Equality::Bitwise
 }
 
 /// What the plan's nodes find in their session: the digest in a node is looked up here.
@@ -126,6 +136,16 @@ enum Rows {
     Here(Arc<dyn MapRows>),
     #[cfg(feature = "cluster")]
     Fetched(crate::cluster::Fetched),
+}
+
+impl Rows {
+    async fn get(&self) -> Result<&dyn MapRows, runtime::Error> {
+        match self {
+            Self::Here(here) => Ok(here.as_ref()),
+            #[cfg(feature = "cluster")]
+            Self::Fetched(envelope) => Ok(envelope.get().await?.as_ref()),
+        }
+    }
 }
 
 impl Callable {
@@ -175,11 +195,7 @@ impl Callable {
         rows: RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, runtime::Error> {
-        match &self.rows {
-            Rows::Here(here) => here.map(function, rows, deadline).await,
-            #[cfg(feature = "cluster")]
-            Rows::Fetched(envelope) => envelope.get().await?.map(function, rows, deadline).await,
-        }
+        self.rows.get().await?.map(function, rows, deadline).await
     }
 
     /// As [`MapRows::call`].
@@ -189,11 +205,7 @@ impl Callable {
         rows: RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, runtime::Error> {
-        match &self.rows {
-            Rows::Here(here) => here.call(function, rows, deadline).await,
-            #[cfg(feature = "cluster")]
-            Rows::Fetched(envelope) => envelope.get().await?.call(function, rows, deadline).await,
-        }
+        self.rows.get().await?.call(function, rows, deadline).await
     }
 }
 

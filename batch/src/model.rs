@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arrow_schema::{Field, FieldRef, SchemaRef};
 use envelope_format::{Digest, Function};
 
-use crate::function::{MapRows, check_row_wise, is_paced, reduces, rows_of_a_call};
+use crate::function::{MapRows, check_row_wise, function_of, reduces, rows_of_a_call};
 use crate::plan::MapSpec;
 use crate::schema::{Mapped, first_types};
 use crate::{Error, Job, Settings};
@@ -36,8 +36,7 @@ impl Model {
 
     /// The function, if a table may be split for it: anywhere, unless calls get whole groups of rows.
     fn splittable(&self, grouped: bool) -> Result<Splittable<'_>, Error> {
-        let found = self.rows.manifest().function(self.function.as_deref());
-        let function = found.map_err(Error::NoSuchFunction)?;
+        let function = function_of(self.rows.as_ref(), self.function.as_deref())?;
         if !grouped {
             check_row_wise(function)?;
         }
@@ -82,20 +81,13 @@ impl Splittable<'_> {
 
     /// The map that applies it to rows of a table.
     pub(crate) fn spec(&self, settings: &Settings, table: &str, columns: &Mapped) -> MapSpec {
-        let function = self.function;
         let given = self.given();
-        MapSpec {
-            digest: self.model.rows.digest(),
-            function: function.name.clone(),
-            signature: function.signature.clone(),
-            tile: function.certificate.tile,
-            keep: columns.keep.clone(),
-            given: given.iter().map(|field| field.name().clone()).collect(),
-            batch_rows: self.rows_of_a_call(settings),
-            paced: is_paced(function),
-            call_deadline: settings.call_deadline,
-            table: table.to_owned(),
-        }
+        let given = given.iter().map(|field| field.name().clone()).collect();
+        MapSpec::new(
+            (self.model.rows.digest(), self.function),
+            (settings, table),
+            (columns.keep.clone(), given),
+        )
     }
 
     /// Whether it gives one row for all the rows of a call.

@@ -28,11 +28,12 @@ use datafusion::logical_expr::{
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use datafusion::prelude::SessionConfig;
-use envelope_format::{Digest, Signature};
+use envelope_format::{Digest, Function, Signature};
 use serde::{Deserialize, Serialize};
 
+use crate::Settings;
 use crate::filter::Filter;
-use crate::function::Callable;
+use crate::function::{Callable, is_paced, rows_of_a_call};
 use crate::groups::{GroupsNode, GroupsSpec};
 use crate::map_exec::MapExec;
 use crate::scan::SnapshotTable;
@@ -61,6 +62,29 @@ pub(crate) struct MapSpec {
     pub(crate) call_deadline: Duration,
     /// How messages call the table that is read.
     pub(crate) table: String,
+}
+
+impl MapSpec {
+    /// A call of a function for rows of `table`, which passes on the columns `keep`.
+    pub(crate) fn new(
+        (digest, function): (Digest, &Function),
+        (settings, table): (&Settings, &str),
+        (keep, given): (Vec<String>, Vec<String>),
+    ) -> Self {
+        let tile = function.certificate.tile;
+        Self {
+            digest,
+            function: function.name.clone(),
+            signature: function.signature.clone(),
+            tile,
+            keep,
+            given,
+            batch_rows: rows_of_a_call(settings.batch_rows, tile),
+            paced: is_paced(function),
+            call_deadline: settings.call_deadline,
+            table: table.to_owned(),
+        }
+    }
 }
 
 /// What `EnvelopeSink` does: writes rows to part files and gives one row for each file.

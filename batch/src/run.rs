@@ -426,20 +426,7 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         cut,
     } = decided;
     let settings = &job.settings;
-    let folder = match workplace.is_shared() {
-        true => attempt.workshop(),
-        false => attempt.folder().to_path_buf(),
-    };
-    let sink = SinkSpec {
-        store: target.location.store_name(),
-        folder: store_path(&folder)?.to_string(),
-        job: attempt.job().to_owned(),
-        splits: splits(attempt)?,
-        filter: job.filter.clone(),
-        partition_by: target.layout.columns(),
-        file_rows: settings.file_rows.get(),
-        statistics: matches!(target.change, Change::Delta(_)),
-    };
+    let is_grouped = !job.group_by.is_empty();
     let workers = workplace.workers(settings);
     let callables = components.models.iter().map(|model| {
         let callable = Callable::new(Arc::clone(&model.rows), workers);
@@ -447,21 +434,22 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
     });
     let sort_bytes = settings.sort_bytes.saturating_mul(workers).get();
     let (files, stores) = (Arc::new(attempt.files()), &components.stores);
-    let environment = match job.group_by.is_empty() {
-        true => stores.environment(files),
-        false => stores.sorting(files, sort_bytes),
+    let environment = match is_grouped {
+        true => stores.sorting(files, sort_bytes),
+        false => stores.environment(files),
     };
     let environment = environment.map_err(Error::from_engine)?;
     let rows = rows_at_a_time(job, models);
     let session = plan::session(Callables::of(callables), environment, *cut, rows);
     let table = SnapshotTable::new(Arc::clone(source));
-    let table = match job.group_by.is_empty() {
-        true => table,
-        false => table.placed(),
+    let table = match is_grouped {
+        true => table.placed(),
+        false => table,
     };
     let mapped = plan::scan(table, columns.scanned.clone(), filter.as_ref())
         .and_then(|scanned| mapped(decided, scanned))
         .map_err(Error::from_engine)?;
+    let sink = sink_spec(decided, attempt)?;
     let sunk = plan::sink(sink, &target.written, mapped).map_err(Error::from_engine)?;
     let plan = session
         .create_physical_plan(&sunk)
@@ -472,6 +460,24 @@ async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Planned, Error
         logical: sunk,
         plan,
         session,
+    })
+}
+
+fn sink_spec(decided: &Decided<'_>, attempt: &Attempt) -> Result<SinkSpec, Error> {
+    let Decided { job, target, .. } = decided;
+    let folder = match decided.workplace.is_shared() {
+        true => attempt.workshop(),
+        false => attempt.folder().to_path_buf(),
+    };
+    Ok(SinkSpec {
+        store: target.location.store_name(),
+        folder: store_path(&folder)?.to_string(),
+        job: attempt.job().to_owned(),
+        splits: splits(attempt)?,
+        filter: job.filter.clone(),
+        partition_by: target.layout.columns(),
+        file_rows: job.settings.file_rows.get(),
+        statistics: matches!(target.change, Change::Delta(_)),
     })
 }
 

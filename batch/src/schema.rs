@@ -51,20 +51,12 @@ impl Columns {
             let (index, _) = find(source, name)?;
             kept.push(index);
         }
-        for &index in taken.iter().flatten().chain(&kept) {
-            if !scanned.contains(&index) {
-                scanned.push(index);
-            }
-        }
+        add(&mut scanned, taken.iter().flatten().chain(&kept));
         let mut maps = vec![];
         let mut given: Vec<FieldRef> = vec![];
         for (position, model) in models.iter().enumerate() {
             let mut passed = kept.clone();
-            for &index in taken.iter().skip(position + 1).flatten() {
-                if !passed.contains(&index) {
-                    passed.push(index);
-                }
-            }
+            add(&mut passed, taken.iter().skip(position + 1).flatten());
             let passed = passed.iter().map(|&index| &source.schema.fields()[index]);
             let passed: Vec<FieldRef> = passed.chain(&given).cloned().collect();
             given.extend(model.given());
@@ -89,6 +81,15 @@ impl Mapped {
             keep: names,
             columns: Arc::new(Schema::new(columns)),
         })
+    }
+}
+
+/// Adds those that are not there yet.
+fn add<'i>(columns: &mut Vec<usize>, more: impl Iterator<Item = &'i usize>) {
+    for &column in more {
+        if !columns.contains(&column) {
+            columns.push(column);
+        }
     }
 }
 

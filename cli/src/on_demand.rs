@@ -48,6 +48,11 @@ impl OnDemand {
         }
     }
 
+    /// The workers, which start now unless they have.
+    async fn runtime(&self) -> Result<&Runtime, Error> {
+        self.runtime.get_or_try_init(|| self.start()).await
+    }
+
     async fn start(&self) -> Result<Runtime, Error> {
         let envelope = Arc::clone(&self.envelope);
         let environment = self
@@ -81,7 +86,7 @@ impl MapRows for OnDemand {
         rows: RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
-        let runtime = self.runtime.get_or_try_init(|| self.start()).await?;
+        let runtime = self.runtime().await?;
         runtime.map(Some(function), rows, deadline).await
     }
 
@@ -91,7 +96,7 @@ impl MapRows for OnDemand {
         rows: RecordBatch,
         deadline: Duration,
     ) -> Result<RecordBatch, Error> {
-        let runtime = self.runtime.get_or_try_init(|| self.start()).await?;
+        let runtime = self.runtime().await?;
         runtime.call(Some(function), rows, deadline).await
     }
 }

@@ -25,7 +25,6 @@ use datafusion::logical_expr::{Expr, ExprSchemable as _, LogicalPlan, LogicalPla
 use runtime::lossless;
 
 use super::placeholder::{Prediction, Predictions};
-use crate::function::{is_paced, rows_of_a_call};
 use crate::plan::{MapSpec, map};
 use crate::schema::{plain_field, type_name};
 use crate::{Error, Settings};
@@ -197,20 +196,13 @@ impl Placing<'_> {
     }
 
     fn spec(&self, one: &Prediction, keep: Vec<String>) -> MapSpec {
-        let tile = one.function.certificate.tile;
         let output = one.function.signature.output.fields.iter();
-        MapSpec {
-            digest: one.rows.digest(),
-            function: one.function.name.clone(),
-            signature: one.function.signature.clone(),
-            tile,
-            keep,
-            given: output.map(|field| field.name.clone()).collect(),
-            batch_rows: rows_of_a_call(self.settings.batch_rows, tile),
-            paced: is_paced(&one.function),
-            call_deadline: self.settings.call_deadline,
-            table: self.tables.to_owned(),
-        }
+        let given = output.map(|field| field.name.clone()).collect();
+        MapSpec::new(
+            (one.rows.digest(), &one.function),
+            (self.settings, self.tables),
+            (keep, given),
+        )
     }
 
     /// An argument as the function may be given it: nothing but lossless changes.

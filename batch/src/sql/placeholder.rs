@@ -13,7 +13,7 @@ use datafusion::logical_expr::{
 use envelope_format::Function;
 
 use super::Position;
-use crate::function::check_row_wise;
+use crate::function::{check_row_wise, function_of};
 use crate::{Error, MapRows};
 
 /// The functions that a statement calls.
@@ -42,8 +42,7 @@ impl Prediction {
         rows: Arc<dyn MapRows>,
         at: Position,
     ) -> Result<Self, Error> {
-        let function = rows.manifest().function(asked.1.as_deref());
-        let function = function.map_err(Error::NoSuchFunction)?.clone();
+        let function = function_of(rows.as_ref(), asked.1.as_deref())?.clone();
         check_row_wise(&function)?;
         Ok(Self {
             asked,

@@ -175,10 +175,10 @@ fn a_table_comes_back_with_all_its_files() {
     assert_eq!(format!("{back:?}"), format!("{:?}", source()));
 }
 
-#[tokio::test]
-async fn a_physical_plan_with_groups_comes_back_as_it_was() {
+/// A physical plan, and what an executor makes of it, which is told in the same words.
+async fn there_and_back(plan: &LogicalPlan) -> (Arc<dyn ExecutionPlan>, Arc<dyn ExecutionPlan>) {
     let session = session();
-    let plan = session.create_physical_plan(&grouped()).await.unwrap();
+    let plan = session.create_physical_plan(plan).await.unwrap();
     let codec = PhysicalCodec::default();
     let node = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec).unwrap();
     let back = node
@@ -186,6 +186,12 @@ async fn a_physical_plan_with_groups_comes_back_as_it_was() {
         .unwrap();
     let told = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(true).to_string();
     assert_eq!(told(&back), told(&plan));
+    (plan, back)
+}
+
+#[tokio::test]
+async fn a_physical_plan_with_groups_comes_back_as_it_was() {
+    let (plan, back) = there_and_back(&grouped()).await;
     let groups = |plan: &Arc<dyn ExecutionPlan>| {
         let groups = Arc::clone(plan.children()[0]);
         let groups = groups.downcast_ref::<GroupsExec>().unwrap();
@@ -214,15 +220,7 @@ async fn a_part_that_is_cut_out_of_a_plan_still_knows_where_in_the_table_it_begi
 
 #[tokio::test]
 async fn a_physical_plan_comes_back_as_it_was() {
-    let session = session();
-    let plan = session.create_physical_plan(&planned()).await.unwrap();
-    let codec = PhysicalCodec::default();
-    let node = PhysicalPlanNode::try_from_physical_plan(Arc::clone(&plan), &codec).unwrap();
-    let back = node
-        .try_into_physical_plan(&session.task_ctx(), &codec)
-        .unwrap();
-    let told = |plan: &Arc<dyn ExecutionPlan>| displayable(plan.as_ref()).indent(true).to_string();
-    assert_eq!(told(&back), told(&plan));
+    let (plan, back) = there_and_back(&planned()).await;
     let input = |plan: &Arc<dyn ExecutionPlan>| Arc::clone(plan.children()[0]);
     let map = |plan: &Arc<dyn ExecutionPlan>| {
         let map = input(plan);
