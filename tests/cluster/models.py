@@ -43,6 +43,13 @@ def total(features: pd.DataFrame) -> float:
     return float(np.add.accumulate(features["x"].to_numpy())[-1])
 
 
+def slow_total(features: pd.DataFrame) -> float:
+    """One row for all rows of a call, which takes its time."""
+    if len(features) > 50:
+        time.sleep(0.02)
+    return float(features["x"].sum())
+
+
 def demean(features: pd.DataFrame) -> pd.Series:
     """Takes the mean of all rows of a call from each."""
     return features["x"] - features["x"].mean()
@@ -101,6 +108,6 @@ def save_editions():
 
 
 if __name__ == "__main__":
-    for function in (score, slow, poison, total, demean, angry):
+    for function in (score, slow, poison, total, slow_total, demean, angry):
         me.save_model(query_function=function, name=function.__name__, api_input=SAMPLE)
     save_editions()

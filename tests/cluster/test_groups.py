@@ -1,12 +1,13 @@
 """Jobs that call a function for each group of rows, on clusters."""
 
 import json
+import subprocess
 
 import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from support import ROWS, checksum, cluster, refused, run
+from support import ROWS, checksum, cluster, job, refused, run, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -56,6 +57,30 @@ def test_groups_give_the_same_bits_wherever_the_work_is_done(reference, keep, gr
             placed(f"cluster-{'-'.join(map(str, slots))}", "--cluster", here.url)
     assert len(set(sums.values())) == 1, sums
     assert counts == {(7000 if reference == "total" else ROWS, 0, 7000 if reference == "total" else ROWS)}
+
+
+def test_a_killed_executor_in_the_round_of_groups_costs_time_only(groups, tmp_path):
+    more = ("--group-by", "day")
+    run("slow_total", groups, tmp_path / "undisturbed", *more, keep=())
+    with cluster(1, 1) as here:
+        command = job("slow_total", groups, tmp_path / "killed", *more, "--cluster", here.url, keep=())
+        driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        wait_until(lambda: rounds_begun(here) == 2, 60)
+        here.executors[0].kill()
+        summary = json.loads(driver.communicate(timeout=150)[0])
+    assert (driver.returncode, summary["rows"], summary["version"]) == (0, 1000, 0)
+    sums = [
+        checksum(deltalake.DeltaTable(tmp_path / name).to_pandas().sort_values("day", ignore_index=True))
+        for name in ("undisturbed", "killed")
+    ]
+    assert sums[0] == sums[1]
+
+
+def rounds_begun(here):
+    """How many rounds of the only job have a task at work or done."""
+    jobs = here.page("/api/jobs")
+    stages = here.page(f"/api/job/{jobs[0]['job_id']}/stages")["stages"] if jobs else []
+    return sum(any(task for task in stage["tasks"]) for stage in stages)
 
 
 def test_few_groups_leave_partitions_empty(groups, tmp_path):

@@ -1,5 +1,6 @@
 //! The driver's connection to a scheduler: its calls, and its pages.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -49,6 +50,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// An executor, as far as it matters here.
 #[derive(Debug, Deserialize)]
 struct ExecutorSeen {
+    id: String,
     specification: Specification,
 }
 
@@ -79,15 +81,23 @@ impl Cluster {
             tunnels,
             slots: 0,
         };
-        let executors: Vec<ExecutorSeen> = cluster.page("/api/executors").await?;
-        cluster.slots = executors
-            .iter()
-            .map(|executor| executor.specification.vcores)
-            .sum();
+        let executors = cluster.executors().await?;
+        let slots = executors.iter().map(|one| one.specification.vcores);
+        cluster.slots = slots.sum();
         match cluster.slots {
             0 => Err(cluster.wrong("has no executors")),
             _ => Ok(cluster),
         }
+    }
+
+    async fn executors(&self) -> Result<Vec<ExecutorSeen>, Error> {
+        self.page("/api/executors").await
+    }
+
+    /// The names of its executors.
+    pub(super) async fn executor_ids(&self) -> Result<HashSet<String>, Error> {
+        let executors = self.executors().await?;
+        Ok(executors.into_iter().map(|one| one.id).collect())
     }
 
     /// Into how many parts it takes a table, unless it is told.

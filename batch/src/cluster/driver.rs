@@ -1,5 +1,6 @@
 //! The driver's part of a job on a cluster: submit, follow, collect; or cancel.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -39,20 +40,40 @@ const ASK_EVERY: Duration = Duration::from_millis(200);
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// So many times in a row it may not know, while it is busy or has only just taken the job.
 const MOST_UNKNOWN: u32 = 25;
+/// So many executors may be lost in a row where rows go from one round of tasks to another.
+const MOST_ANEW: usize = 8;
 /// Between the end of a job and that of the last write of its tasks. What they write later than
 /// that stays, and nobody reads it.
 const QUIET_AFTER: Duration = Duration::from_millis(500);
 
 impl Cluster {
-    /// Has the plan carried out, and gives what its sink says.
+    /// Has the plan carried out, and gives what its sink says. Begins anew where that is the only way on.
     pub(crate) async fn execute(
         &self,
         planned: &Planned,
         decided: &Decided<'_>,
     ) -> Result<Vec<Written>, Error> {
+        for _ in 0..MOST_ANEW {
+            if let Some(written) = self.attempt(planned, decided).await? {
+                return Ok(written);
+            }
+            tracing::warn!(
+                "a cluster has lost an executor between two rounds of tasks: both begin anew"
+            );
+        }
+        Err(self.wrong("loses one executor after the other"))
+    }
+
+    /// Carries the plan out once; none where an executor was lost whose rows a later round of tasks reads.
+    async fn attempt(
+        &self,
+        planned: &Planned,
+        decided: &Decided<'_>,
+    ) -> Result<Option<Vec<Written>>, Error> {
         let Decided {
             components, source, ..
         } = decided;
+        let executors = self.executor_ids().await?;
         let name = components.id.simple().to_string();
         let query = query(&planned.logical, settings(&planned.session, &name))?;
         let job = Running::of(self, self.submit(query).await?);
@@ -60,21 +81,38 @@ impl Cluster {
         let listener = components.progress.as_ref();
         let shape = (decided.rounds(), total);
         let done = tokio::select! {
-            done = self.follow(&job.id) => done,
+            done = self.follow(&job.id) => done.map(Some),
+            () = self.lost(executors), if decided.rounds() > 1 => Ok(None),
             () = components.cancelled.cancelled() => Err(Error::Cancelled),
             never = self.report(&job.id, shape, listener) => match never {},
         };
         let written = match done {
-            Ok(places) => self.collect(places).await?,
-            Err(error) => {
+            Ok(Some(places)) => self.collect(places).await?,
+            ended => {
                 self.end(&job.id).await;
                 job.ended();
-                return Err(error);
+                return ended.map(|_| None);
             }
         };
         job.ended();
         listener(progress(&written, total));
-        Ok(written)
+        Ok(Some(written))
+    }
+
+    /// Waits until one of `executors` is lost. The engine's adaptive planner has the round of tasks done again
+    /// whose rows are gone, but does not take note of what they give, and the job would never end.
+    async fn lost(&self, mut executors: HashSet<String>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            // A page that does not come says nothing.
+            let Ok(there) = self.executor_ids().await else {
+                continue;
+            };
+            if !executors.is_subset(&there) {
+                return;
+            }
+            executors = there;
+        }
     }
 
     /// Waits until the job is done; gives the places of what it gave.
