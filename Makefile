@@ -117,7 +117,7 @@ cluster-chaos: package $(VENV)/.test-tools ## JOBS (120) jobs on a cluster whose
 	CLUSTER_CHAOS_JOBS=$(or $(JOBS),120) cargo test $(CARGO_FLAGS) $(CRATES) $(TESTED) --test chaos -- --nocapture jobs_on_a_cluster
 
 placements: FEATURES := $(TESTED)
-placements: build package $(VENV)/.test-tools ## Six kinds of functions over 10,000,000 rows: in one process, on cores, on clusters; the same bits
+placements: build package $(VENV)/.bench-tools ## Six kinds of functions over 10,000,000 rows: in one process, on cores, on clusters; the same bits
 	cd tests/cluster && PLACEMENTS_ROWS=$(ROWS) ../../$(VENV)/python placements.py
 
 s3-test: FEATURES := $(TESTED)

@@ -1,13 +1,14 @@
 """Drivers that write one table at the same time, and drivers that die."""
 
 import json
+import signal
 import subprocess
-import time
 from collections import Counter
 
 import deltalake
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from servers import BUSY, LOST, is_entry, way_to
 from support import job, run
 
@@ -62,24 +63,42 @@ def test_of_drivers_with_one_identity_one_lands(rows, atomic, at):
     check(atomic, "s3://lake/same-out", range(1000), 1)
 
 
-def test_a_driver_that_is_killed_is_completed_by_the_next_one(rows, atomic, at):
-    at(atomic.variables())
+def is_file(method, path):
+    return method == "PUT" and path.endswith(".parquet")
+
+
+# When a driver ends: what it asks for then, and whether the server does it all the same.
+MOMENTS = {
+    "reading": (lambda method, path: method == "GET" and path.endswith("/killed/0.parquet"), False),
+    "writing": (is_file, False),
+    "written": (is_file, True),
+    "committing": (is_entry, False),
+    "committed": (is_entry, True),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_driver_that_is_killed_is_completed_by_the_next_one(moment, rows, atomic, at):
     put(atomic, "killed/0.parquet", rows.slice(0, 1000))
-    identity = ("--job", "killed", "--mode", "append", "--workers", "2")
-    tables = ("s3://lake/killed", "s3://lake/killed-out")
-    kills = 0
-    for delay in (0.5, 1.0, 1.5, 2.0, 2.5):
-        command = job("slow", *tables, *identity)
-        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(delay)
-        if driver.poll() is None:
+    tables = ("s3://lake/killed", f"s3://lake/killed-{moment}")
+    identity = ("--job", moment, "--mode", "append", "--workers", "2")
+    comes, is_done = MOMENTS[moment]
+    driver = None
+
+    def kill(method, path, _):
+        if comes(method, path):
             driver.kill()
-            kills += 1
-        driver.wait()
-    run("slow", *tables, *identity)
-    assert kills > 0
+            return LOST if is_done else BUSY
+        return None
+
+    with way_to(atomic, kill) as (url, done):
+        at(atomic.variables(url))
+        driver = subprocess.Popen(job("score", *tables, *identity), stderr=subprocess.DEVNULL)
+        assert driver.wait(120) == -signal.SIGKILL and done, "it was killed"
+    at(atomic.variables())
+    assert run("score", *tables, *identity)["already_done"] == (moment == "committed")
     check(atomic, tables[1], range(1000), 1)
-    assert run("slow", *tables, *identity)["already_done"]
+    assert run("score", *tables, *identity)["already_done"]
 
 
 def test_files_of_a_run_whose_commit_failed_are_used_by_the_next_one(rows, atomic, at):
