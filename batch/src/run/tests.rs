@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -17,9 +18,11 @@ use parquet::file::properties::WriterProperties;
 use tempfile::TempDir;
 
 use super::*;
+use crate::commit::Facts;
 use crate::fake::{Fake, Trouble, schema_of};
 use crate::location::Location;
-use crate::{Format, MapRows as _, Mode, snapshot};
+use crate::target::Target;
+use crate::{AsOf, Format, Identity, MapRows as _, Mode, snapshot};
 
 mod buckets;
 mod deltas;

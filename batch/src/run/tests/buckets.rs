@@ -1,5 +1,6 @@
 //! Jobs whose output is in a bucket, which is in this process.
 
+use futures::TryStreamExt as _;
 use object_store::memory::InMemory;
 use object_store::{ObjectStore, ObjectStoreExt as _};
 

@@ -1,5 +1,6 @@
 //! Which rows are read.
 
+use super::super::decided::read;
 use super::*;
 
 fn some_doubled(ids: impl IntoIterator<Item = i64>) -> BTreeMap<i64, f64> {
@@ -81,7 +82,7 @@ for part in range(4):
     for (filter, files, ids) in cases {
         bench.job.filter = Some(filter.to_owned());
         let models = splittable(&bench.job, &bench.components.models).unwrap();
-        let (source, _) = super::super::read(&bench.job, &bench.components, &models, None)
+        let (source, _) = read(&bench.job, &bench.components, &models, None)
             .await
             .unwrap();
         assert_eq!(source.files.len(), files, "{filter}");

@@ -4,6 +4,8 @@ use std::num::NonZeroU64;
 
 use super::*;
 use crate::claim::Claim;
+use crate::claim::Record;
+use crate::hold::Hold;
 
 /// A job with an identity over one file of 10,000 rows, cut into many splits.
 fn named(fake: Fake, format: Format) -> Bench {
