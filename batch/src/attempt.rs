@@ -19,10 +19,11 @@ use crate::Error;
 use crate::durable::{DurableStore, parent};
 use crate::hold::Hold;
 use crate::identity::Key;
+use crate::ledger::FILES;
 use crate::location::Location;
 use crate::notes;
 use crate::part_file::Part;
-use crate::target::Target;
+use crate::target::{Change, Target};
 
 /// The files of one attempt at a job, not visible yet.
 ///
@@ -56,7 +57,7 @@ struct Names {
 enum Room {
     /// A folder of this machine.
     Folder(Folder),
-    /// The place of a table in a bucket, where files that the log does not name are not in the table.
+    /// A place in a bucket, where files that neither a log nor a ledger names are not in the table.
     Bucket(Location),
 }
 
@@ -65,14 +66,17 @@ impl Room {
         let table = &target.location;
         Ok(match table.bucket() {
             None => Self::Folder(Folder::prepare(target, id)?),
-            Some(_) => Self::Bucket(table.clone()),
+            Some(_) => Self::Bucket(match target.change {
+                Change::Delta(_) => table.clone(),
+                Change::Parquet(_) => table.join(FILES),
+            }),
         })
     }
 
     fn path(&self) -> &Path {
         match self {
             Self::Folder(folder) => folder.path(),
-            Self::Bucket(table) => table.path(),
+            Self::Bucket(place) => place.path(),
         }
     }
 
@@ -80,7 +84,7 @@ impl Room {
     fn name(&self) -> PathBuf {
         match self {
             Self::Folder(folder) => folder.path().to_path_buf(),
-            Self::Bucket(table) => table.named(table.path()),
+            Self::Bucket(place) => place.named(place.path()),
         }
     }
 
@@ -92,7 +96,7 @@ impl Room {
                 path: folder.path().to_path_buf(),
                 source: Box::new(source),
             }),
-            Self::Bucket(table) => notes::sweep(table, table.path(), &names.job, named).await,
+            Self::Bucket(place) => notes::sweep(place, place.path(), &names.job, named).await,
         }
     }
 }
@@ -186,7 +190,7 @@ impl Attempt {
     pub(crate) fn store(&self) -> Arc<dyn ObjectStore> {
         match &self.room {
             Room::Folder(folder) => Arc::new(folder.store()),
-            Room::Bucket(table) => table.store(),
+            Room::Bucket(place) => place.store(),
         }
     }
 

@@ -1,7 +1,9 @@
 //! Makes the results of a job visible, all at once. Nothing else in this crate does.
 
+mod bucket;
 mod delta;
 mod finished;
+mod mark;
 mod parquet;
 
 use std::collections::HashMap;
@@ -9,7 +11,7 @@ use std::collections::HashMap;
 use serde_json::Value;
 
 pub(crate) use self::finished::{Finished, finished};
-pub(crate) use self::parquet::is_mark;
+pub(crate) use self::mark::is_mark;
 use crate::Error;
 use crate::attempt::Attempt;
 use crate::part_file::Part;
@@ -38,6 +40,9 @@ pub(crate) async fn commit(
     point::reached(point::BEFORE_COMMIT);
     match &target.change {
         Change::Delta(change) => delta::commit(target, change, attempt, (parts, facts)).await,
+        Change::Parquet(change) if target.location.bucket().is_some() => {
+            bucket::commit(target, *change, attempt, (parts, facts)).await
+        }
         Change::Parquet(change) => parquet::commit(target, *change, attempt, parts).await,
     }
 }

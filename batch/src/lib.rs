@@ -19,7 +19,7 @@
 //! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
 //! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
 //! that one of them has finished is not computed again. Where tables can be, say the `stores`; in a bucket,
-//! `notes` do what they can in place of a claim. [`sql`] puts the same map into queries. [`vacuum()`] deletes what
+//! `notes` do what they can in place of a claim, and a `ledger` what renaming does for Parquet files. [`sql`] puts the same map into queries. [`vacuum()`] deletes what
 //! nobody needs. The `workplace` is this process, or a `cluster`.
 
 #![expect(
@@ -48,6 +48,7 @@ mod hold;
 mod identity;
 mod job;
 mod layout;
+mod ledger;
 mod location;
 mod map_exec;
 mod merge;

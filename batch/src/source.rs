@@ -13,6 +13,7 @@ use parquet::file::reader::Length as _;
 use runtime::lossless;
 
 use crate::formats::{Encoding, Kind};
+use crate::ledger;
 use crate::location::{Location, absolute};
 use crate::partitions::{Partitions, is_partition};
 use crate::schema::{plain_field, type_name};
@@ -125,11 +126,7 @@ impl Source {
             let kind = Kind::of(path).unwrap_or(Kind::PARQUET);
             return of_kind(location, reading, kind, vec![path.to_path_buf()]).await;
         }
-        let files = match location.bucket() {
-            None => data_files(path).map_err(|source| unreadable(location, path, source))?,
-            Some(_) => data_objects(location).await?,
-        };
-        match one_kind(location, files)? {
+        match one_kind(location, data_files(location).await?)? {
             Some((kind, files)) => of_kind(location, reading, kind, files).await,
             None => Err(not_found(
                 "the folder holds neither `_delta_log` nor a file `*.parquet`, `*.csv`, `*.jsonl` or `*.arrow`",
@@ -194,15 +191,24 @@ impl Source {
 
 /// Every file `*.parquet` below `folder`, sorted.
 pub(crate) fn parquet_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut files = data_files(folder)?;
+    let mut files = files_below(folder)?;
     files.retain(|file| Kind::of(file) == Some(Kind::PARQUET));
     Ok(files)
+}
+
+/// Every file in the folder of a table whose name is that of a known format, sorted.
+pub(crate) async fn data_files(location: &Location) -> Result<Vec<PathBuf>, Error> {
+    let path = location.path();
+    match location.bucket() {
+        None => files_below(path).map_err(|source| unreadable(location, path, source)),
+        Some(_) => objects_below(location).await,
+    }
 }
 
 /// Every file below `folder` whose name is that of a known format, sorted. Names that begin with
 /// `_` or `.` are skipped, files and folders alike: by convention they are not data, unless `_`
 /// begins the name of a partition column.
-fn data_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     let mut files = vec![];
     let mut folders = vec![folder.to_path_buf()];
     while let Some(folder) = folders.pop() {
@@ -228,7 +234,7 @@ fn data_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// The same of a place in a bucket.
-async fn data_objects(location: &Location) -> Result<Vec<PathBuf>, Error> {
+async fn objects_below(location: &Location) -> Result<Vec<PathBuf>, Error> {
     let is_data = |file: &PathBuf| {
         let below = file.strip_prefix(location.path()).unwrap_or(file);
         let mut names = below.iter().map(|name| name.to_string_lossy().into_owned());
@@ -237,11 +243,10 @@ async fn data_objects(location: &Location) -> Result<Vec<PathBuf>, Error> {
         };
         names.all(is_read) && Kind::of(file).is_some()
     };
-    let objects = location.objects().await?.into_iter();
-    let mut files: Vec<PathBuf> = objects
-        .map(|object| absolute(&object.location))
-        .filter(is_data)
-        .collect();
+    let objects = location.objects().await?;
+    let listed = objects.iter().map(|object| absolute(&object.location));
+    let listed = listed.filter(is_data).collect();
+    let mut files = ledger::as_committed(location, &objects, listed).await?;
     files.sort();
     Ok(files)
 }

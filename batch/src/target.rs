@@ -14,12 +14,14 @@ use crate::attempt::{is_left_over, job_of};
 use crate::claim::CLAIMS;
 use crate::commit::is_mark;
 use crate::delta_schema::written;
+use crate::formats::Kind;
 use crate::layout::Layout;
+use crate::ledger::{self, FILES, LEDGER};
 use crate::location::{Location, absolute};
 use crate::partitions::told;
 use crate::schema::{check_same, type_name};
 use crate::snapshot::{loaded, unreadable, unsupported};
-use crate::source::{Source, parquet_files};
+use crate::source::{Source, data_files};
 use crate::table_lock::TableLock;
 use crate::{Error, Format, Job, Mode, Stores};
 
@@ -112,7 +114,6 @@ impl Target {
             format,
             partition_by,
         } = wanted;
-        check_format(&location, format)?;
         let written = written(mapped, format)?;
         // In a bucket, one name may be that of a file and of a folder.
         if location.bucket().is_none() && location.is_file().await? {
@@ -161,17 +162,6 @@ pub(crate) fn check_apart(input: &Location, output: &Location) -> Result<(), Err
         return Err(not_that(output, "and the input are part of one another"));
     }
     Ok(())
-}
-
-/// A folder of Parquet files becomes visible by renaming it, which buckets cannot.
-fn check_format(output: &Location, format: Format) -> Result<(), Error> {
-    if output.bucket().is_none() || format == Format::Delta {
-        return Ok(());
-    }
-    Err(Error::Location {
-        location: output.to_string(),
-        reason: "in a bucket, only Delta tables become visible at once".into(),
-    })
 }
 
 /// The columns that rows are merged on. Refuses those that do not tell one row from another.
@@ -315,32 +305,21 @@ async fn parquet(
     mode: &Mode,
     asked: Layout,
 ) -> Result<(Layout, ParquetChange), Error> {
-    let path = location.path();
-    if !path.exists() || is_empty(path)? {
+    let _lock = match location.bucket() {
+        None if location.path().is_dir() => Some(TableLock::take(location.path()).await?),
+        None => None,
+        Some(_) => {
+            ledger::settle(location).await?;
+            None
+        }
+    };
+    if is_free(location).await? {
         return Ok((asked, ParquetChange::Create));
     }
-    if path.join("_delta_log").exists() {
+    if location.join("_delta_log").exists().await? {
         return Err(not_that(location, "is a Delta table"));
     }
-    let unreadable = |source| Error::Read {
-        table: location.to_string(),
-        file: None,
-        source: Box::new(source),
-    };
-    let _lock = TableLock::take(path).await?;
-    // Overwriting removes the folder: it must not hold anything else.
-    if let Some(foreign) = foreign_file(path).map_err(unreadable)? {
-        return Err(not_that(
-            location,
-            &format!(
-                "holds `{}`, which is not a part of a table",
-                foreign.display()
-            ),
-        ));
-    }
-    if parquet_files(path).map_err(unreadable)?.is_empty() {
-        return Err(not_that(location, "is a folder without Parquet files"));
-    }
+    check_contents(location).await?;
     let existing = Source::open(location).await;
     if *mode == Mode::Overwrite {
         // It need not be readable: it goes.
@@ -402,28 +381,99 @@ fn reads_as(found: &DataType, wanted: &DataType) -> bool {
     alike || *wanted == DataType::Utf8
 }
 
+/// Refuses a folder that holds something else than a table: overwriting removes it all.
+async fn check_contents(location: &Location) -> Result<(), Error> {
+    let files = match location.bucket() {
+        None => files_below(location.path()).map_err(|source| Error::Read {
+            table: location.to_string(),
+            file: None,
+            source: Box::new(source),
+        })?,
+        Some(_) => objects_below(location).await?,
+    };
+    if let Some(foreign) = files.iter().find(|file| is_foreign(file)) {
+        let foreign = foreign.display();
+        let reason = format!("holds `{foreign}`, which is not a part of a table");
+        return Err(not_that(location, &reason));
+    }
+    let data = data_files(location).await?;
+    match data
+        .iter()
+        .any(|file| Kind::of(file) == Some(Kind::PARQUET))
+    {
+        true => Ok(()),
+        false => Err(not_that(location, "is a folder without Parquet files")),
+    }
+}
+
+/// Whether writers of Parquet tables do not make such a file.
+fn is_foreign(file: &Path) -> bool {
+    const MARKS: [&str; 3] = ["_SUCCESS", "_metadata", "_common_metadata"];
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    !name.ends_with(".parquet")
+        && !name.ends_with(".crc")
+        && !MARKS.contains(&name.as_ref())
+        && !is_mark(&name)
+}
+
+/// All files at and below `folder`, but not those in folders that are hidden.
+fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let entry = entry?;
+            let is_hidden = entry.file_name().to_string_lossy().starts_with('.');
+            if entry.file_type()?.is_dir() && !is_hidden {
+                folders.push(entry.path());
+            } else {
+                files.push(entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// The same in a bucket, without what jobs keep there for themselves.
+async fn objects_below(location: &Location) -> Result<Vec<PathBuf>, Error> {
+    let objects = location.objects().await?;
+    let objects = objects
+        .iter()
+        .filter(|object| !is_ours(&below(location, object)));
+    Ok(objects.map(|object| absolute(&object.location)).collect())
+}
+
 /// Whether nothing is there but what jobs have left.
-async fn is_free(location: &Location) -> Result<bool, Error> {
+pub(crate) async fn is_free(location: &Location) -> Result<bool, Error> {
     if location.bucket().is_none() {
         return is_empty(location.path());
     }
     let objects = location.objects().await?;
-    let below = |object: &ObjectMeta| {
-        let path = absolute(&object.location);
-        let below = path.strip_prefix(location.path()).unwrap_or(&path);
-        below.to_string_lossy().into_owned()
-    };
-    let objects: Vec<String> = objects.iter().map(below).collect();
-    let of_ours = |name: &str| name.starts_with("_delta_log/") || name.starts_with(CLAIMS);
+    let objects: Vec<String> = objects
+        .iter()
+        .map(|object| below(location, object))
+        .collect();
     let noted = |job: &str| {
         let notes = format!("{CLAIMS}/{job}/");
         objects.iter().any(|name| name.starts_with(&notes))
     };
     let is_left_over = |name: &String| {
         let file = name.rsplit('/').next().unwrap_or_default();
-        of_ours(name) || job_of(file).is_some_and(noted)
+        name.starts_with("_delta_log/") || is_ours(name) || job_of(file).is_some_and(noted)
     };
     Ok(objects.iter().all(is_left_over))
+}
+
+fn below(location: &Location, object: &ObjectMeta) -> String {
+    let path = absolute(&object.location);
+    let below = path.strip_prefix(location.path()).unwrap_or(&path);
+    below.to_string_lossy().into_owned()
+}
+
+/// Whether jobs keep an object for themselves, which has this path below the table.
+pub(crate) fn is_ours(below: &str) -> bool {
+    let folder = below.split('/').next().unwrap_or_default();
+    [CLAIMS, LEDGER, FILES].contains(&folder)
 }
 
 fn is_empty(folder: &Path) -> Result<bool, Error> {
@@ -444,28 +494,6 @@ fn is_empty(folder: &Path) -> Result<bool, Error> {
         }
     }
     Ok(true)
-}
-
-/// A file below `folder` that writers of Parquet tables do not make.
-fn foreign_file(folder: &Path) -> std::io::Result<Option<PathBuf>> {
-    const MARKS: [&str; 3] = ["_SUCCESS", "_metadata", "_common_metadata"];
-    let mut folders = vec![folder.to_path_buf()];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if entry.file_type()?.is_dir() && !name.starts_with('.') {
-                folders.push(entry.path());
-            } else if !name.ends_with(".parquet")
-                && !name.ends_with(".crc")
-                && !MARKS.contains(&name.as_str())
-                && !is_mark(&name)
-            {
-                return Ok(Some(entry.path()));
-            }
-        }
-    }
-    Ok(None)
 }
 
 fn exists<T>(location: &Location, same: Result<T, Error>) -> Error {

@@ -6,7 +6,7 @@ use deltalake_core::DeltaTable;
 use deltalake_core::kernel::Version;
 use serde::Deserialize;
 
-use super::{Facts, parquet};
+use super::{Facts, bucket, parquet};
 use crate::identity::Key;
 use crate::location::Location;
 use crate::snapshot::{loaded, unreadable, version_number};
@@ -39,8 +39,7 @@ pub(crate) async fn finished(
     key: &Key,
 ) -> Result<Option<Finished>, Error> {
     match format {
-        // Nothing writes them there.
-        Format::Parquet if location.bucket().is_some() => Ok(None),
+        Format::Parquet if location.bucket().is_some() => bucket::finished(location, key).await,
         Format::Parquet => parquet::finished(location, key).await,
         Format::Delta => match loaded(location).await {
             Ok(table) => in_log(location, &table, key.text()).await,

@@ -14,6 +14,7 @@ use arrow_array::RecordBatch;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use super::mark::{self, is_mark};
 use super::{Finished, Outcome};
 use crate::Error;
 use crate::attempt::{Attempt, file_name};
@@ -28,9 +29,6 @@ use crate::point;
 use crate::source::{Source, parquet_files};
 use crate::table_lock::TableLock;
 use crate::target::{Old, ParquetChange, Target, fitting};
-
-/// What names of marks begin with. Readers skip it; and the file is empty, for those that do not.
-const MARK: &str = "_envelope-job-";
 
 pub(super) async fn commit(
     target: &Target,
@@ -54,7 +52,6 @@ pub(super) async fn commit(
         return Ok(Outcome::Written(None));
     }
     let is_empty = || parquet_files(&folder).map(|files| files.is_empty());
-    // A folder without a file would not say which columns the table has.
     if change != ParquetChange::Append && is_empty().map_err(|source| write(&folder, source))? {
         write_empty(&attempt, target).await?;
     }
@@ -124,27 +121,18 @@ async fn stay(
     target: &Target,
     old: Old,
     attempt: &Attempt,
-    (parts, keys): (&[Part], Option<Arc<Keys>>),
+    results: (&[Part], Option<Arc<Keys>>),
 ) -> Result<(), Error> {
     if old == Old::All {
         return Ok(());
     }
     let table = &target.location;
-    let partitions: HashSet<&Values> = parts.iter().map(|part| &part.values).collect();
     let there = Source::open(table).await?;
-    if fitting(table, target.layout.clone(), &there).is_err() {
-        // It was another table before the job.
-        return Err(Error::Conflict {
-            table: table.to_string(),
-            source: None,
-        });
-    }
-    for (position, file) in there.files.iter().enumerate() {
-        let left = match &keys {
-            Some(keys) => keys.left(file, attempt, (position, false)).await?,
-            None if partitions.contains(&Layout::texts(&file.partition_values)) => Left::Nothing,
-            None => Left::All,
-        };
+    for (file, left) in there
+        .files
+        .iter()
+        .zip(left(target, &there, attempt, results).await?)
+    {
         if left == Left::All {
             let below = file.path.strip_prefix(table.path()).unwrap_or(&file.path);
             let place = attempt.folder().join(below);
@@ -152,6 +140,44 @@ async fn stay(
         }
     }
     Ok(())
+}
+
+/// What is left of each file of the table when the results take the place of rows with their keys; without keys,
+/// of rows in their partitions.
+pub(super) async fn left(
+    target: &Target,
+    there: &Source,
+    attempt: &Attempt,
+    (parts, keys): (&[Part], Option<Arc<Keys>>),
+) -> Result<Vec<Left>, Error> {
+    check_fits(target, there)?;
+    let partitions: HashSet<&Values> = parts.iter().map(|part| &part.values).collect();
+    let mut all = vec![];
+    for (position, file) in there.files.iter().enumerate() {
+        all.push(match &keys {
+            Some(keys) => keys.left(file, attempt, (position, false)).await?,
+            None if partitions.contains(&Layout::texts(&file.partition_values)) => Left::Nothing,
+            None => Left::All,
+        });
+    }
+    Ok(all)
+}
+
+/// Refuses a table that was another one before the job.
+pub(super) fn check_fits(target: &Target, there: &Source) -> Result<(), Error> {
+    let table = &target.location;
+    match fitting(table, target.layout.clone(), there) {
+        Ok(_) => Ok(()),
+        Err(_) => Err(changed(table)),
+    }
+}
+
+/// The table is another one than before the job.
+pub(super) fn changed(table: &Location) -> Error {
+    Error::Conflict {
+        table: table.to_string(),
+        source: None,
+    }
 }
 
 fn link(file: &Path, place: &Path) -> io::Result<()> {
@@ -177,13 +203,12 @@ fn marks_to_come(
     if matches!(change, ParquetChange::Replace(_)) {
         // Those of other jobs; of this one there may be one that died after its renaming.
         names = marks(table).map_err(|source| write(table, source))?;
-        names.retain(|mark| of_mark(mark, attempt.id()).is_none());
+        names.retain(|mark| mark::read(mark, attempt.id()).is_none());
         names.sort();
         names.dedup();
     }
     if attempt.splits().is_some() {
-        let rows: u64 = parts.iter().map(|part| part.rows).sum();
-        names.push(format!("{MARK}{}-{rows}-{}", attempt.id(), parts.len()));
+        names.push(mark::name(attempt.id(), parts));
     }
     Ok(names)
 }
@@ -202,10 +227,7 @@ async fn taken(location: &Location, attempt: Attempt) -> Result<Outcome, Error> 
             attempt.discard();
             Ok(Outcome::Before(finished))
         }
-        None => Err(Error::Conflict {
-            table: location.to_string(),
-            source: None,
-        }),
+        None => Err(changed(location)),
     }
 }
 
@@ -276,7 +298,8 @@ fn write(path: &Path, source: io::Error) -> Error {
     }
 }
 
-async fn write_empty(attempt: &Attempt, target: &Target) -> Result<(), Error> {
+/// A file without rows: a folder without a file would not say which columns the table has.
+pub(super) async fn write_empty(attempt: &Attempt, target: &Target) -> Result<Part, Error> {
     let values = vec![None; target.layout.columns().len()];
     let name = file_name(0, 0, attempt.job());
     let name = format!("{}{name}", target.layout.folder(&values)?);
@@ -284,13 +307,7 @@ async fn write_empty(attempt: &Attempt, target: &Target) -> Result<(), Error> {
     let columns = target.layout.of_files();
     let mut file = PartFile::begin((attempt.store(), &folder), (name, values), &columns, false)?;
     file.write(&RecordBatch::new_empty(columns)).await?;
-    file.finish().await?;
-    Ok(())
-}
-
-/// Whether a name is that of a mark.
-pub(crate) fn is_mark(name: &str) -> bool {
-    name.starts_with(MARK)
+    file.finish().await
 }
 
 /// The job `key`, if the table has its mark.
@@ -307,18 +324,7 @@ async fn marked(location: &Location, id: &str) -> Result<Option<Finished>, Error
         source: Box::new(source),
     };
     let marks = marks(location.path()).map_err(unreadable)?;
-    Ok(marks.iter().find_map(|mark| of_mark(mark, id)))
-}
-
-/// What the mark says, if it is that of the job.
-fn of_mark(name: &str, id: &str) -> Option<Finished> {
-    let counts = name.strip_prefix(MARK)?.strip_prefix(id)?;
-    let (rows, files) = counts.strip_prefix('-')?.split_once('-')?;
-    Some(Finished {
-        rows: rows.parse().ok()?,
-        file_count: files.parse().ok()?,
-        ..Finished::default()
-    })
+    Ok(marks.iter().find_map(|mark| mark::read(mark, id)))
 }
 
 /// Names of the marks in the folder of a table and in the folders that were added to it.
