@@ -51,8 +51,10 @@ def python():
 
 
 def clusters():
-    """Schedulers and executors as processes: one test at a time, for they need the cores."""
-    yield "Clusters", [VENV / "pytest", "-q", "--reruns=1", "-rR", "tests/cluster"], r"(\d+) passed"
+    """Schedulers and executors as processes. Side by side: mostly these tests wait for something to be noticed."""
+    side_by_side = ["-n", "3", "--dist=worksteal"]
+    command = [VENV / "pytest", "-q", *side_by_side, "--reruns=1", "-rR", "tests/cluster"]
+    yield "Clusters", command, r"(\d+) passed"
 
 
 def buckets():

@@ -196,7 +196,7 @@ def airflow(tmp_path_factory):
         for server in SERVERS:
             running.start(server)
         eventually(running.sign_in)
-        for dag in ("worker", "triggerer", "mapped"):
+        for dag in ("worker", "triggerer", "mapped", "options"):
             eventually(lambda dag=dag: running.knows(dag))
             running.ask("PATCH", f"dags/{dag}", {"is_paused": False})
         yield running

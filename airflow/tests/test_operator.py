@@ -9,7 +9,8 @@ from datetime import date
 from pathlib import Path
 
 import model_envelope as me
-import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from conftest import ROWS, Run, eventually, jobs, table
 from deltalake import DeltaTable
@@ -42,17 +43,38 @@ def test_mapped_tasks_are_jobs_of_their_own(airflow, tmp_path):
     assert table(tmp_path / "out") == 1
 
 
-def test_groups_and_several_envelopes_reach_the_job(bare, tmp_path):
-    conf = json.dumps({"query": "", "output": str(tmp_path)})
-    bare.command("dags", "test", "options", "--conf", conf)
-    assert table(tmp_path / "both") == 0
-    both = DeltaTable(tmp_path / "both")
+def test_groups_and_several_envelopes_reach_the_job_and_stay_when_it_is_cleared(airflow, tmp_path):
+    tag("score:1", "options=yes")
+    query = "name=score,options=yes"
+    run = airflow.run("options", "several", "2026-11-25T06:00:00Z", query=query, output=str(tmp_path))
+    assert run.over() == "success"
+    tasks = [Run(airflow, "options", "several", task) for task in ("both", "groups")]
+    told = [task.result for task in tasks]
+    assert told[0]["digests"] == [me.get(name).digest for name in ("score:1", "score:2")]
+    assert [one["rows"] for one in told] == [ROWS, 4]
+    check_options(tmp_path)
+    # The query means another envelope now.
+    tag("score:2", "options=yes")
+    tasks[0].clear()
+    for task in tasks:
+        eventually(lambda task=task: task.instance["try_number"] == 2)
+    assert run.over() == "success"
+    again = [task.result for task in tasks]
+    assert all(one["already_done"] for one in again)
+    assert [one["digests"] for one in again] == [one["digests"] for one in told]
+    check_options(tmp_path)
+
+
+def check_options(folder):
+    """What two envelopes gave for each row, by parts, and one for each part."""
+    assert table(folder / "both") == 0
+    both = DeltaTable(folder / "both")
     assert both.metadata().partition_columns == ["part"]
-    rows = both.to_pandas()
-    assert (rows["new_prediction"] == rows["old_prediction"] * 1.5).all()
-    groups = pd.concat(map(pd.read_parquet, (tmp_path / "groups").glob("*.parquet")))
-    assert groups["prediction"].sum() == rows["old_prediction"].sum() / 2
-    assert sorted(groups["part"]) == [0, 1, 2, 3]
+    rows = both.to_pyarrow_table()
+    assert rows["new_prediction"] == pc.multiply(rows["old_prediction"], 1.5)
+    groups = pq.read_table(folder / "groups")
+    assert sorted(groups["part"].to_pylist()) == [0, 1, 2, 3]
+    assert pc.sum(groups["prediction"]) == pc.sum(pc.divide(rows["old_prediction"], 2))
 
 
 def in_the_middle(output):

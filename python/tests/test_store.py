@@ -209,7 +209,8 @@ def test_calls_that_take_too_long_end(save):
     def slow(values):
         import time
 
-        time.sleep(values[0])
+        # Not for the rows that are tried when it is saved.
+        time.sleep(60.0 if values[0] == 60.0 else 0.0)
         return values
 
     envelope = save(slow, [0.0, 0.01])

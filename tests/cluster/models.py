@@ -1,4 +1,7 @@
-"""Saves the envelopes that the tests of clusters use in the store that `ENVELOPE_URL` names."""
+"""Saves the envelopes that the tests of clusters use in the store that `ENVELOPE_URL` names.
+
+`python models.py [PART PARTS]`: all, or one part of so many that can be saved side by side.
+"""
 
 import base64
 import ctypes
@@ -7,6 +10,7 @@ import sys
 import tempfile
 import time
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import model_envelope as me
@@ -108,6 +112,8 @@ def save_editions():
 
 
 if __name__ == "__main__":
-    for function in (score, slow, poison, total, slow_total, demean, angry):
-        me.save_model(query_function=function, name=function.__name__, api_input=SAMPLE)
-    save_editions()
+    part, parts = map(int, sys.argv[1:] or (0, 1))
+    functions = (score, slow, poison, total, slow_total, demean, angry)
+    saves = [partial(me.save_model, one, name=one.__name__, api_input=SAMPLE) for one in functions]
+    for save in [*saves, save_editions][part::parts]:
+        save()

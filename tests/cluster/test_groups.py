@@ -9,6 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 from support import ROWS, checksum, cluster, job, refused, run, wait_until
 
+DAYS = 400
+"""Groups of a job that takes 20 ms for each: enough of them to be in the middle of."""
+
 
 @pytest.fixture(scope="session")
 def groups(tmp_path_factory):
@@ -41,7 +44,7 @@ def run_grouped(reference, table, output, *more):
 
 
 @pytest.mark.parametrize("reference, keep", [("total", ()), ("demean", ("id",))])
-def test_groups_give_the_same_bits_wherever_the_work_is_done(reference, keep, groups, tmp_path):
+def test_groups_give_the_same_bits_wherever_the_work_is_done(reference, keep, groups, clusters, tmp_path):
     sums, counts = {}, set()
     more = [option for column in keep for option in ("--keep", column)]
 
@@ -52,23 +55,22 @@ def test_groups_give_the_same_bits_wherever_the_work_is_done(reference, keep, gr
 
     for workers in (1, 2):
         placed(f"local-{workers}", "--workers", str(workers))
-    for slots in ((1,), (2,), (1, 1)):
-        with cluster(*slots) as here:
-            placed(f"cluster-{'-'.join(map(str, slots))}", "--cluster", here.url)
+    for slots, here in clusters.items():
+        placed(f"cluster-{slots}", "--cluster", here.url)
     assert len(set(sums.values())) == 1, sums
     assert counts == {(7000 if reference == "total" else ROWS, 0, 7000 if reference == "total" else ROWS)}
 
 
 def test_a_killed_executor_in_the_round_of_groups_costs_time_only(groups, tmp_path):
-    more = ("--group-by", "day")
-    run("slow_total", groups, tmp_path / "undisturbed", *more, keep=())
+    more = ("--group-by", "day", "--where", f"day < {DAYS}")
     with cluster(1, 1) as here:
         command = job("slow_total", groups, tmp_path / "killed", *more, "--cluster", here.url, keep=())
         driver = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         wait_until(lambda: rounds_begun(here) == 2, 60)
         here.executors[0].kill()
+        run("slow_total", groups, tmp_path / "undisturbed", *more, keep=())
         summary = json.loads(driver.communicate(timeout=150)[0])
-    assert (driver.returncode, summary["rows"], summary["version"]) == (0, 1000, 0)
+    assert (driver.returncode, summary["rows"], summary["version"]) == (0, DAYS, 0)
     sums = [
         checksum(deltalake.DeltaTable(tmp_path / name).to_pandas().sort_values("day", ignore_index=True))
         for name in ("undisturbed", "killed")
@@ -78,21 +80,17 @@ def test_a_killed_executor_in_the_round_of_groups_costs_time_only(groups, tmp_pa
 
 def rounds_begun(here):
     """How many rounds of the only job have a task at work or done."""
-    jobs = here.page("/api/jobs")
-    stages = here.page(f"/api/job/{jobs[0]['job_id']}/stages")["stages"] if jobs else []
-    return sum(any(task for task in stage["tasks"]) for stage in stages)
+    return sum(any(stage["tasks"]) for stage in here.rounds())
 
 
-def test_few_groups_leave_partitions_empty(groups, tmp_path):
-    with cluster(2) as here:
-        done = run("total", groups, tmp_path / "out", "--group-by", "region", "--cluster", here.url, keep=())
+def test_few_groups_leave_partitions_empty(groups, wide, tmp_path):
+    done = run("total", groups, tmp_path / "out", "--group-by", "region", "--cluster", wide.url, keep=())
     assert done["rows"] == 7
 
 
-def test_a_group_that_fails_is_named_as_without_a_cluster(groups, tmp_path):
+def test_a_group_that_fails_is_named_as_without_a_cluster(groups, single, tmp_path):
     more = ("--group-by", "region", "--where", "region = 'UK'")
-    with cluster(1) as here:
-        code, error = refused("angry", groups, tmp_path / "out", *more, "--cluster", here.url, keep=())
+    code, error = refused("angry", groups, tmp_path / "out", *more, "--cluster", single.url, keep=())
     assert (code, error["code"]) == (1, "function_failed")
     assert "the group region=UK of the table" in error["message"] and "ValueError: no" in json.dumps(error)
     assert (code, error) == refused("angry", groups, tmp_path / "out", *more, keep=())

@@ -37,7 +37,7 @@ with DAG("options", **DAGS):
         **JOB
         | {
             "task_id": "both",
-            "query": {"old": "score:1", "new": "score:2"},
+            "query": {"old": JOB["query"], "new": "score:2"},
             "output_table": "{{ dag_run.conf['output'] }}/both",
             "columns": ["id", "part"],
             "mode": None,
