@@ -7,13 +7,15 @@ use std::io::{BufReader, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
+use arrow_array::{Array as _, RecordBatch};
+use arrow_cast::cast::cast;
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use datafusion::arrow::{csv, json};
 
 use crate::Error;
-use crate::formats::Encoding;
+use crate::formats::{Encoding, JSON_WHOLE};
 use crate::location::Location;
+use crate::schema::type_name;
 use crate::source::Source;
 
 /// The same error with file, line and column, where it is one of reading text in the columns
@@ -64,7 +66,10 @@ fn fault(
             .convert_read(place.open(file).ok()?)
             .ok()?;
         match table.kind.encoding {
-            Encoding::JsonLines => first_json_fault(opened, &schema.project(&columns).ok()?),
+            Encoding::JsonLines => {
+                let promised = table.schema.project(&columns).ok()?;
+                first_json_fault(opened, &schema.project(&columns).ok()?, &promised)
+            }
             Encoding::Csv => first_csv_fault(opened, schema, columns),
             Encoding::Parquet | Encoding::Arrow => None,
         }
@@ -84,14 +89,29 @@ fn first_csv_fault(file: impl Read, schema: &SchemaRef, columns: Vec<usize>) -> 
     first_fault(builder.with_batch_size(1).build(file).ok()?)
 }
 
-fn first_json_fault(file: impl Read, schema: &Schema) -> Option<String> {
-    let builder = json::ReaderBuilder::new(Arc::new(schema.clone()));
-    first_fault(
-        builder
-            .with_batch_size(1)
-            .build(BufReader::new(file))
-            .ok()?,
-    )
+fn first_json_fault(file: impl Read, schema: &Schema, promised: &Schema) -> Option<String> {
+    let builder = json::ReaderBuilder::new(Arc::new(schema.clone())).with_batch_size(1);
+    let rows = builder.build(BufReader::new(file)).ok()?;
+    first_fault(rows.map(|row| row.and_then(|row| check_whole(&row, promised).map(|()| row))))
+}
+
+/// Refuses numbers that are not whole, or too large, where whole ones are promised.
+fn check_whole(row: &RecordBatch, promised: &Schema) -> Result<(), ArrowError> {
+    let refuse = |reason: &str| Err(ArrowError::JsonError(reason.to_owned()));
+    for (found, field) in row.columns().iter().zip(promised.fields()) {
+        let to = field.data_type();
+        if *found.data_type() != JSON_WHOLE || !to.is_integer() {
+            continue;
+        }
+        let made = cast(found, to)?;
+        if made.null_count() > found.null_count() {
+            return refuse(&format!("a number that {} does not hold", type_name(to)));
+        }
+        if cast(&made, found.data_type())?.to_data() != found.to_data() {
+            return refuse("a number that is not whole");
+        }
+    }
+    Ok(())
 }
 
 /// Reads one row at a time, to count them.

@@ -15,7 +15,10 @@ use crate::{Error, Format};
 /// The columns that are written for the columns `mapped`.
 pub(crate) fn written(mapped: &SchemaRef, format: Format) -> Result<SchemaRef, Error> {
     match format {
-        Format::Parquet => Ok(Arc::clone(mapped)),
+        Format::Parquet => {
+            let fields = mapped.fields().iter().map(|field| parquet_field(field));
+            Ok(Arc::new(Schema::new(fields.collect::<Fields>())))
+        }
         Format::Delta => {
             check_distinct_in_any_case(mapped)?;
             let fields = mapped.fields().iter().map(|field| delta_field(field));
@@ -24,6 +27,27 @@ pub(crate) fn written(mapped: &SchemaRef, format: Format) -> Result<SchemaRef, E
             )))
         }
     }
+}
+
+/// Parquet files have no moments in seconds, nor days in milliseconds: they would be plain numbers.
+fn parquet_field(field: &Field) -> Field {
+    let inner = |field: &FieldRef| Arc::new(parquet_field(field));
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "Parquet files have the other types"
+    )]
+    let data_type = match field.data_type() {
+        DataType::Timestamp(TimeUnit::Second, zone) => {
+            DataType::Timestamp(TimeUnit::Millisecond, zone.clone())
+        }
+        DataType::Date64 => DataType::Timestamp(TimeUnit::Millisecond, None),
+        DataType::List(item) => DataType::List(inner(item)),
+        DataType::LargeList(item) => DataType::LargeList(inner(item)),
+        DataType::FixedSizeList(item, length) => DataType::FixedSizeList(inner(item), *length),
+        DataType::Struct(fields) => DataType::Struct(fields.iter().map(inner).collect()),
+        other => other.clone(),
+    };
+    field.clone().with_data_type(data_type)
 }
 
 /// Delta tables do not tell `y` from `Y`.
@@ -180,6 +204,26 @@ mod tests {
         for (from, to) in cases {
             let schema = written(&schema_of(&[("x", from.clone(), false)]), Format::Delta).unwrap();
             assert_eq!(schema.field(0).data_type(), &to, "{from}");
+        }
+    }
+
+    #[test]
+    fn moments_stay_moments_in_parquet() {
+        let seconds = DataType::Timestamp(TimeUnit::Second, Some("UTC".into()));
+        let milliseconds = DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into()));
+        for (from, to) in [
+            (seconds.clone(), milliseconds.clone()),
+            (
+                DataType::Date64,
+                DataType::Timestamp(TimeUnit::Millisecond, None),
+            ),
+            (
+                DataType::new_list(seconds, true),
+                DataType::new_list(milliseconds, true),
+            ),
+        ] {
+            let schema = written(&schema_of(&[("x", from, false)]), Format::Parquet).unwrap();
+            assert_eq!(schema.field(0).data_type(), &to);
         }
     }
 

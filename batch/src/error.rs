@@ -420,6 +420,9 @@ pub enum Error {
     },
 }
 
+/// Why rows are not merged on a column that is not among those that are written.
+pub(crate) const NOT_WRITTEN: &str = "the output has no such column";
+
 fn on(row: Option<&str>) -> String {
     row.map_or_else(|| "rows".to_owned(), |row| format!("the row {row}"))
 }
@@ -453,6 +456,9 @@ impl Error {
             Self::NoSnapshot { latest, .. } => Some(format!("its latest version is {latest}")),
             Self::NoSnapshots { .. } => {
                 Some("only Delta tables keep what they were; leave out `--as-of`".into())
+            }
+            Self::NoColumn { columns, .. } if columns.is_empty() => {
+                Some("the table has no columns: its files are empty".into())
             }
             Self::NoColumn { columns, .. } => Some(format!("the columns are {}", listed(columns))),
             Self::Filter { .. } => Some(
@@ -492,6 +498,9 @@ impl Error {
                 Some("name some (`--partition-by`), or replace the whole table (`--mode overwrite`)".into())
             }
             Self::PartitionBy { .. } => Some("choose other columns (`--partition-by`)".into()),
+            Self::MergeOn { column, reason } if reason == NOT_WRITTEN => {
+                Some(format!("keep it (`--keep {column}`), or choose other columns (`--merge-on`)"))
+            }
             Self::MergeOn { .. } => Some("choose other columns (`--merge-on`)".into()),
             Self::KeyTwice { .. } => {
                 Some("merge on more columns, or make the key unique in the input".into())

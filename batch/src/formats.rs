@@ -18,6 +18,7 @@ use datafusion::arrow::json::reader::{ValueIter, infer_json_schema_from_iterator
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 
 use crate::opened::Opened;
+use crate::quotes::Quotes;
 use crate::schema::{plain_field, type_name};
 use crate::source::Reading;
 
@@ -79,6 +80,11 @@ impl Kind {
         self.encoding != Encoding::Csv && !self.compression.is_compressed()
     }
 
+    /// Whether its values have types before they are read.
+    pub(crate) fn is_typed(self) -> bool {
+        matches!(self.encoding, Encoding::Parquet | Encoding::Arrow)
+    }
+
     /// What a column that is decoded as `field` is promised to be.
     pub(crate) fn promised(self, field: &Field, reading: &Reading) -> Field {
         let whole = self.encoding == Encoding::JsonLines && *field.data_type() == JSON_WHOLE;
@@ -104,8 +110,12 @@ impl Kind {
 fn csv_columns(file: impl Read, types: &Schema) -> Result<SchemaRef, Failure> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
-        .from_reader(file);
+        .from_reader(Quotes::new(file));
     let header = reader.records().next().transpose()?.unwrap_or_default();
+    if let Some(line) = reader.into_inner().unclosed()? {
+        let reason = format!("line {line}: a text begins with `\"` and does not end");
+        return Err(reason.into());
+    }
     let mut seen = HashSet::new();
     let column = |name: &str| {
         if !seen.insert(name.to_owned()) {
@@ -232,6 +242,8 @@ mod tests {
         ]);
         assert_eq!(columns, expected);
         assert!(csv_columns("x,x\n".as_bytes(), &types).is_err());
+        let error = csv_columns("x,y\n1,\"a\n2,b\n".as_bytes(), &types).unwrap_err();
+        assert!(error.to_string().starts_with("line 2: "), "{error}");
         let list = schema_of(&[("x", DataType::new_list(DataType::Int8, true), true)]);
         assert!(csv_columns("x\n".as_bytes(), &list).is_err());
     }

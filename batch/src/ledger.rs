@@ -80,16 +80,13 @@ impl Ledger {
 
     /// Finds it among the objects of the table.
     pub(crate) async fn among(table: &Location, objects: &[ObjectMeta]) -> Result<Self, Error> {
-        let folder = table.path().join(LEDGER);
-        let numbers = |end: &str| {
-            let number = |object: &ObjectMeta| {
-                let path = absolute(&object.location);
-                let name = path.strip_prefix(&folder).ok()?.to_string_lossy();
-                name.strip_suffix(end)?.parse::<u64>().ok()
-            };
-            objects.iter().filter_map(number).max()
+        let last = |end| {
+            let numbers = objects
+                .iter()
+                .filter_map(|object| number(table, object, end));
+            numbers.max()
         };
-        let (last, done) = (numbers(ENTRY), numbers(DONE));
+        let (last, done) = (last(ENTRY), last(DONE));
         let pending = match last {
             Some(last) if done < Some(last) => entry(table, last).await?,
             _ => None,
@@ -101,9 +98,30 @@ impl Ledger {
         })
     }
 
+    /// Whether there was no commit yet.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.next == 0
+    }
+
     /// The last entry, if it is not done yet.
     pub(crate) fn pending(&self) -> Option<&Entry> {
         self.pending.as_ref()
+    }
+
+    /// Whether an object is part of an entry that is done and not the last: nobody reads it again.
+    pub(crate) fn is_past(&self, object: &ObjectMeta) -> bool {
+        let number = |end| number(&self.table, object, end);
+        let number = number(ENTRY).or_else(|| number(DONE));
+        number.is_some_and(|number| number + 1 < self.next)
+    }
+
+    /// Whether the entry that is not done yet names a file.
+    pub(crate) fn names(&self, object: &ObjectMeta) -> bool {
+        let path = absolute(&object.location);
+        let files = self.table.path().join(FILES);
+        let name = path.strip_prefix(&files).map(|name| name.to_string_lossy());
+        let pending = self.pending.as_ref();
+        name.is_ok_and(|name| pending.is_some_and(|entry| entry.added.contains(name.as_ref())))
     }
 
     /// Makes `entry` the next one. Gives whether it is: another writer may have been quicker.
@@ -250,6 +268,13 @@ async fn below(table: &Location, folder: &str) -> Result<Vec<ObjectMeta>, Error>
 
 fn numbered(table: &Location, number: u64, end: &str) -> PathBuf {
     table.path().join(LEDGER).join(format!("{number:020}{end}"))
+}
+
+fn number(table: &Location, object: &ObjectMeta, end: &str) -> Option<u64> {
+    let path = absolute(&object.location);
+    let name = path.strip_prefix(table.path()).ok()?;
+    let name = name.strip_prefix(LEDGER).ok()?.to_string_lossy();
+    name.strip_suffix(end)?.parse().ok()
 }
 
 /// What says that a job is done.

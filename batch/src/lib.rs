@@ -62,6 +62,7 @@ mod plan;
 mod point;
 mod progress;
 mod prune;
+mod quotes;
 mod run;
 mod scan;
 mod schema;
@@ -77,6 +78,7 @@ mod target;
 mod task;
 mod vacuum;
 mod warehouse;
+mod whereabouts;
 mod workplace;
 
 pub use as_of::{AsOf, NotAsOf};

@@ -13,7 +13,7 @@ use datafusion::execution::memory_pool::FairSpillPool;
 use datafusion::execution::object_store::{ObjectStoreRegistry, ObjectStoreUrl};
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::{ClientConfigKey, ObjectStore, RetryConfig};
+use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
 use url::{Host, Url};
 
 use crate::Error;
@@ -22,6 +22,10 @@ use crate::location::{Location, SCHEME};
 /// A request that fails for a passing reason is made so many times again, within so much time.
 const RETRIES: usize = 8;
 const RETRIED_WITHIN: Duration = Duration::from_secs(60);
+/// A server that is started anew is there again within some seconds, so waits are about 20 s in all: each is chosen
+/// between the first and so many times the last.
+const FIRST_WAIT: Duration = Duration::from_millis(250);
+const WAIT_GROWS: f64 = 3.0;
 
 /// What is needed to open the stores that tables are in. Copies share what is open.
 #[derive(Clone, Default)]
@@ -96,7 +100,11 @@ impl Stores {
         let builder = builder.with_bucket_name(bucket).with_retry(RetryConfig {
             max_retries: RETRIES,
             retry_timeout: RETRIED_WITHIN,
-            ..RetryConfig::default()
+            backoff: BackoffConfig {
+                init_backoff: FIRST_WAIT,
+                base: WAIT_GROWS,
+                ..BackoffConfig::default()
+            },
         });
         Ok(match self.endpoint() {
             Some(endpoint) if is_plain_here(endpoint) => builder.with_allow_http(true),

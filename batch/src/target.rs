@@ -14,6 +14,7 @@ use crate::attempt::{is_left_over, job_of};
 use crate::claim::CLAIMS;
 use crate::commit::is_mark;
 use crate::delta_schema::written;
+use crate::error::NOT_WRITTEN;
 use crate::formats::Kind;
 use crate::layout::Layout;
 use crate::ledger::{self, FILES, LEDGER};
@@ -58,8 +59,8 @@ pub(crate) enum Change {
 
 #[derive(Debug)]
 pub(crate) enum DeltaChange {
-    /// It makes the table.
-    Create,
+    /// It makes the table; if that `appends`, and somebody else makes the same table meanwhile, it adds files to it.
+    Create { appends: bool },
     /// It adds files to the table, which was at this version when it was checked.
     Append(Box<DeltaTable>),
     /// It puts files in the place of some there are; the columns stay the same.
@@ -70,8 +71,8 @@ pub(crate) enum DeltaChange {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ParquetChange {
-    /// It makes the folder.
-    Create,
+    /// It makes the folder; as for [`DeltaChange::Create`].
+    Create { appends: bool },
     /// It adds files to the folder.
     Append,
     /// It puts a new folder in the place of the old.
@@ -178,7 +179,7 @@ fn merge_on(mode: &Mode, written: &SchemaRef) -> Result<Vec<String>, Error> {
     }
     for column in columns {
         let Ok(field) = written.field_with_name(column) else {
-            return Err(refuse(column, "the output has no such column".into()));
+            return Err(refuse(column, NOT_WRITTEN.into()));
         };
         let found = field.data_type();
         if found.is_floating() || found.is_nested() {
@@ -222,7 +223,8 @@ async fn delta(
     let table = match loaded(location).await {
         Ok(table) => table,
         Err(Error::TableNotFound { .. }) if is_free(location).await? => {
-            return Ok((asked, DeltaChange::Create));
+            let appends = *mode == Mode::Append;
+            return Ok((asked, DeltaChange::Create { appends }));
         }
         Err(Error::TableNotFound { .. }) => {
             return Err(not_that(
@@ -314,7 +316,8 @@ async fn parquet(
         }
     };
     if is_free(location).await? {
-        return Ok((asked, ParquetChange::Create));
+        let appends = *mode == Mode::Append;
+        return Ok((asked, ParquetChange::Create { appends }));
     }
     if location.join("_delta_log").exists().await? {
         return Err(not_that(location, "is a Delta table"));
@@ -435,7 +438,7 @@ fn files_below(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// The same in a bucket, without what jobs keep there for themselves.
-async fn objects_below(location: &Location) -> Result<Vec<PathBuf>, Error> {
+pub(crate) async fn objects_below(location: &Location) -> Result<Vec<PathBuf>, Error> {
     let objects = location.objects().await?;
     let objects = objects
         .iter()
@@ -444,7 +447,7 @@ async fn objects_below(location: &Location) -> Result<Vec<PathBuf>, Error> {
 }
 
 /// Whether nothing is there but what jobs have left.
-pub(crate) async fn is_free(location: &Location) -> Result<bool, Error> {
+async fn is_free(location: &Location) -> Result<bool, Error> {
     if location.bucket().is_none() {
         return is_empty(location.path());
     }
@@ -471,7 +474,7 @@ fn below(location: &Location, object: &ObjectMeta) -> String {
 }
 
 /// Whether jobs keep an object for themselves, which has this path below the table.
-pub(crate) fn is_ours(below: &str) -> bool {
+fn is_ours(below: &str) -> bool {
     let folder = below.split('/').next().unwrap_or_default();
     [CLAIMS, LEDGER, FILES].contains(&folder)
 }

@@ -287,11 +287,11 @@ pub(crate) struct Batch {
     pub(crate) input: String,
 
     /// Read a Delta table as it was: at a version or a time (RFC 3339)
-    #[arg(long, value_name = "VERSION|TIME")]
+    #[arg(long, value_name = "VERSION|TIME", allow_hyphen_values = true)]
     pub(crate) as_of: Option<batch::AsOf>,
 
     /// Read only rows for which this SQL condition on the columns is true
-    #[arg(long = "where", value_name = "CONDITION")]
+    #[arg(long = "where", value_name = "CONDITION", allow_hyphen_values = true)]
     pub(crate) filter: Option<String>,
 
     /// Table to write

@@ -1,7 +1,7 @@
 //! Workers that start when the first rows come.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arrow_array::RecordBatch;
 use async_trait::async_trait;
@@ -20,7 +20,12 @@ pub(crate) struct OnDemand {
     workers: usize,
     sandbox: Sandbox,
     step: Step,
-    runtime: OnceCell<Runtime>,
+    runtime: OnceCell<Started>,
+}
+
+struct Started {
+    runtime: Runtime,
+    took: Duration,
 }
 
 impl OnDemand {
@@ -43,30 +48,41 @@ impl OnDemand {
 
     /// Ends the workers, if there are any.
     pub(crate) async fn shutdown(&self) {
-        if let Some(runtime) = self.runtime.get() {
-            runtime.shutdown(Duration::ZERO).await;
+        if let Some(started) = self.runtime.get() {
+            started.runtime.shutdown(Duration::ZERO).await;
         }
+    }
+
+    /// How long it took to realise the environment and to start the workers, if they were needed.
+    pub(crate) fn start_took(&self) -> Option<Duration> {
+        self.runtime.get().map(|started| started.took)
     }
 
     /// The workers, which start now unless they have.
     async fn runtime(&self) -> Result<&Runtime, Error> {
-        self.runtime.get_or_try_init(|| self.start()).await
+        let started = self.runtime.get_or_try_init(|| self.start()).await?;
+        Ok(&started.runtime)
     }
 
-    async fn start(&self) -> Result<Runtime, Error> {
+    async fn start(&self) -> Result<Started, Error> {
+        let began = Instant::now();
         let envelope = Arc::clone(&self.envelope);
         let environment = self
             .environments
             .realise(&envelope, &|step| (self.step)(step))
             .await?;
         (self.step)("starting workers");
-        Runtime::builder(envelope, environment)
+        let runtime = Runtime::builder(envelope, environment)
             .workers(self.workers..=self.workers)
             .sandbox(self.sandbox.clone())
             .spare(false)
             .keep_memory(true)
             .start()
-            .await
+            .await?;
+        Ok(Started {
+            runtime,
+            took: began.elapsed(),
+        })
     }
 }
 

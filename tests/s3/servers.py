@@ -13,6 +13,9 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow.dataset
+import pyarrow.fs
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 TOOLS = Path(os.environ.get("S3_TOOLS", ROOT / "target" / "tools"))
 SECRET = "the-secret-of-these-tests"
@@ -42,6 +45,18 @@ class Server:
     def options(self):
         """The same for readers that are not ours."""
         return {**self.variables(), "AWS_ALLOW_HTTP": "true", "AWS_CONDITIONAL_PUT": "etag"}
+
+    def rows(self, folder):
+        """Rows of a folder of Parquet files, as another program reads them."""
+        address = self.url.removeprefix("http://")
+        bucket = pyarrow.fs.S3FileSystem(
+            access_key="tests",
+            secret_key=SECRET,
+            endpoint_override=address,
+            scheme="http",
+            region="us-east-1",
+        )
+        return pyarrow.dataset.dataset(folder.removeprefix("s3://"), filesystem=bucket).to_table()
 
     def put(self, key, data):
         """Puts an object in the bucket `lake`, past all signatures."""
@@ -163,5 +178,5 @@ def way_to(server, fate):
 
 
 def is_entry(method, path):
-    """Whether a request writes an entry of a Delta log."""
-    return method == "PUT" and re.search(r"/_delta_log/\d{20}\.json$", path) is not None
+    """Whether a request writes an entry of a Delta log, or of the ledger of a folder of Parquet files."""
+    return method == "PUT" and re.search(r"/_(delta_log|envelope_commits)/\d{20}\.json$", path) is not None

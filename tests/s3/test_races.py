@@ -13,6 +13,7 @@ from servers import BUSY, LOST, is_entry, way_to
 from support import job, run
 
 DRIVERS = 8
+FORMATS = ("delta", "parquet")
 
 
 def put(server, key, rows):
@@ -21,8 +22,11 @@ def put(server, key, rows):
     server.put(key, sink.getvalue().to_pybytes())
 
 
-def check(server, table, ids, versions):
-    """Every row once, and one version and one transaction for each job."""
+def check(server, table, ids, versions, format="delta"):
+    """Every row once; and one version and one transaction for each job, where a table has those."""
+    if format == "parquet":
+        assert sorted(server.rows(table)["id"].to_pylist()) == sorted(ids)
+        return
     found = deltalake.DeltaTable(table, storage_options=server.options())
     assert sorted(found.to_pandas()["id"].tolist()) == sorted(ids)
     assert found.version() == versions - 1
@@ -40,31 +44,44 @@ def all_done(commands):
     return [json.loads(said) for said, *_ in ended]
 
 
-def test_drivers_that_add_to_one_table_at_once_all_land_once(rows, atomic, at):
+@pytest.mark.parametrize("format", FORMATS)
+def test_drivers_that_add_to_one_table_at_once_all_land_once(format, rows, atomic, at):
     at(atomic.variables())
+    table = f"s3://lake/raced-{format}"
     commands = []
     for number in range(DRIVERS):
         put(atomic, f"race/{number}/0.parquet", rows.slice(number * 100, 100))
-        identity = ("--job", f"job-{number}", "--mode", "append")
-        commands.append(
-            job("score", f"s3://lake/race/{number}", "s3://lake/raced", *identity, "--workers", "1")
-        )
+        identity = ("--job", f"job-{number}", "--mode", "append", "--format", format)
+        commands.append(job("score", f"s3://lake/race/{number}", table, *identity, "--workers", "1"))
     done = all_done(commands)
-    assert sorted(one["version"] for one in done) == list(range(DRIVERS))
-    check(atomic, "s3://lake/raced", range(DRIVERS * 100), DRIVERS)
+    if format == "delta":
+        assert sorted(one["version"] for one in done) == list(range(DRIVERS))
+    check(atomic, table, range(DRIVERS * 100), DRIVERS, format)
 
 
-def test_of_drivers_with_one_identity_one_lands(rows, atomic, at):
+@pytest.mark.parametrize("format", FORMATS)
+def test_of_drivers_with_one_identity_one_lands(format, rows, atomic, at):
     at(atomic.variables())
     put(atomic, "same/0.parquet", rows.slice(0, 1000))
-    identity = ("--job", "same", "--mode", "append", "--workers", "2")
-    done = all_done([job("score", "s3://lake/same", "s3://lake/same-out", *identity)] * DRIVERS)
-    assert {one["version"] for one in done} == {0}
-    check(atomic, "s3://lake/same-out", range(1000), 1)
+    table = f"s3://lake/same-{format}"
+    identity = ("--job", "same", "--mode", "append", "--workers", "2", "--format", format)
+    done = all_done([job("score", "s3://lake/same", table, *identity)] * DRIVERS)
+    if format == "delta":
+        assert {one["version"] for one in done} == {0}
+    check(atomic, table, range(1000), 1, format)
 
 
 def is_file(method, path):
     return method == "PUT" and path.endswith(".parquet")
+
+
+def is_copy(method, path):
+    """Whether a file of a folder of Parquet files gets its place."""
+    return is_file(method, path) and "/_envelope_files/" not in path
+
+
+def is_done(method, path):
+    return method == "PUT" and path.endswith(".done")
 
 
 # When a driver ends: what it asks for then, and whether the server does it all the same.
@@ -75,14 +92,27 @@ MOMENTS = {
     "committing": (is_entry, False),
     "committed": (is_entry, True),
 }
+MOMENTS_OF_COPIES = {
+    "copying": (is_copy, False),
+    "copied": (is_copy, True),
+    "ending": (is_done, False),
+    "ended": (is_done, True),
+}
+AFTER_COMMIT = {"committed", *MOMENTS_OF_COPIES}
 
 
-@pytest.mark.parametrize("moment", MOMENTS)
-def test_a_driver_that_is_killed_is_completed_by_the_next_one(moment, rows, atomic, at):
+@pytest.mark.parametrize(
+    ("format", "moment"),
+    [
+        *(("delta", moment) for moment in MOMENTS),
+        *(("parquet", moment) for moment in MOMENTS | MOMENTS_OF_COPIES),
+    ],
+)
+def test_a_driver_that_is_killed_is_completed_by_the_next_one(format, moment, rows, atomic, at):
     put(atomic, "killed/0.parquet", rows.slice(0, 1000))
-    tables = ("s3://lake/killed", f"s3://lake/killed-{moment}")
-    identity = ("--job", moment, "--mode", "append", "--workers", "2")
-    comes, is_done = MOMENTS[moment]
+    tables = ("s3://lake/killed", f"s3://lake/killed-{format}-{moment}")
+    identity = ("--job", moment, "--mode", "append", "--workers", "2", "--format", format)
+    comes, is_done = (MOMENTS | MOMENTS_OF_COPIES)[moment]
     driver = None
 
     def kill(method, path, _):
@@ -96,8 +126,8 @@ def test_a_driver_that_is_killed_is_completed_by_the_next_one(moment, rows, atom
         driver = subprocess.Popen(job("score", *tables, *identity), stderr=subprocess.DEVNULL)
         assert driver.wait(120) == -signal.SIGKILL and done, "it was killed"
     at(atomic.variables())
-    assert run("score", *tables, *identity)["already_done"] == (moment == "committed")
-    check(atomic, tables[1], range(1000), 1)
+    assert run("score", *tables, *identity)["already_done"] == (moment in AFTER_COMMIT)
+    check(atomic, tables[1], range(1000), 1, format)
     assert run("score", *tables, *identity)["already_done"]
 
 

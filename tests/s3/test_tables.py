@@ -76,8 +76,34 @@ def test_modes_snapshots_and_the_warehouse(rows, checked, at):
     assert there(checked, "s3://lake/house/db/parted")["id"].tolist() == list(range(150))
     error = refused("score", "db.nothing", "db.out2", *house)
     assert "has no such table" in error["message"], error
-    error = refused("score", "db.in", "db.files", *house, "--format", "parquet")
-    assert "only Delta tables" in error["message"], error
+
+
+def test_folders_of_parquet_files_in_all_modes(rows, checked, at):
+    at(checked.variables())
+    checked.put("files/0.parquet", WRITERS["parquet"](rows.slice(0, 100)))
+    places = ("s3://lake/files", "s3://lake/files-out", "--format", "parquet", "--keep", "x")
+    parted = ("s3://lake/files", "s3://lake/files-parted", "--format", "parquet", "--partition-by", "label")
+
+    def found(table):
+        return sorted(checked.rows(table)["id"].to_pylist())
+
+    assert run("score", *places)["rows"] == 100
+    assert refused("score", *places)["code"] == "table_exists"
+    for mode, times in {"append": 2, "overwrite": 1}.items():
+        run("score", *places, "--mode", mode)
+        assert found(places[1]) == sorted([*range(100)] * times), mode
+    checked.put("files/0.parquet", WRITERS["parquet"](rows.slice(50, 100)))
+    assert run("score", *places, "--merge-on", "id")["rows"] == 100
+    assert found(places[1]) == [*range(150)]
+    run("score", *parted)
+    with cluster(1, 1) as here:
+        run("score", *parted, "--mode", "overwrite-partitions", "--cluster", here.url)
+    assert found(parted[1]) == [*range(50, 150)]
+    assert run("score", places[1], "s3://lake/files-again", "--format", "parquet")["rows"] == 150
+    vacuum(places[1], "--older-than", "0")
+    assert found(places[1]) == [*range(150)]
+    left = {path.parent.name for path in (checked.folder / "lake" / "files-out").rglob("*") if path.is_file()}
+    assert left == {"files-out", "_envelope_commits"}
 
 
 def test_a_job_is_done_once_and_vacuum_leaves_what_is_needed(rows, checked, at):

@@ -14,6 +14,7 @@ use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_
 use datafusion::prelude::SessionConfig;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
+use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::MOST_MESSAGE_BYTES;
@@ -61,9 +62,14 @@ impl fmt::Debug for Executor {
 /// How often an executor says that it is there.
 pub(super) const HEARTBEAT_SECONDS: u64 = 3;
 /// How long an executor waits for its scheduler to be there.
-const CONNECT_SECONDS: u16 = 20;
+const CONNECT_WITHIN: Duration = Duration::from_secs(20);
+/// How often it looks.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
 /// Between the goodbye, on which the scheduler gives an executor's tasks to others, and their end.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// How long an executor that is asked to end may take to end its tasks.
+const ENDING: Duration = Duration::from_secs(10);
+
 impl Executor {
     /// Carries tasks out until the process is asked to end (SIGINT, SIGTERM) or the scheduler is
     /// gone; `stopping` resolves on the same request. Tasks that are under way then are given to
@@ -81,14 +87,20 @@ impl Executor {
         let mut reach = self.reach().await?;
         let doors = reach.doors();
         let settings = self.settings(stopped.clone(), &reach)?;
-        let mut executing = begin(settings);
         let stopping = stopping.shared();
+        tokio::select! {
+            there = is_there(&self.scheduler) => there.map_err(wrong)?,
+            () = stopping.clone() => return Ok(()),
+        }
+        let mut executing = begin(settings);
         let executed = async {
             let done = tokio::select! {
                 done = &mut executing => done,
                 () = said_goodbye(stopping.clone()) => {
                     stopped.cancel();
-                    executing.await
+                    // A scheduler that does not answer keeps nobody here.
+                    let ended = tokio::time::timeout(ENDING, executing).await;
+                    ended.unwrap_or(Ok(()))
                 }
             };
             done.map_err(|error| error.to_string())?;
@@ -132,7 +144,7 @@ impl Executor {
             grpc_port: reach.tasks,
             scheduler_host,
             scheduler_port,
-            scheduler_connect_timeout_seconds: CONNECT_SECONDS,
+            scheduler_connect_timeout_seconds: CONNECT_WITHIN.as_secs() as u16,
             vcores: self.slots.get(),
             // For sorting; each task gets its share.
             memory_pool_size: Some((Settings::SORT_BYTES.get() * self.slots.get()) as u64),
@@ -164,6 +176,18 @@ impl Executor {
         let callables = Arc::new(Callables::new(move |digest| Some(ready.find(digest))));
         Arc::new(move || SessionConfig::new_with_ballista().with_extension(Arc::clone(&callables)))
     }
+}
+
+/// Waits until the scheduler takes connections. The engine's executor would not hear meanwhile that it is to end.
+async fn is_there(scheduler: &str) -> Result<(), String> {
+    let connected = async {
+        while let Err(error) = TcpStream::connect(scheduler).await {
+            tracing::debug!(%error, scheduler, "the scheduler is not there yet");
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    let there = tokio::time::timeout(CONNECT_WITHIN, connected).await;
+    there.map_err(|_| format!("was not there for {} s", CONNECT_WITHIN.as_secs()))
 }
 
 async fn said_goodbye(stopping: impl Future<Output = ()>) {

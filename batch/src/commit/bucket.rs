@@ -10,12 +10,12 @@ use crate::Error;
 use crate::attempt::Attempt;
 use crate::identity::Key;
 use crate::ledger::{self, DoneJob, Entry, Ledger};
-use crate::location::{Location, absolute};
+use crate::location::Location;
 use crate::merge::{Keys, Left};
 use crate::part_file::Part;
 use crate::point;
 use crate::source::Source;
-use crate::target::{Old, ParquetChange, Target, is_free, is_ours};
+use crate::target::{Old, ParquetChange, Target, objects_below};
 
 pub(super) async fn commit(
     target: &Target,
@@ -71,6 +71,7 @@ async fn entered(
     (parts, facts): (&[Part], Facts),
 ) -> Result<Entered, Error> {
     let table = &target.location;
+    check_copied(table, parts)?;
     let keys = Keys::of(target, attempt, parts).await?;
     loop {
         let mut ledger = Ledger::read(table).await?;
@@ -99,6 +100,19 @@ async fn entered(
     }
 }
 
+/// Refuses a file that no server copies.
+fn check_copied(table: &Location, parts: &[Part]) -> Result<(), Error> {
+    const MOST_BYTES: u64 = 5 << 30;
+    match parts.iter().find(|part| part.bytes > MOST_BYTES) {
+        None => Ok(()),
+        Some(part) => Err(Error::Write {
+            path: table.named(&table.path().join(&part.name)),
+            source: "a file of more than 5 GiB cannot be copied to its place; write a Delta table"
+                .into(),
+        }),
+    }
+}
+
 /// Names of files.
 type Files = BTreeSet<String>;
 
@@ -114,9 +128,9 @@ async fn files(
     let mut removed = Files::new();
     let mut stays = false;
     match change {
-        ParquetChange::Create if is_free(table).await? => {}
-        ParquetChange::Create => return Err(changed(table)),
-        ParquetChange::Append => {
+        ParquetChange::Create { .. } if all_files(table).await?.is_empty() => {}
+        ParquetChange::Create { appends: false } => return Err(changed(table)),
+        ParquetChange::Create { appends: true } | ParquetChange::Append => {
             check_fits(target, &Source::open(table).await?)?;
             stays = true;
         }
@@ -143,9 +157,8 @@ async fn files(
 
 /// All that is in the folder of the table but what jobs keep there for themselves.
 async fn all_files(table: &Location) -> Result<Files, Error> {
-    let objects = table.objects().await?.into_iter();
-    let names = objects.map(|object| below(table, &absolute(&object.location)));
-    Ok(names.filter(|name| !is_ours(name)).collect())
+    let files = objects_below(table).await?;
+    Ok(files.iter().map(|file| below(table, file)).collect())
 }
 
 fn below(table: &Location, path: &Path) -> String {

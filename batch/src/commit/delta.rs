@@ -26,7 +26,7 @@ use crate::merge::Keys;
 use crate::part_file::Part;
 use crate::point;
 use crate::snapshot::{loaded, table, version_number};
-use crate::target::{DeltaChange, Target};
+use crate::target::{DeltaChange, Target, check_columns};
 
 pub(super) async fn commit(
     target: &Target,
@@ -50,8 +50,15 @@ pub(super) async fn commit(
     let transaction = submitted.transaction();
     let mut named = names(parts);
     let committed = match change {
-        DeltaChange::Create => {
-            create(target, log, files, properties, SaveMode::ErrorIfExists).await
+        DeltaChange::Create { appends } => {
+            let made = create(target, log, &files, &properties, SaveMode::ErrorIfExists).await;
+            match made {
+                Err(error) if *appends => match made_meanwhile(target).await {
+                    Some(table) => append((&table, target), transaction, files, properties).await,
+                    None => Err(error),
+                },
+                made => made,
+            }
         }
         DeltaChange::Replace => replace(target, (log, transaction), files, properties).await,
         DeltaChange::Append(table) => append((table, target), transaction, files, properties).await,
@@ -133,7 +140,7 @@ async fn read_back(
         Ok((_, Some(finished))) => Ok(landed(finished, submitted, named).await),
         Ok((is_there, None)) => {
             submitted.withdraw().await;
-            let made_meanwhile = matches!(change, DeltaChange::Create) && is_there;
+            let made_meanwhile = matches!(change, DeltaChange::Create { .. }) && is_there;
             if made_meanwhile || is_conflict(&source) {
                 let source = Some(source);
                 return Err(Error::Conflict { table, source });
@@ -190,8 +197,8 @@ fn is_conflict(error: &DeltaTableError) -> bool {
 async fn create(
     target: &Target,
     log: LogStoreRef,
-    files: Vec<Action>,
-    properties: CommitProperties,
+    files: &[Action],
+    properties: &CommitProperties,
     mode: SaveMode,
 ) -> Result<Version, DeltaTableError> {
     let columns: StructType = target.written.as_ref().try_into_kernel()?;
@@ -199,12 +206,21 @@ async fn create(
         .with_log_store(log)
         .with_columns(columns.into_fields())
         .with_partition_columns(target.layout.columns())
-        .with_actions(files)
+        .with_actions(files.to_vec())
         .with_save_mode(mode)
         // Another attempt would put our columns on top of those that somebody else made meanwhile.
-        .with_commit_properties(properties.with_max_retries(0))
+        .with_commit_properties(properties.clone().with_max_retries(0))
         .await?;
     Ok(made.version().unwrap_or_default())
+}
+
+/// The table that somebody else has made since there was none, if the results fit into it.
+async fn made_meanwhile(target: &Target) -> Option<DeltaTable> {
+    let table = loaded(&target.location).await.ok()?;
+    let state = table.snapshot().ok()?;
+    check_columns(&target.location, state, &target.written).ok()?;
+    let is_alike = *state.metadata().partition_columns() == target.layout.columns();
+    is_alike.then_some(table)
 }
 
 /// Columns and files in the place of those there are.
@@ -217,7 +233,7 @@ async fn replace(
     let mut table = DeltaTable::new(log.clone());
     table.load().await?;
     check_new(&table, transaction).await?;
-    create(target, log, files, properties, SaveMode::Overwrite).await
+    create(target, log, &files, &properties, SaveMode::Overwrite).await
 }
 
 async fn append(

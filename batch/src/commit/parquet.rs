@@ -41,7 +41,7 @@ pub(super) async fn commit(
     let keys = Keys::of(target, &attempt, parts).await?;
     prepare(&attempt, parts).map_err(|source| write(&folder, source))?;
     let lock = match change {
-        ParquetChange::Create => None,
+        ParquetChange::Create { .. } => None,
         ParquetChange::Append | ParquetChange::Replace(_) => Some(TableLock::take(path).await?),
     };
     if let ParquetChange::Replace(old) = change {
@@ -57,16 +57,32 @@ pub(super) async fn commit(
     }
     complete(&attempt, &marks).map_err(|source| write(&folder, source))?;
     let done = match change {
-        ParquetChange::Create => create(attempt, path),
+        ParquetChange::Create { .. } => create(attempt, path),
         ParquetChange::Append => append(attempt, path),
         ParquetChange::Replace(_) => replace(attempt, path),
     };
     drop(lock);
+    let done = match done {
+        Err((attempt, error)) if is_taken(&error) && change == APPENDS && fits(target).await => {
+            let _lock = TableLock::take(path).await?;
+            append(attempt, path)
+        }
+        done => done,
+    };
     match done {
         Ok(()) => Ok(Outcome::Written(None)),
         Err((attempt, error)) if is_taken(&error) => taken(&target.location, attempt).await,
         Err((_, error)) => Err(write(path, error)),
     }
+}
+
+/// A table that somebody else makes at the same time is added to.
+const APPENDS: ParquetChange = ParquetChange::Create { appends: true };
+
+/// Whether the results fit the table that is there.
+async fn fits(target: &Target) -> bool {
+    let there = Source::open(&target.location).await;
+    there.is_ok_and(|there| check_fits(target, &there).is_ok())
 }
 
 /// The folder holds the files of the results and nothing else: attempts that died may have left files,

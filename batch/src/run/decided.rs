@@ -1,5 +1,6 @@
 //! What is settled about a job before any work.
 
+use std::error::Error as _;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use crate::plan::Cut;
 use crate::schema::Columns;
 use crate::source::{Reading, Source};
 use crate::target::Target;
+use crate::whereabouts::{self, Told};
 use crate::workplace::Workplace;
 use crate::{AsOf, Error, Job};
 
@@ -83,12 +85,40 @@ impl Decided<'_> {
         1 + usize::from(self.is_grouped())
     }
 
+    /// The error as one of the filter, if it is about values that the filter computes.
+    pub(super) fn of_filter(&self, error: Error) -> Error {
+        const COMPUTED: [&str; 3] = ["Divide by zero", "Cannot cast", "Overflow happened"];
+        let text = error.source().map(ToString::to_string).unwrap_or_default();
+        let is_of_it = COMPUTED.iter().any(|what| text.contains(what));
+        match &self.job.filter {
+            Some(filter) if is_of_it && self.source.kind.is_typed() => Error::Filter {
+                filter: filter.clone(),
+                reason: format!("cannot be evaluated: {text}"),
+            },
+            _ => error,
+        }
+    }
+
     /// The error with the place in the input that it comes from, if it can be found.
     pub(super) async fn located(&self, error: Error) -> Error {
+        let error = self.of_filter(error);
         let Ok(place) = self.job.input_place(&self.components.stores).await else {
             return error;
         };
-        located(error, (&place, &self.source), &self.columns.scanned).await
+        let error = located(error, (&place, &self.source), &self.columns.scanned).await;
+        whereabouts::located(error, (&place, &self.source), self.told()).await
+    }
+
+    /// The columns of a row as an error of the first map tells them.
+    fn told(&self) -> Told {
+        let (Some(model), Some(map)) = (self.models.first(), self.columns.maps.first()) else {
+            return vec![];
+        };
+        let taken = runtime::arrow_schema(&model.function.signature.input);
+        let taken = taken.fields().iter();
+        let taken = taken.map(|field| (field.name().clone(), Some(field.data_type().clone())));
+        let kept = map.keep.iter().map(|name| (name.clone(), None));
+        kept.chain(taken).collect()
     }
 
     /// Makes room for the files; notes first what the next attempt needs to know.

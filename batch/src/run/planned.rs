@@ -42,7 +42,7 @@ pub(super) async fn plan(decided: &Decided<'_>, attempt: &Attempt) -> Result<Pla
     let sunk = plan::sink(sink, &decided.target.written, mapped).map_err(Error::from_engine)?;
     let plan = session.create_physical_plan(&sunk).await;
     Ok(Planned {
-        plan: plan.map_err(Error::from_engine)?,
+        plan: plan.map_err(|error| decided.of_filter(Error::from_engine(error)))?,
         #[cfg(feature = "cluster")]
         logical: sunk,
         session,

@@ -31,6 +31,7 @@ mod filters;
 mod formats;
 mod groups;
 mod identities;
+mod ledgers;
 mod models;
 mod modes;
 mod outputs;

@@ -1,6 +1,7 @@
 //! The same in a bucket. There are no locks: a job is alive as long as it writes.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -11,6 +12,7 @@ use super::{Vacuumed, needed};
 use crate::Error;
 use crate::attempt::job_of;
 use crate::claim::CLAIMS;
+use crate::ledger::{self, FILES, Ledger};
 use crate::location::{Location, absolute};
 use crate::notes;
 
@@ -21,6 +23,9 @@ pub(super) async fn vacuum(
     dry_run: bool,
 ) -> Result<Vacuumed, Error> {
     let before = DateTime::<Utc>::from(limit);
+    if !dry_run {
+        ledger::settle(table).await?;
+    }
     // First the files, then the log: what comes in between is younger, or named by it.
     let objects = table.objects().await?;
     if objects.is_empty() {
@@ -31,8 +36,12 @@ pub(super) async fn vacuum(
     }
     let needed = needed(table, limit).await?;
     let jobs = Jobs::look(table, &objects, before);
+    let ledger = Ledger::among(table, &objects).await?;
     let is_unneeded = |object: &&ObjectMeta| {
-        object.last_modified < before && jobs.has_left(table, needed.as_ref(), object)
+        object.last_modified < before
+            && (ledger.is_past(object)
+                || jobs.has_left(table, (needed.as_ref(), !ledger.is_empty()), object))
+            && !ledger.names(object)
     };
     let unneeded: Vec<&ObjectMeta> = objects.iter().filter(is_unneeded).collect();
     let notes = objects
@@ -86,17 +95,18 @@ impl Jobs {
     fn has_left(
         &self,
         table: &Location,
-        needed: Option<&HashSet<PathBuf>>,
+        (needed, has_ledger): (Option<&HashSet<PathBuf>>, bool),
         object: &ObjectMeta,
     ) -> bool {
         let path = below(table, object);
         let job = name(&path);
         let job = job_of(&job);
-        let is_hidden = |name: &std::ffi::OsStr| {
+        let is_hidden = |name: &OsStr| {
             let name = name.to_string_lossy();
             name.starts_with('.') || (name.starts_with('_') && !name.contains('='))
         };
-        if path.iter().any(is_hidden) || !name(&path).ends_with(".parquet") {
+        let within = path.strip_prefix(FILES).ok();
+        if within.unwrap_or(&path).iter().any(is_hidden) || !name(&path).ends_with(".parquet") {
             return false;
         }
         match needed {
@@ -105,6 +115,8 @@ impl Jobs {
                     job.is_some_and(|job| self.noted.contains(job) && !self.dead.contains(job));
                 !needed.contains(&absolute(&object.location)) && !is_alive
             }
+            // In the folder of Parquet files that has a ledger, what is not hidden is in the table.
+            None if within.is_none() && has_ledger => false,
             None => job.is_some_and(|job| self.noted.contains(job) && self.dead.contains(job)),
         }
     }

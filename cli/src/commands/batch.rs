@@ -67,7 +67,11 @@ pub(crate) async fn batch(
         }
     };
     waiting.end();
-    told(&wiring.terminal, &job.output, done?, began.elapsed())
+    let took = Took {
+        all: began.elapsed(),
+        start: rows.iter().filter_map(|rows| rows.start_took()).max(),
+    };
+    told(&wiring.terminal, &job.output, done?, took)
 }
 
 /// The envelopes that are named.
@@ -153,6 +157,16 @@ fn job(args: Batch) -> Result<Job, Error> {
 
 /// The cluster that is to do the work, if one is.
 fn cluster(args: &Batch) -> Result<Option<ClusterAt>, Error> {
+    if let Some(address) = args
+        .cluster
+        .as_ref()
+        .filter(|url| !url.starts_with("df://"))
+    {
+        return Err(Error::Usage {
+            reason: format!("`{address}` is not the address of a cluster"),
+            hint: "write the address of its scheduler as `df://HOST:PORT`",
+        });
+    }
     #[cfg(feature = "cluster")]
     let credentials = args.credentials.files()?;
     Ok(args.cluster.clone().map(|scheduler| ClusterAt {
@@ -174,12 +188,19 @@ async fn work(
     Ok(summary?)
 }
 
+/// How long a job took.
+pub(super) struct Took {
+    pub(super) all: Duration,
+    /// Until the first workers were ready, while the table was read already; none where none were started here.
+    pub(super) start: Option<Duration>,
+}
+
 /// Tells what was written to the table `output`.
 pub(super) fn told(
     terminal: &Terminal,
     output: &str,
     summary: Summary,
-    took: Duration,
+    took: Took,
 ) -> Result<(), Error> {
     let Summary {
         rows,
@@ -196,7 +217,8 @@ pub(super) fn told(
             "files_reused": files_reused,
             "already_done": already_done,
             "version": version,
-            "seconds": took.as_secs_f64(),
+            "seconds": took.all.as_secs_f64(),
+            "start_seconds": took.start.map(|start| start.as_secs_f64()),
         }));
     }
     let version = version
@@ -212,7 +234,7 @@ pub(super) fn told(
         0 => String::new(),
         reused => format!(" ({reused} of an earlier run)"),
     };
-    let seconds = took.as_secs_f64();
+    let seconds = took.all.as_secs_f64();
     terminal.say(&format!(
         "{rows} rows in {files} files{reused} of `{output}`{version}, {seconds:.1} s"
     ));

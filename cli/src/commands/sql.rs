@@ -13,7 +13,7 @@ use runtime::Sandbox;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::batch::told;
+use super::batch::{Took, told};
 use crate::args::{Sql, SqlFormat};
 use crate::error::Error;
 use crate::on_demand::OnDemand;
@@ -140,7 +140,10 @@ async fn write(store: &Store<'_>, answer: Answer, output: &Output) -> Result<(),
         &store.wiring.terminal,
         &output.table,
         summary,
-        began.elapsed(),
+        Took {
+            all: began.elapsed(),
+            start: None,
+        },
     )
 }
 

@@ -10,7 +10,7 @@ use crate::hold::Hold;
 use crate::vacuum;
 
 /// A job from a local table to a table in a bucket.
-fn bench(files: usize) -> (Bench, Arc<InMemory>) {
+pub(super) fn bench(files: usize) -> (Bench, Arc<InMemory>) {
     let bucket = Arc::new(InMemory::new());
     let mut bench = Bench::new(Fake::new(), files, 1_000);
     bench.components.stores = Stores::with("b", Arc::clone(&bucket) as _);
@@ -20,7 +20,7 @@ fn bench(files: usize) -> (Bench, Arc<InMemory>) {
 }
 
 /// What is in the bucket, without the log.
-async fn objects(bucket: &InMemory) -> Vec<String> {
+pub(super) async fn objects(bucket: &InMemory) -> Vec<String> {
     let all = bucket
         .list(None)
         .map_ok(|object| object.location.to_string());
@@ -29,7 +29,7 @@ async fn objects(bucket: &InMemory) -> Vec<String> {
     all
 }
 
-async fn rows_in(bench: &Bench) -> u64 {
+pub(super) async fn rows_in(bench: &Bench) -> u64 {
     let location = bench.components.stores.locate(&bench.job.output).unwrap();
     Source::open(&location).await.unwrap().rows().unwrap()
 }

@@ -129,7 +129,12 @@ async fn a_fraction_is_not_dropped_for_a_whole_number() {
     let whole = "{\"id\":1,\"x\":1}\n".repeat(10_000);
     std::fs::write(&file, format!("{whole}{{\"id\":1.5,\"x\":2}}\n")).unwrap();
     let error = bench.run().await.unwrap_err();
-    assert!(matches!(error, Error::Read { .. }), "{error}");
+    let Error::Read { file, source, .. } = &error else {
+        panic!("{error}");
+    };
+    assert_eq!(file.as_ref(), Some(&bench.path("in/0.jsonl")));
+    let reason = "column `id`: row 10001: a number that is not whole";
+    assert_eq!(source.to_string(), reason);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -199,3 +199,16 @@ async fn a_table_that_somebody_else_made_meanwhile_is_not_touched() {
         assert_eq!(bench.predictions().await, doubled(100));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_somebody_else_made_meanwhile_is_added_to_where_that_is_asked() {
+    for format in FORMATS {
+        let mut bench = Bench::new(Fake::new(), 1, 100);
+        bench.job.format = format;
+        bench.job.mode = Mode::Append;
+        let done = futures::future::join_all((0..6).map(|_| bench.run())).await;
+        assert!(done.iter().all(Result::is_ok), "{format:?}: {done:?}");
+        let rows = read(&bench.path("out")).await;
+        assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), 600);
+    }
+}
