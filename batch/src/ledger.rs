@@ -5,7 +5,7 @@
 //! whoever comes by first, and may be done twice: a copy has the name that the entry gives it, and what is gone stays
 //! gone. There is at most one entry that is not done yet; the next commit does it first.
 //!
-//! To read a table is to read what its last entry says, done or not.
+//! To read a table is to read what its last entry says, done or not; who may write does it first.
 
 use std::collections::{BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -218,6 +218,21 @@ impl Ledger {
         put.map_err(|source| unwritable(&self.table, path, source.into()))?;
         Ok(())
     }
+}
+
+/// The objects of a table whose last entry is done; it is done here unless we may not write, or others commit all the
+/// time. What is about to be moved could not be read for long.
+pub(crate) async fn settled(table: &Location) -> Result<Vec<ObjectMeta>, Error> {
+    const TRIES: usize = 20;
+    let mut objects = table.objects().await?;
+    for _ in 0..TRIES {
+        let mut ledger = Ledger::among(table, &objects).await?;
+        if ledger.pending().is_none() || ledger.complete().await.is_err() {
+            break;
+        }
+        objects = table.objects().await?;
+    }
+    Ok(objects)
 }
 
 /// The files of a table, as its last entry says: of `listed`, which are those in its folder, and of those that

@@ -243,7 +243,7 @@ async fn objects_below(location: &Location) -> Result<Vec<PathBuf>, Error> {
         };
         names.all(is_read) && Kind::of(file).is_some()
     };
-    let objects = location.objects().await?;
+    let objects = ledger::settled(location).await?;
     let listed = objects.iter().map(|object| absolute(&object.location));
     let listed = listed.filter(is_data).collect();
     let mut files = ledger::as_committed(location, &objects, listed).await?;

@@ -94,7 +94,7 @@ async fn partitions_of_the_results_are_replaced_in_a_bucket() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_that_is_not_done_yet_is_read_as_done_and_the_next_one_does_it() {
+async fn a_commit_that_is_not_done_yet_is_done_by_who_reads_the_table() {
     for mode in [Mode::Append, Mode::Overwrite] {
         let (mut bench, bucket) = parquet(1);
         bench.run().await.unwrap();
