@@ -161,6 +161,48 @@ async fn it_is_an_expression_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn functions_of_several_columns_stand_wherever_others_do() {
+    let store = Store::of(Fake::new().with_input("id"));
+    for (text, expected) in [
+        (
+            "SELECT id, rank() OVER (ORDER BY predict('region=UK', t) DESC) r FROM t ORDER BY id",
+            "1|4 2|3 3|2 4|1",
+        ),
+        (
+            "SELECT id, sum(x) OVER w FROM t WINDOW w AS (PARTITION BY country ORDER BY predict('region=UK', t) DESC) ORDER BY id",
+            "1|3.0 2|5.0 3|2.5 4|3.5",
+        ),
+        (
+            "SELECT id FROM t QUALIFY row_number() OVER (ORDER BY predict('region=UK', t) DESC) = 1",
+            "4",
+        ),
+        (
+            "SELECT sum(x) FILTER (WHERE predict('region=UK', t) > 4) FROM t",
+            "6.0",
+        ),
+        (
+            "SELECT first_value(id ORDER BY predict('region=UK', t) DESC) FROM t",
+            "4",
+        ),
+        (
+            "SELECT DISTINCT ON (country) id FROM t ORDER BY country, predict('region=UK', t) DESC",
+            "3 4",
+        ),
+    ] {
+        assert_eq!(run(&store, text).await.unwrap(), expected, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_differ_in_a_cast_are_two() {
+    check(
+        "SELECT id, predict('region=UK', x => CAST(CAST(x AS BIGINT) AS DOUBLE)) v FROM t WHERE predict('region=UK', t) = 3.0",
+        "2|2.0",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_envelope_is_looked_for_once_and_called_once_for_each_row() {
     let store = Store::of(Fake::new());
     let text = "SELECT predict('region=UK', t) a, predict('region=UK', t) + 1 b FROM t
