@@ -428,6 +428,32 @@ async fn rows_are_committed_to_a_table_that_names_where_they_are_from() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_explain_says_is_whole_and_goes_to_no_table() {
+    let folder = folder();
+    for (explain, part) in [
+        ("EXPLAIN", "EnvelopeMap: function=double"),
+        ("EXPLAIN VERBOSE", "initial_logical_plan"),
+        ("EXPLAIN ANALYZE", "output_rows=2"),
+    ] {
+        let text = format!("{explain} SELECT predict('region=UK', t) FROM features t LIMIT 2");
+        let answer = query(&folder, &text)
+            .plan(&Store::of(Fake::new()), &Stores::default())
+            .await
+            .unwrap();
+        let mut rows = answer.limited(1).unwrap().rows().await.unwrap();
+        let mut told = String::new();
+        while let Some(batch) = rows.next().await.unwrap() {
+            told += &pretty_format_batches(&[batch]).unwrap().to_string();
+        }
+        assert!(told.contains(part), "{told}");
+        let error = written(&folder, &text, crate::Mode::Error).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Sql { .. }), "{error}");
+        assert!(!folder.path().join("out").exists());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_output_that_cannot_be_written_is_refused_before_any_work() {
     let folder = folder();
     let store = Store::of(Fake::new());
