@@ -38,7 +38,7 @@ pub use self::write::Output;
 use crate::durable::DurableStore;
 use crate::function::Callable;
 use crate::plan::{Callables, Cut, EnvelopeQueryPlanner, cut_up};
-use crate::{Error, MapRows, Settings, Stores};
+use crate::{Error, MapRows, Settings, Stores, instant};
 
 /// A place in a text of SQL; both count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -319,6 +319,7 @@ async fn planned(
         .with_allow_dml(false)
         .with_allow_statements(false);
     queries_only.verify_plan(&plan).map_err(told)?;
+    let plan = instant::in_plan(plan).map_err(told)?;
     let plan = place::place(plan, &predictions, (settings, &tables))?;
     Ok(DataFrame::new(state, plan))
 }

@@ -348,6 +348,30 @@ async fn a_row_that_the_function_fails_on_is_told() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_with_an_offset_is_an_instant_beside_a_zone() {
+    let at = "(SELECT '2026-06-01T12:00:00Z' AT TIME ZONE 'America/New_York' AS at) z";
+    for (condition, expected) in [
+        ("at = TIMESTAMP '2026-06-01T12:00:00Z'", "true"),
+        ("TIMESTAMP '2026-06-01 14:00:00+02:00' = at", "true"),
+        ("at = CAST('2026-06-01T12:00:00Z' AS TIMESTAMP)", "true"),
+        (
+            "at > TIMESTAMP '2026-06-02T11:00:00Z' - INTERVAL '1 day'",
+            "true",
+        ),
+        (
+            "at - TIMESTAMP '2026-06-01T11:00:00Z' = INTERVAL '1 hour'",
+            "true",
+        ),
+        ("at = TIMESTAMP '2026-06-01 08:00:00'", "true"),
+        ("at = TIMESTAMP '2026-06-01 12:00:00'", "false"),
+    ] {
+        check(&format!("SELECT {condition} FROM {at}"), expected).await;
+    }
+    let within = format!("SELECT count(*) FROM {at} WHERE at = TIMESTAMP '2026-06-01T12:00:00Z'");
+    check(&format!("SELECT id FROM t WHERE id = ({within})"), "1").await;
+}
+
 #[test]
 fn rows_are_lines_of_json_or_csv() {
     let ids: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![Some(1), None]));
