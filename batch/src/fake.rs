@@ -97,6 +97,13 @@ impl Fake {
         self
     }
 
+    /// Takes another column, which changes nothing.
+    pub(crate) fn with_input(mut self, name: &str) -> Self {
+        let input = &mut self.manifest.functions[0].signature.input;
+        input.fields.push(Field::new(name, DataType::Int64, false));
+        self
+    }
+
     /// Gives its output under other names, too.
     pub(crate) fn with_outputs(mut self, names: &[&str]) -> Self {
         let output = &mut self.manifest.functions[0].signature.output;

@@ -6,9 +6,11 @@
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
 use datafusion::common::{Column, DFSchema};
+use datafusion::error::Result as EngineResult;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator, lit, not};
+use datafusion::logical_expr::{BinaryExpr, Expr, Like, Operator, cast, lit, not};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::scalar::ScalarValue;
 use sqlparser::ast;
@@ -16,9 +18,9 @@ use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::Token;
 
-use crate::Error;
 use crate::schema::find;
 use crate::source::Source;
+use crate::{Error, instant};
 
 /// A longer one is data, not a condition.
 const LONGEST_BYTES: usize = 16 * 1024;
@@ -58,13 +60,14 @@ impl Filter {
         };
         let expr = reader.expr(&parsed(text).map_err(refuse)?)?;
         let schema = DFSchema::try_from(source.scanned.as_ref().clone());
-        let physical = schema.and_then(|schema| {
+        let understood = schema.and_then(|schema| {
+            let expr = read(instant::in_expr(expr, &schema)?)?;
             let session = SessionStateBuilder::new().build();
             let physical = session.create_physical_expr(expr.clone(), &schema)?;
-            Ok((physical.data_type(schema.as_arrow())?, physical))
+            Ok((physical.data_type(schema.as_arrow())?, expr, physical))
         });
-        match physical {
-            Ok((arrow_schema::DataType::Boolean, physical)) => Ok(Self {
+        match understood {
+            Ok((arrow_schema::DataType::Boolean, expr, physical)) => Ok(Self {
                 expr,
                 columns: reader.columns,
                 physical,
@@ -205,7 +208,8 @@ impl Reader<'_> {
             return Err(self.unknown(typed));
         };
         match ScalarValue::try_from_string(text.clone(), &data_type) {
-            Ok(value) => Ok(lit(value)),
+            // What it means depends on what it stands beside.
+            Ok(_) => Ok(cast(lit(text.as_str()), data_type)),
             Err(_) => Err(self.refused(format!("has no good value in `{typed}`"))),
         }
     }
@@ -270,6 +274,20 @@ impl Reader<'_> {
             reason,
         }
     }
+}
+
+/// The condition with values in the place of texts that are read as something else.
+fn read(expr: Expr) -> EngineResult<Expr> {
+    let read = expr.transform_up(|part| {
+        if let Expr::Cast(cast) = &part
+            && let Expr::Literal(text, _) = cast.expr.as_ref()
+        {
+            let value = text.cast_to(cast.field.data_type());
+            return value.map(|value| Transformed::yes(lit(value)));
+        }
+        Ok(Transformed::no(part))
+    });
+    Ok(read?.data)
 }
 
 /// A whole number where it is one, else a float.
@@ -345,6 +363,44 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert!(matches!(error, Error::Filter { .. }), "{text}: {error}");
             assert!(error.to_string().contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_time_with_an_offset_is_an_instant_beside_a_zone() {
+        use arrow_array::{ArrayRef, RecordBatch, TimestampMicrosecondArray, cast::AsArray as _};
+        // 2026-06-01, 12:00 in UTC.
+        let noon = || TimestampMicrosecondArray::from(vec![1_780_315_200_000_000]);
+        let row = RecordBatch::try_from_iter([
+            (
+                "york",
+                Arc::new(noon().with_timezone("America/New_York")) as ArrayRef,
+            ),
+            ("utc", Arc::new(noon().with_timezone("UTC"))),
+            ("plain", Arc::new(noon())),
+        ])
+        .unwrap();
+        let source = Source::without_files("/t", row.schema());
+        for (text, expected) in [
+            ("york = TIMESTAMP '2026-06-01T12:00:00Z'", true),
+            ("TIMESTAMP '2026-06-01 14:00:00+02:00' = york", true),
+            ("york IN (NULL, TIMESTAMP '2026-06-01T12:00:00Z')", true),
+            (
+                "york BETWEEN TIMESTAMP '2026-06-01T11:59:59Z' AND TIMESTAMP '2026-06-01T12:00:01Z'",
+                true,
+            ),
+            ("york > TIMESTAMP '2026-06-01T12:00:00Z'", false),
+            ("york = TIMESTAMP '2026-06-01 08:00:00'", true),
+            ("york = '2026-06-01T12:00:00Z'", true),
+            ("utc = TIMESTAMP '2026-06-01T14:00:00+02:00'", true),
+            ("utc = TIMESTAMP '2026-06-01 12:00:00'", true),
+            ("plain = TIMESTAMP '2026-06-01T14:00:00+02:00'", true),
+            ("plain = TIMESTAMP '2026-06-01 12:00:00'", true),
+        ] {
+            let filter = Filter::parse(text, &source).unwrap();
+            let selected = filter.physical.evaluate(&row).unwrap();
+            let selected = selected.into_array(1).unwrap();
+            assert_eq!(selected.as_boolean().value(0), expected, "{text}");
         }
     }
 

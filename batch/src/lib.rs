@@ -14,7 +14,7 @@
 //!
 //! Read in this order: a [`Job`] says what to do and [`run()`] does it; `source` finds the files of a
 //! table (`formats` and `partitions` say what their columns are, `snapshot` reads the log of a Delta
-//! table), `filter` which of its rows are read, `schema` decides which columns are read and how they
+//! table), `filter` which of its rows are read (`instant`: times with an offset), `schema` decides which columns are read and how they
 //! change; `plan`, `map_exec` and `sink_exec` are the nodes, `groups` those for rows that a call gets together; `target` is where results go and `layout` in which folders, an `attempt`
 //! owns the files until `commit` makes them visible; `durable` sees to it that they survive a power
 //! cut. An `identity` makes runs one job, a `claim` lets one process at a time work on it, and a `split`
@@ -46,6 +46,7 @@ mod function;
 mod groups;
 mod hold;
 mod identity;
+mod instant;
 mod job;
 mod layout;
 mod ledger;

@@ -26,6 +26,7 @@ use arrow_schema::SchemaRef;
 use async_trait::async_trait;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{SendableRecordBatchStream, SessionState, SessionStateBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{DataFrame, SQLOptions, SessionConfig, SessionContext};
 use futures::TryStreamExt as _;
 use futures::future::BoxFuture;
@@ -37,7 +38,7 @@ pub use self::write::Output;
 use crate::durable::DurableStore;
 use crate::function::Callable;
 use crate::plan::{Callables, Cut, EnvelopeQueryPlanner, cut_up};
-use crate::{Error, MapRows, Settings, Stores};
+use crate::{Error, MapRows, Settings, Stores, instant};
 
 /// A place in a text of SQL; both count from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -156,11 +157,15 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The same, but so many rows at most. No function is called for others, where the query allows.
+    /// The same, but so many rows at most. No function is called for others, where the query allows. What `EXPLAIN` says
+    /// stays whole.
     ///
     /// # Errors
     /// Those of the engine.
     pub fn limited(self, rows: usize) -> Result<Self, Error> {
+        if self.explains() {
+            return Ok(self);
+        }
         let frame = self.frame.limit(0, Some(rows));
         let frame = frame.map_err(Error::from_engine)?;
         Ok(Self { frame, ..self })
@@ -170,6 +175,13 @@ impl Answer {
     #[must_use]
     pub fn schema(&self) -> SchemaRef {
         Arc::clone(self.frame.schema().inner())
+    }
+
+    /// Whether it says how a query is carried out (`EXPLAIN`). The engine takes nothing above such a plan.
+    #[must_use]
+    pub fn explains(&self) -> bool {
+        let plan = self.frame.logical_plan();
+        matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_))
     }
 
     /// Begins with the work; gives rows as they are ready.
@@ -307,6 +319,7 @@ async fn planned(
         .with_allow_dml(false)
         .with_allow_statements(false);
     queries_only.verify_plan(&plan).map_err(told)?;
+    let plan = instant::in_plan(plan).map_err(told)?;
     let plan = place::place(plan, &predictions, (settings, &tables))?;
     Ok(DataFrame::new(state, plan))
 }

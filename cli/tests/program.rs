@@ -536,6 +536,28 @@ fn a_query_without_envelopes_is_a_query() {
 }
 
 #[test]
+fn a_plan_is_shown_line_by_line() {
+    let user = User::new();
+    fs::write(user.file("t.csv"), "id,word\n1,a\n2,b\n").unwrap();
+    let text = format!(
+        "EXPLAIN SELECT word FROM '{}' WHERE id = '2'",
+        user.file("t.csv").display()
+    );
+    let ran = user.run(&["sql", &text]);
+    assert_eq!(ran.code, 0, "{}", ran.err);
+    for start in [
+        "plan_type      plan",
+        "logical_plan   ",
+        "physical_plan  ",
+        "               ",
+    ] {
+        let mut lines = ran.out.lines();
+        assert!(lines.any(|line| line.starts_with(start)), "{}", ran.out);
+    }
+    assert!(!ran.out.contains("\\n"), "{}", ran.out);
+}
+
+#[test]
 fn a_table_that_is_not_there_cannot_be_vacuumed() {
     let user = User::new();
     user.fails(&["vacuum", "no/table"], "table_not_found", 3);

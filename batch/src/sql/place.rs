@@ -72,10 +72,11 @@ impl Placing<'_> {
             let replaced = later.into_iter().map(|call| replaced(call, &now));
             todo = replaced.collect::<EngineResult<_>>()?;
         }
-        let expressions = node.expressions().into_iter();
-        let expressions = expressions.map(|expr| self.without_calls(expr));
-        let expressions = expressions.collect::<EngineResult<Vec<_>>>()?;
-        let changed = node.with_new_exprs(expressions, vec![input])?;
+        let changed = node.map_children(|_| Ok(Transformed::yes(input.clone())))?;
+        let changed = changed
+            .data
+            .map_expressions(|expr| self.without_calls(expr))?;
+        let changed = changed.data.recompute_schema()?;
         // What passes its input on would pass new columns on, too.
         if changed.schema().fields().len() == columns.len() {
             return Ok(Transformed::yes(changed));
@@ -126,14 +127,13 @@ impl Placing<'_> {
         Some((one, column, function))
     }
 
-    fn without_calls(&self, expr: Expr) -> EngineResult<Expr> {
-        let replaced = expr.transform_up(|part| {
+    fn without_calls(&self, expr: Expr) -> EngineResult<Transformed<Expr>> {
+        expr.transform_up(|part| {
             Ok(match self.called(&part) {
                 None => Transformed::no(part),
                 Some(_) => Transformed::yes(column_of(&part)),
             })
-        });
-        Ok(replaced?.data)
+        })
     }
 
     /// `input` with a column for each call.

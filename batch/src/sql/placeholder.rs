@@ -8,7 +8,7 @@ use datafusion::common::SchemaError;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::{FunctionRegistry as _, SessionState};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use envelope_format::Function;
 
@@ -173,6 +173,13 @@ struct Placeholder {
 impl ScalarUDFImpl for Placeholder {
     fn name(&self) -> &str {
         &self.name
+    }
+
+    /// As the engine displays a call. It builds names of windows and aggregates from both ways of writing one, so
+    /// they must not differ; and a name without the casts in it would be that of another call, too.
+    fn schema_name(&self, given: &[Expr]) -> EngineResult<String> {
+        let given: Vec<String> = given.iter().map(ToString::to_string).collect();
+        Ok(format!("{}({})", self.name, given.join(", ")))
     }
 
     fn signature(&self) -> &Signature {

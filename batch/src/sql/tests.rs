@@ -161,6 +161,48 @@ async fn it_is_an_expression_like_any_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn functions_of_several_columns_stand_wherever_others_do() {
+    let store = Store::of(Fake::new().with_input("id"));
+    for (text, expected) in [
+        (
+            "SELECT id, rank() OVER (ORDER BY predict('region=UK', t) DESC) r FROM t ORDER BY id",
+            "1|4 2|3 3|2 4|1",
+        ),
+        (
+            "SELECT id, sum(x) OVER w FROM t WINDOW w AS (PARTITION BY country ORDER BY predict('region=UK', t) DESC) ORDER BY id",
+            "1|3.0 2|5.0 3|2.5 4|3.5",
+        ),
+        (
+            "SELECT id FROM t QUALIFY row_number() OVER (ORDER BY predict('region=UK', t) DESC) = 1",
+            "4",
+        ),
+        (
+            "SELECT sum(x) FILTER (WHERE predict('region=UK', t) > 4) FROM t",
+            "6.0",
+        ),
+        (
+            "SELECT first_value(id ORDER BY predict('region=UK', t) DESC) FROM t",
+            "4",
+        ),
+        (
+            "SELECT DISTINCT ON (country) id FROM t ORDER BY country, predict('region=UK', t) DESC",
+            "3 4",
+        ),
+    ] {
+        assert_eq!(run(&store, text).await.unwrap(), expected, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_differ_in_a_cast_are_two() {
+    check(
+        "SELECT id, predict('region=UK', x => CAST(CAST(x AS BIGINT) AS DOUBLE)) v FROM t WHERE predict('region=UK', t) = 3.0",
+        "2|2.0",
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_envelope_is_looked_for_once_and_called_once_for_each_row() {
     let store = Store::of(Fake::new());
     let text = "SELECT predict('region=UK', t) a, predict('region=UK', t) + 1 b FROM t
@@ -306,6 +348,30 @@ async fn a_row_that_the_function_fails_on_is_told() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_with_an_offset_is_an_instant_beside_a_zone() {
+    let at = "(SELECT '2026-06-01T12:00:00Z' AT TIME ZONE 'America/New_York' AS at) z";
+    for (condition, expected) in [
+        ("at = TIMESTAMP '2026-06-01T12:00:00Z'", "true"),
+        ("TIMESTAMP '2026-06-01 14:00:00+02:00' = at", "true"),
+        ("at = CAST('2026-06-01T12:00:00Z' AS TIMESTAMP)", "true"),
+        (
+            "at > TIMESTAMP '2026-06-02T11:00:00Z' - INTERVAL '1 day'",
+            "true",
+        ),
+        (
+            "at - TIMESTAMP '2026-06-01T11:00:00Z' = INTERVAL '1 hour'",
+            "true",
+        ),
+        ("at = TIMESTAMP '2026-06-01 08:00:00'", "true"),
+        ("at = TIMESTAMP '2026-06-01 12:00:00'", "false"),
+    ] {
+        check(&format!("SELECT {condition} FROM {at}"), expected).await;
+    }
+    let within = format!("SELECT count(*) FROM {at} WHERE at = TIMESTAMP '2026-06-01T12:00:00Z'");
+    check(&format!("SELECT id FROM t WHERE id = ({within})"), "1").await;
+}
+
 #[test]
 fn rows_are_lines_of_json_or_csv() {
     let ids: arrow_array::ArrayRef = Arc::new(arrow_array::Int64Array::from(vec![Some(1), None]));
@@ -382,6 +448,32 @@ async fn rows_are_committed_to_a_table_that_names_where_they_are_from() {
     let digest = Fake::new().digest().to_string();
     for part in [digest.as_str(), "in.csv", "SELECT CAST(id AS BIGINT)"] {
         assert!(log.contains(part), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_explain_says_is_whole_and_goes_to_no_table() {
+    let folder = folder();
+    for (explain, part) in [
+        ("EXPLAIN", "EnvelopeMap: function=double"),
+        ("EXPLAIN VERBOSE", "initial_logical_plan"),
+        ("EXPLAIN ANALYZE", "output_rows=2"),
+    ] {
+        let text = format!("{explain} SELECT predict('region=UK', t) FROM features t LIMIT 2");
+        let answer = query(&folder, &text)
+            .plan(&Store::of(Fake::new()), &Stores::default())
+            .await
+            .unwrap();
+        let mut rows = answer.limited(1).unwrap().rows().await.unwrap();
+        let mut told = String::new();
+        while let Some(batch) = rows.next().await.unwrap() {
+            told += &pretty_format_batches(&[batch]).unwrap().to_string();
+        }
+        assert!(told.contains(part), "{told}");
+        let error = written(&folder, &text, crate::Mode::Error).await;
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Sql { .. }), "{error}");
+        assert!(!folder.path().join("out").exists());
     }
 }
 

@@ -125,9 +125,16 @@ impl Answer {
         Target::find(wanted, &columns).await
     }
 
-    /// Columns of the table. Refuses names that tables cannot have.
+    /// Columns of the table. Refuses names that tables cannot have, and what is not for tables.
     fn written(&self, format: Format) -> Result<SchemaRef, Error> {
         const SPECIAL: &[char] = &[' ', ',', ';', '{', '}', '(', ')', '\n', '\t', '='];
+        if self.explains() {
+            return Err(Error::Sql {
+                reason: "`EXPLAIN` gives no rows for a table".into(),
+                at: None,
+                hint: Some("print what it says: leave the output out".into()),
+            });
+        }
         let schema = self.schema();
         let special = schema
             .fields()

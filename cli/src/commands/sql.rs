@@ -1,6 +1,7 @@
 //! `envelope sql`: functions of envelopes in queries.
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -188,6 +189,7 @@ async fn document(terminal: &Terminal, answer: Answer, limit: Option<usize>) -> 
 async fn table(store: &Store<'_>, answer: Answer, limit: usize) -> Result<(), Error> {
     let terminal = &store.wiring.terminal;
     let schema = answer.schema();
+    let add = if answer.explains() { add_plans } else { add };
     let (rows, complete) = some(answer, Some(limit)).await?;
     let mut table = Table::default();
     table.row(schema.fields().iter().map(|field| harmless(field.name())));
@@ -224,6 +226,28 @@ async fn some(answer: Answer, limit: Option<usize>) -> Result<(Vec<RecordBatch>,
 }
 
 fn add(table: &mut Table, batch: &RecordBatch) -> Result<(), Error> {
+    for row in texts(batch)? {
+        table.row(row.iter().map(|text| harmless(text)));
+    }
+    Ok(())
+}
+
+/// Adds what `EXPLAIN` says: names of plans, and plans, which have many lines.
+fn add_plans(table: &mut Table, batch: &RecordBatch) -> Result<(), Error> {
+    for row in texts(batch)? {
+        let [name, plan] = row.as_slice() else {
+            continue;
+        };
+        let names = iter::once(name.as_str()).chain(iter::repeat(""));
+        for (name, line) in names.zip(plan.lines()) {
+            table.row([name, line].into_iter().map(harmless));
+        }
+    }
+    Ok(())
+}
+
+/// The values of each row as text.
+fn texts(batch: &RecordBatch) -> Result<Vec<Vec<String>>, Error> {
     let options = FormatOptions::default();
     let columns = batch.columns().iter();
     let columns = columns.map(|column| ArrayFormatter::try_new(column.as_ref(), &options));
@@ -232,14 +256,9 @@ fn add(table: &mut Table, batch: &RecordBatch) -> Result<(), Error> {
         reason: format!("a column cannot be shown: {error}"),
         hint: Some("print it for another program: `--format jsonl`".to_owned()),
     })?;
-    for row in 0..batch.num_rows() {
-        table.row(
-            columns
-                .iter()
-                .map(|column| harmless(&column.value(row).to_string())),
-        );
-    }
-    Ok(())
+    let text = |row| columns.iter().map(move |column| column.value(row));
+    let texts = (0..batch.num_rows()).map(|row| text(row).map(|text| text.to_string()).collect());
+    Ok(texts.collect())
 }
 
 /// The envelopes of this user, whose workers start when the first rows come.
