@@ -6,6 +6,7 @@ The program must have been built with `--features cluster`; `ENVELOPE_PROGRAM` s
 import json
 import operator
 import signal
+import socket
 import subprocess
 import time
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from support import (
     NOTICED_WITHIN,
+    PROGRAM,
     ROWS,
     SHORT,
     below,
@@ -171,8 +173,23 @@ def test_an_exception_comes_back_with_its_row_and_its_traceback(table, single, t
     code, error = refused("poison", tmp_path / "in.parquet", tmp_path / "out", "--cluster", single.url)
     assert (code, error["code"]) == (1, "function_failed")
     text = json.dumps(error)
-    assert "id=5137" in text and "ValueError: x is 5137" in text and str(tmp_path / "in.parquet") in text
+    assert "id=5137" in text and "ValueError: x is 5137" in text
+    row = rows["id"].to_pylist().index(5137) + 1
+    assert f"(row {row} of `{tmp_path / 'in.parquet'}`)" in error["message"], error
     assert (code, error) == refused("poison", tmp_path / "in.parquet", tmp_path / "out")
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_an_executor_whose_scheduler_does_not_answer_ends_when_it_is_asked_to(is_there):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = "{}:{}".format(*silent.getsockname())
+        if not is_there:
+            silent.close()
+        executor = subprocess.Popen([PROGRAM, "executor", "--scheduler", address, "--slots", "1"])
+        time.sleep(1)
+        assert executor.poll() is None, "it waits"
+        executor.terminate()
+        assert executor.wait(20) == 0
 
 
 def test_cancelling_ends_work_and_workers_and_leaves_nothing(table, tmp_path):
