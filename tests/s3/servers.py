@@ -56,7 +56,11 @@ class Server:
             scheme="http",
             region="us-east-1",
         )
-        return pyarrow.dataset.dataset(folder.removeprefix("s3://"), filesystem=bucket).to_table()
+        # Not all servers can be asked whether a folder is a file.
+        below = pyarrow.fs.FileSelector(folder.removeprefix("s3://"), recursive=True)
+        files = [info.path for info in bucket.get_file_info(below) if info.is_file]
+        visible = [path for path in files if "/_" not in path]
+        return pyarrow.dataset.dataset(visible, filesystem=bucket).to_table()
 
     def put(self, key, data):
         """Puts an object in the bucket `lake`, past all signatures."""

@@ -81,7 +81,7 @@ def test_modes_snapshots_and_the_warehouse(rows, checked, at):
 def test_folders_of_parquet_files_in_all_modes(rows, checked, at):
     at(checked.variables())
     checked.put("files/0.parquet", WRITERS["parquet"](rows.slice(0, 100)))
-    places = ("s3://lake/files", "s3://lake/files-out", "--format", "parquet", "--keep", "x")
+    places = ("s3://lake/files", "s3://lake/files-out", "--format", "parquet", "--keep", "x,y")
     parted = ("s3://lake/files", "s3://lake/files-parted", "--format", "parquet", "--partition-by", "label")
 
     def found(table):
