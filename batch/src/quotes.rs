@@ -58,20 +58,25 @@ impl<R: Read> Quotes<R> {
                     State::Within { line }
                 }
                 State::Ending { .. } => State::Outside,
-                inside_or_not => {
+                State::Within { line } => {
+                    let Some(found) = memchr(b'"', &bytes[next..]) else {
+                        break;
+                    };
+                    next += found + 1;
+                    State::Ending { line }
+                }
+                State::Outside => {
                     let Some(found) = memchr(b'"', &bytes[next..]) else {
                         break;
                     };
                     let at = next + found;
                     next = at + 1;
-                    match inside_or_not {
-                        State::Within { line } => State::Ending { line },
-                        _ if self.begins_field(bytes, at) => {
-                            self.line += memchr_iter(b'\n', &bytes[counted..at]).count() as u64;
-                            counted = at;
-                            State::Within { line: self.line }
-                        }
-                        other => other,
+                    if self.begins_field(bytes, at) {
+                        self.line += memchr_iter(b'\n', &bytes[counted..at]).count() as u64;
+                        counted = at;
+                        State::Within { line: self.line }
+                    } else {
+                        State::Outside
                     }
                 }
             };

@@ -189,6 +189,7 @@ async fn work(
 }
 
 /// How long a job took.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Took {
     pub(super) all: Duration,
     /// Until the first workers were ready, while the table was read already; none where none were started here.
