@@ -113,8 +113,8 @@ cluster-test: FEATURES := $(TESTED)
 cluster-test: build package $(VENV)/.test-tools ## Jobs on clusters of processes alone; CLUSTER_LONG=1 kills the parts of one at random, CLUSTER_ROWS=10000000
 	$(VENV)/pytest -q tests/cluster
 
-cluster-chaos: package $(VENV)/.test-tools ## JOBS (120) jobs on a cluster whose drivers, executors, workers and schedulers are killed
-	CLUSTER_CHAOS_JOBS=$(or $(JOBS),120) cargo test $(CARGO_FLAGS) $(CRATES) $(TESTED) --test chaos -- --nocapture jobs_on_a_cluster
+cluster-chaos: package $(VENV)/.test-tools ## JOBS (240) jobs on a cluster whose drivers, executors, workers and schedulers are killed
+	CLUSTER_CHAOS_JOBS=$(or $(JOBS),240) cargo test $(CARGO_FLAGS) $(CRATES) $(TESTED) --test chaos -- --nocapture jobs_on_a_cluster
 
 placements: FEATURES := $(TESTED)
 placements: build package $(VENV)/.bench-tools ## Six kinds of functions over 10,000,000 rows: in one process, on cores, on clusters; the same bits

@@ -20,6 +20,8 @@ pub(crate) struct OnDemand {
     workers: usize,
     sandbox: Sandbox,
     step: Step,
+    /// Threads of libraries in each worker; a fair share of the cores where none is said.
+    threads: Option<usize>,
     runtime: OnceCell<Started>,
 }
 
@@ -42,7 +44,16 @@ impl OnDemand {
             workers,
             sandbox,
             step,
+            threads: None,
             runtime: OnceCell::new(),
+        }
+    }
+
+    /// Has libraries use so many threads in each worker.
+    pub(crate) fn with_threads(self, threads: usize) -> Self {
+        Self {
+            threads: Some(threads),
+            ..self
         }
     }
 
@@ -72,7 +83,12 @@ impl OnDemand {
             .realise(&envelope, &|step| (self.step)(step))
             .await?;
         (self.step)("starting workers");
-        let runtime = Runtime::builder(envelope, environment)
+        let builder = Runtime::builder(envelope, environment);
+        let builder = match self.threads {
+            Some(threads) => builder.threads(threads),
+            None => builder,
+        };
+        let runtime = builder
             .workers(self.workers..=self.workers)
             .sandbox(self.sandbox.clone())
             .spare(false)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import pyarrow.csv as csv
 import pyarrow.parquet as pq
@@ -177,6 +178,13 @@ def test_an_exception_comes_back_with_its_row_and_its_traceback(table, single, t
     row = rows["id"].to_pylist().index(5137) + 1
     assert f"(row {row} of `{tmp_path / 'in.parquet'}`)" in error["message"], error
     assert (code, error) == refused("poison", tmp_path / "in.parquet", tmp_path / "out")
+
+
+def test_libraries_use_one_thread_for_each_slot(table, single, tmp_path):
+    run("score", table, tmp_path / "out", "--cluster", single.url)
+    workers = below(single.executors[0].pid)
+    variables = [Path(f"/proc/{worker}/environ").read_bytes().split(b"\0") for worker in workers]
+    assert variables and all(b"OMP_NUM_THREADS=1" in each for each in variables)
 
 
 @pytest.mark.parametrize("is_there", [False, True])

@@ -85,7 +85,10 @@ impl Envelopes for Copies {
             self.slots.get(),
             self.sandbox.clone(),
             Arc::new(step),
-        );
+        )
+        // A slot is a core. Other executors may have the other cores of this machine, and threads that
+        // wait for each other on too few of them take twice as long.
+        .with_threads(1);
         Ok(Arc::new(OfCopy { rows, _copy: copy }))
     }
 }
