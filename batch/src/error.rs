@@ -7,6 +7,7 @@ use datafusion::error::DataFusionError;
 use deltalake_core::DeltaTableError;
 
 use crate::AsOf;
+use crate::location::Location;
 use crate::partitions::told;
 use crate::sql::Position;
 
@@ -532,14 +533,12 @@ impl Error {
             error if is_forbidden(error) => Some(
                 "look at `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` and `AWS_REGION`, and at what the key may do".to_owned(),
             ),
+            error if told_by(error).contains("NoSuchBucket") => {
+                Some("look at the name of the bucket, and at `AWS_ENDPOINT_URL`".to_owned())
+            }
             object_store::Error::Generic { store: "S3", .. } => Some(
                 "look at `AWS_ENDPOINT_URL`, `AWS_REGION` and `AWS_ACCESS_KEY_ID`, and whether the server is there".to_owned(),
             ),
-            object_store::Error::NotFound { source, .. }
-                if source.to_string().contains("NoSuchBucket") =>
-            {
-                Some("look at the name of the bucket, and at `AWS_ENDPOINT_URL`".to_owned())
-            }
             _ => None,
         })
     }
@@ -621,6 +620,14 @@ impl Error {
         }
     }
 
+    /// The same about the table that a folder is in.
+    pub(crate) fn of_table(mut self, whole: &Location) -> Self {
+        if let Self::Read { table, .. } = &mut self {
+            *table = whole.to_string();
+        }
+        self
+    }
+
     /// The way through the query engine.
     pub(crate) fn into_engine(self) -> DataFusionError {
         DataFusionError::External(Box::new(self))
@@ -639,6 +646,12 @@ fn is_forbidden(error: &object_store::Error) -> bool {
         object_store::Error::Generic { source, .. } => source.to_string().contains("403 Forbidden"),
         _ => false,
     }
+}
+
+/// What a server says, as far as it was heard.
+fn told_by(error: &object_store::Error) -> String {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    format!("{error} {}", cause.unwrap_or_default())
 }
 
 fn in_file(file: Option<&PathBuf>) -> String {

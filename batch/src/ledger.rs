@@ -278,7 +278,8 @@ pub(crate) async fn done_job(table: &Location, id: &str) -> Result<Option<DoneJo
 }
 
 async fn below(table: &Location, folder: &str) -> Result<Vec<ObjectMeta>, Error> {
-    table.join(folder).objects().await
+    let found = table.join(folder).objects().await;
+    found.map_err(|error| error.of_table(table))
 }
 
 fn numbered(table: &Location, number: u64, end: &str) -> PathBuf {
