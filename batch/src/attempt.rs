@@ -92,10 +92,9 @@ impl Room {
     /// other is alive; in a bucket those of this one.
     async fn sweep(&self, names: &Names, named: &HashSet<String>) -> Result<(), Error> {
         match self {
-            Self::Folder(folder) => folder.sweep(named).map_err(|source| Error::Write {
-                path: folder.path().to_path_buf(),
-                source: Box::new(source),
-            }),
+            Self::Folder(folder) => folder
+                .sweep(named)
+                .map_err(|source| Error::unwritable(folder.path(), source)),
             Self::Bucket(place) => notes::sweep(place, place.path(), &names.job, named).await,
         }
     }

@@ -74,7 +74,7 @@ impl Claim {
         cancelled: &CancellationToken,
     ) -> Result<Self, Error> {
         loop {
-            match Self::attempt(&folder).map_err(|source| unwritable(&folder, source))? {
+            match Self::attempt(&folder).map_err(|source| Error::unwritable(&folder, source))? {
                 Some(claim) => return Ok(claim),
                 None if cancelled.is_cancelled() => return Err(Error::Cancelled),
                 None => tokio::time::sleep(LOOK_AGAIN).await,
@@ -87,7 +87,7 @@ impl Claim {
         let claimed = Self::attempt(folder).and_then(|claim| {
             claim.ok_or_else(|| io::Error::other("another process works on the same job"))
         });
-        claimed.map_err(|source| unwritable(folder, source))
+        claimed.map_err(|source| Error::unwritable(folder, source))
     }
 
     /// Claims the job at `folder`, unless another process has it.
@@ -140,7 +140,7 @@ impl Claim {
         let written = remove(&path)
             .and_then(|()| Ok(serde_json::to_vec_pretty(record)?))
             .and_then(|text| write_new(&path, &text));
-        written.map_err(|source| unwritable(&path, source))
+        written.map_err(|source| Error::unwritable(&path, source))
     }
 
     /// Whether what the attempt writes is of use to another one.
@@ -221,13 +221,6 @@ pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(open), Ok(named)) => identity(open) == identity(named),
         _ => false,
-    }
-}
-
-fn unwritable(path: &Path, source: io::Error) -> Error {
-    Error::Write {
-        path: path.to_path_buf(),
-        source: Box::new(source),
     }
 }
 

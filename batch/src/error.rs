@@ -620,6 +620,17 @@ impl Error {
         }
     }
 
+    /// The file or folder `path` cannot be written.
+    pub(crate) fn unwritable(
+        path: impl Into<PathBuf>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Write {
+            path: path.into(),
+            source: source.into(),
+        }
+    }
+
     /// The same about the table that a folder is in.
     pub(crate) fn of_table(mut self, whole: &Location) -> Self {
         if let Self::Read { table, .. } = &mut self {

@@ -131,7 +131,7 @@ impl Ledger {
     pub(crate) async fn add(&mut self, entry: Entry) -> Result<bool, Error> {
         let path = numbered(&self.table, self.next, ENTRY);
         let text = serde_json::to_vec(&entry);
-        let text = text.map_err(|source| unwritable(&self.table, &path, source.into()))?;
+        let text = text.map_err(|source| Error::unwritable(self.table.named(&path), source))?;
         let path = store_path(&path)?;
         let put = self.table.store();
         let put = put
@@ -172,7 +172,7 @@ impl Ledger {
         if let Some(job) = &entry.job {
             let path = done(&self.table, &job.id);
             let text = serde_json::to_vec(job);
-            let text = text.map_err(|source| unwritable(&self.table, &path, source.into()))?;
+            let text = text.map_err(|source| Error::unwritable(self.table.named(&path), source))?;
             self.put(&path, text).await?;
         }
         // Before the entry counts as done: a copy that is made late, when the table may have lost the file
@@ -192,7 +192,7 @@ impl Ledger {
         match store.copy(&from, &to).await {
             Ok(()) => Ok(()),
             Err(object_store::Error::NotFound { .. }) if self.is_copied(&to).await => Ok(()),
-            Err(source) => Err(unwritable(&self.table, &absolute(&to), source.into())),
+            Err(source) => Err(Error::unwritable(self.table.named(&absolute(&to)), source)),
         }
     }
 
@@ -215,7 +215,7 @@ impl Ledger {
     async fn put(&self, path: &Path, text: Vec<u8>) -> Result<(), Error> {
         let put = self.table.store();
         let put = put.put(&store_path(path)?, text.into()).await;
-        put.map_err(|source| unwritable(&self.table, path, source.into()))?;
+        put.map_err(|source| Error::unwritable(self.table.named(path), source))?;
         Ok(())
     }
 }
@@ -268,13 +268,18 @@ pub(crate) async fn settle(table: &Location) -> Result<(), Error> {
 
 /// The job `id`, if its results are in the table.
 pub(crate) async fn done_job(table: &Location, id: &str) -> Result<Option<DoneJob>, Error> {
-    if let Some(job) = read(table, &done(table, id)).await? {
+    if let Some(job) = noted_job(table, id).await? {
         return Ok(Some(job));
     }
     let mut ledger = Ledger::read(table).await?;
     let pending = ledger.pending().and_then(|entry| entry.job.clone());
     ledger.complete().await?;
     Ok(pending.filter(|job| job.id == id))
+}
+
+/// The same where the last entry is done.
+pub(crate) async fn noted_job(table: &Location, id: &str) -> Result<Option<DoneJob>, Error> {
+    read(table, &done(table, id)).await
 }
 
 async fn below(table: &Location, folder: &str) -> Result<Vec<ObjectMeta>, Error> {
@@ -318,15 +323,4 @@ async fn read<T: DeserializeOwned>(table: &Location, path: &Path) -> Result<Opti
     let text = found.map_err(|source| unreadable(source.into()))?;
     let value = serde_json::from_slice(&text).map_err(|source| unreadable(source.into()))?;
     Ok(Some(value))
-}
-
-fn unwritable(
-    table: &Location,
-    path: &Path,
-    source: Box<dyn std::error::Error + Send + Sync>,
-) -> Error {
-    Error::Write {
-        path: table.named(path),
-        source,
-    }
 }

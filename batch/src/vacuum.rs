@@ -77,7 +77,7 @@ async fn vacuum_at(
     }
     let path = location.path();
     let is_delta = path.join("_delta_log").is_dir() || path.join(CLAIMS).is_dir();
-    let wrong = |source| unwritable(path, source);
+    let wrong = |source| Error::unwritable(path, source);
     let jobs = Jobs::look(&location, is_delta, limit).map_err(wrong)?;
     let found = if is_delta {
         let needed = needed(&location, limit).await?;
@@ -364,11 +364,4 @@ fn entries(folder: &Path) -> io::Result<Vec<PathBuf>> {
 fn name(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
-}
-
-fn unwritable(path: &Path, source: io::Error) -> Error {
-    Error::Write {
-        path: path.to_path_buf(),
-        source: Box::new(source),
-    }
 }

@@ -35,7 +35,7 @@ impl Folder {
             Change::Delta(_) => (table.path().to_path_buf(), false),
             Change::Parquet(_) => (staging(table, id), true),
         };
-        let made = create_folders(&path).map_err(|source| unwritable(&path, source))?;
+        let made = create_folders(&path).map_err(|source| Error::unwritable(&path, source))?;
         Ok(Self {
             path,
             id: id.to_owned(),
@@ -71,9 +71,9 @@ impl Folder {
             let place = self.path.join(&part.name);
             create_folders(&parent(&place))
                 .and_then(|_| std::fs::rename(workshop.join(&part.name), &place))
-                .map_err(|source| unwritable(&place, source))?;
+                .map_err(|source| Error::unwritable(&place, source))?;
         }
-        delete_folder(workshop).map_err(|source| unwritable(workshop, source))
+        delete_folder(workshop).map_err(|source| Error::unwritable(workshop, source))
     }
 
     /// Nothing can be written any more. Tasks that were stopped may have left a write behind that is
@@ -149,13 +149,6 @@ fn left_by(folder: &Path, id: &str) -> io::Result<(Vec<PathBuf>, Vec<PathBuf>)> 
         }
     }
     Ok((files, partitions))
-}
-
-fn unwritable(path: &Path, source: io::Error) -> Error {
-    Error::Write {
-        path: path.to_path_buf(),
-        source: Box::new(source),
-    }
 }
 
 #[cfg(test)]

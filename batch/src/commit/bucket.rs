@@ -76,7 +76,7 @@ async fn entered(
     loop {
         let mut ledger = Ledger::read(table).await?;
         ledger.complete().await?;
-        if let Some(job) = ledger::done_job(table, attempt.id()).await? {
+        if let Some(job) = ledger::noted_job(table, attempt.id()).await? {
             return Ok(Entered::Before(before(job)));
         }
         let (added, removed) = files(target, change, attempt, (parts, keys.clone())).await?;

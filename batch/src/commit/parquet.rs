@@ -39,7 +39,7 @@ pub(super) async fn commit(
     let path = target.location.path();
     let folder = attempt.folder().to_path_buf();
     let keys = Keys::of(target, &attempt, parts).await?;
-    prepare(&attempt, parts).map_err(|source| write(&folder, source))?;
+    prepare(&attempt, parts).map_err(|source| Error::unwritable(&folder, source))?;
     let lock = match change {
         ParquetChange::Create { .. } => None,
         ParquetChange::Append | ParquetChange::Replace(_) => Some(TableLock::take(path).await?),
@@ -52,10 +52,12 @@ pub(super) async fn commit(
         return Ok(Outcome::Written(None));
     }
     let is_empty = || parquet_files(&folder).map(|files| files.is_empty());
-    if change != ParquetChange::Append && is_empty().map_err(|source| write(&folder, source))? {
+    if change != ParquetChange::Append
+        && is_empty().map_err(|source| Error::unwritable(&folder, source))?
+    {
         write_empty(&attempt, target).await?;
     }
-    complete(&attempt, &marks).map_err(|source| write(&folder, source))?;
+    complete(&attempt, &marks).map_err(|source| Error::unwritable(&folder, source))?;
     let done = match change {
         ParquetChange::Create { .. } => create(attempt, path),
         ParquetChange::Append => append(attempt, path),
@@ -72,7 +74,7 @@ pub(super) async fn commit(
     match done {
         Ok(()) => Ok(Outcome::Written(None)),
         Err((attempt, error)) if is_taken(&error) => taken(&target.location, attempt).await,
-        Err((_, error)) => Err(write(path, error)),
+        Err((_, error)) => Err(Error::unwritable(path, error)),
     }
 }
 
@@ -152,7 +154,7 @@ async fn stay(
         if left == Left::All {
             let below = file.path.strip_prefix(table.path()).unwrap_or(&file.path);
             let place = attempt.folder().join(below);
-            link(&file.path, &place).map_err(|source| write(&place, source))?;
+            link(&file.path, &place).map_err(|source| Error::unwritable(&place, source))?;
         }
     }
     Ok(())
@@ -218,7 +220,7 @@ fn marks_to_come(
     let mut names = vec![];
     if matches!(change, ParquetChange::Replace(_)) {
         // Those of other jobs; of this one there may be one that died after its renaming.
-        names = marks(table).map_err(|source| write(table, source))?;
+        names = marks(table).map_err(|source| Error::unwritable(table, source))?;
         names.retain(|mark| mark::read(mark, attempt.id()).is_none());
         names.sort();
         names.dedup();
@@ -304,13 +306,6 @@ fn exchange(new: &Path, old: &Path, id: &str) -> io::Result<()> {
             std::fs::rename(aside, new)
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-fn write(path: &Path, source: io::Error) -> Error {
-    Error::Write {
-        path: path.to_path_buf(),
-        source: Box::new(source),
     }
 }
 
